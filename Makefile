@@ -8,10 +8,10 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up help build check fmt words unused clippy deny unit test soak bench mutants clean
+.PHONY: up help build check fmt words layout unused clippy deny unit test soak bench mutants clean
 
-up: build ## build everything and run it in one process on embedded storage
-	@exec $(BIN) up --data-dir data
+up: build ## build everything and run it in one process on embedded storage; UP_FLAGS=--auth-dev gives it flags
+	@exec $(BIN) up $(UP_FLAGS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +20,16 @@ build: ## the binary, optimised: target/release/liverank
 	@testbed/need cargo gcc make perl
 	@$(CARGO) build --release --locked --package liverank
 
-check: fmt words unused clippy deny unit ## formatting, words, lints, dependencies, unit tests: the fast loop
+check: fmt words layout unused clippy deny unit ## formatting, words, layout, lints, dependencies, unit tests: the fast loop
 
 fmt: ## formatting
 	@$(CARGO) fmt --all --check
 
 words: ## names that docs/glossary.md bans
 	@testbed/banned-words
+
+layout: ## files that are too long, and files that use each other in a circle
+	@testbed/file-layout
 
 unused: ## dependencies that no source uses
 	@testbed/unused-dependencies

@@ -84,6 +84,10 @@ MOVES = tuple(
     )
     for reason, colour, words in MOVE_REASONS
 )
+SCALING = (
+    Annotation("Readers: more", "green", "sum by (namespace) (delta(liverank_manager_readers_open{OURS}[1m])) > 0", "Readers came", "{{namespace}}", "namespace"),
+    Annotation("Readers: fewer", "orange", "sum by (namespace) (delta(liverank_manager_readers_open{OURS}[1m])) < 0", "Readers went, or take no viewers", "{{namespace}}", "namespace"),
+)
 OPERATOR = (
     Annotation("Operator: orders", "green", "sum(increase(liverank_operator_orders_total[1m])) > 0",
                "Managers took an order of the operator", "", "operator"),
@@ -148,7 +152,10 @@ OVERVIEW = Dashboard(
                   "Time until the answer began.", "LiverankHttpSlow", 12),
             Panel("Answers 5xx, by service", SHARE, ((FAILED, "{{service}}"),), "", "LiverankHttpErrors", 12),
             REFUSALS,
-            Panel("In flight", COUNT, ((total("liverank_http_in_flight", "service"), "{{service}}"),)),
+            Panel("In flight, by service and route", COUNT, (
+                (total("liverank_http_in_flight", "service"), "{{service}}"),
+                (f"{total('liverank_http_in_flight', 'service', 'route')} > 0", "{{service}} {{route}}")),
+                "Requests that wait for their answer to begin. Routes with none are left out."),
             Panel("Refused before they were looked at, a second", PER_SECOND, (
                 (rate("liverank_gateway_limited_total"), "too many of one caller"),
                 (rate("liverank_gateway_new_videos_refused_total"), "too many new videos"),
@@ -159,7 +166,7 @@ OVERVIEW = Dashboard(
                 (total("liverank_process_ignored_settings"), "unknown settings")), "", "LiverankPanics"),
         )),
     ),
-    MOVES + OPERATOR,
+    MOVES + SCALING + OPERATOR,
 )
 
 COUNTING = Dashboard(
@@ -254,7 +261,7 @@ READERS = Dashboard(
                   "", "LiverankCommentsUnavailable"),
         )),
     ),
-    MOVES + OPERATOR,
+    MOVES + SCALING + OPERATOR,
 )
 
 RANKINGS = Dashboard(
@@ -263,7 +270,10 @@ RANKINGS = Dashboard(
         ("Freshness", (
             Panel("From the log to the boards", SECONDS, quantiles("liverank_consumer_board_freshness_seconds"),
                   "For the last record of a batch.", "LiverankBoardsLate"),
-            FRESHNESS, CANARY,
+            FRESHNESS,
+            Panel("From the log to clients' lists", SECONDS, quantiles("liverank_websocket_list_freshness_seconds"),
+                  "Until a client is sent a list with the record; sampled from real interactions: one each 2 s at most."),
+            CANARY,
             Panel("Declared boards: lag", COUNT, ((highest("liverank_consumer_declared_board_lag_records", "board"), "{{board}}"),),
                   "Records that are counted and not on the board yet."),
             Panel("Projection lag", COUNT, ((total("liverank_consumer_projection_lag_records"), "{{namespace}}"),), "Records that are counted and not on the boards yet."),

@@ -1,10 +1,13 @@
 /** The open video's comments: history first, then live, newest on top; a box to post; nothing twice, nothing lost. */
 
+import { Replies } from './console-reply.js';
 import { newId } from './liverank.js';
 
 /** How many live comments stay in the page; older ones that were asked for stay besides. */
 const KEPT = 500;
 const PAGE = 50;
+/** Comments in the page at most, with all the older ones that were asked for: about 20 MB of a browser's memory. */
+const MOST = 10_000;
 /** A gap of more pages than this stays a gap: it says so. */
 const GAP_PAGES = 10;
 /** History is shown even when the stream cannot be had, after this long, in ms. */
@@ -29,6 +32,7 @@ export class CommentsView {
   #moderate;
   #pins;
   #onState;
+  #replies = new Replies((id) => this.#shown.get(id)?.comment);
   #video = null;
   #stream = null;
   #resumeAt = '';
@@ -38,6 +42,8 @@ export class CommentsView {
   #awaited = new Map();
   #removed = new Set();
   #older = null;
+  /** The greatest number of a comment here. */
+  #newest = 0;
   /** '' before, 'early' when it was read before the viewer had its place, 'live' when after. */
   #historyLoaded = '';
   #kept = KEPT;
@@ -74,8 +80,10 @@ export class CommentsView {
     this.#awaited.clear();
     this.#removed.clear();
     this.#pins.open(videoId);
+    this.#replies.open();
     this.#unannounced = [];
     this.#older = null;
+    this.#newest = 0;
     this.#historyLoaded = '';
     this.#kept = KEPT;
     this.#list.replaceChildren();
@@ -141,6 +149,7 @@ export class CommentsView {
       // A page that was read before the viewer had its place does not replace one that was read after.
       if (this.#historyLoaded !== 'live') this.#historyLoaded = when;
       for (const comment of page.comments) this.#add(comment);
+      this.#replies.refresh();
       this.#older ??= page.next;
       this.#say('');
     } catch (error) {
@@ -159,9 +168,14 @@ export class CommentsView {
       const page = await this.#liverank.history(video, { before: this.#older, limit: PAGE, userid: this.#user() });
       if (video !== this.#video) return;
       this.#older = page.next;
-      this.#kept += page.comments.length;
+      this.#kept = Math.min(this.#kept + page.comments.length, MOST);
       const added = page.comments.filter((comment) => this.#add(comment));
+      this.#replies.refresh();
       this.#say(added.length > 0 || oldest <= 1 ? '' : 'There is nothing older.');
+      if (this.#shown.size >= MOST && this.#older) {
+        this.#older = null;
+        this.#say(`This page holds ${MOST.toLocaleString('en')} comments; older ones are in the history of the API.`);
+      }
     } catch (error) {
       this.#say(`Older comments could not be read: ${error.message}.`);
     }
@@ -179,6 +193,7 @@ export class CommentsView {
       if (found) hear(found);
       const { comments, next } = found ?? { comments: [] };
       for (const comment of comments) this.#add(comment);
+      this.#replies.refresh();
       this.#count();
       if (comments.some((comment) => comment.seq <= from) || (comments.length > 0 && !next)) return;
       if (!next) break;
@@ -191,14 +206,26 @@ export class CommentsView {
   #add(comment) {
     if (this.#shown.has(comment.id) || this.#removed.has(comment.id)) return false;
     const element = commentElement(comment);
+    const replied = this.#replies.line(comment);
+    if (replied) element.querySelector('.text').before(replied);
     this.#addTools(element, comment);
     this.#shown.set(comment.id, { comment, element });
     element.dataset.order = order(comment);
     this.#awaited.get(comment.id)?.remove();
     this.#awaited.delete(comment.id);
-    const after = [...this.#list.children].find((other) => Number(other.dataset.order) < order(comment));
-    this.#list.insertBefore(element, after ?? null);
+    this.#newest = Math.max(this.#newest, comment.seq ?? 0);
+    this.#list.insertBefore(element, this.#below(order(comment)));
     return true;
+  }
+
+  /** The comment above which one of this order stands. Most are the newest or the oldest: it is looked for from both ends. */
+  #below(order) {
+    const isOlder = (element) => Number(element.dataset.order) < order;
+    const last = this.#list.lastElementChild;
+    if (last && !isOlder(last)) return null;
+    let next = this.#list.firstElementChild;
+    while (next && !isOlder(next)) next = next.nextElementSibling;
+    return next;
   }
 
   /** Takes a comment away that was removed. */
@@ -208,15 +235,17 @@ export class CommentsView {
     this.#pins.removed(id);
     this.#shown.get(id)?.element.remove();
     this.#shown.delete(id);
+    this.#replies.removed(id);
     this.#awaited.get(id)?.remove();
     this.#awaited.delete(id);
     this.#unannounced = this.#unannounced.filter((comment) => comment.id !== id);
     this.#count();
   }
 
-  /** What the one who is signed in may do about a comment. */
+  /** What one may do about a comment: reply, and more as the user who is signed in. */
   #addTools(element, comment) {
     const tools = Object.assign(document.createElement('span'), { className: 'tools' });
+    tools.append(this.#replies.button(comment));
     const pin = this.#pins.button(comment);
     if (pin) tools.append(pin);
     if (this.#mayDelete(comment)) tools.append(this.#deleteButton(comment));
@@ -227,7 +256,7 @@ export class CommentsView {
       button.addEventListener('click', moderate);
       tools.append(button);
     }
-    if (tools.childElementCount > 0) element.append(tools);
+    element.append(tools);
   }
 
   /** A button that has a comment removed. The comment goes when the stream says that it is gone. */
@@ -259,8 +288,7 @@ export class CommentsView {
   }
 
   #count() {
-    const newest = Math.max(0, ...[...this.#shown.values()].map(({ comment }) => comment.seq ?? 0));
-    part('comment-count').textContent = newest > 0 ? newest.toLocaleString('en') : '';
+    part('comment-count').textContent = this.#newest > 0 ? this.#newest.toLocaleString('en') : '';
     part('comments-empty').hidden = this.#list.childElementCount > 0;
     if (this.#historyLoaded) part('comments-empty').textContent = 'No comments yet. Be the first.';
   }
@@ -286,7 +314,7 @@ export class CommentsView {
       return;
     }
     input.value = '';
-    this.#post({ userid: this.#user(), videoid: this.#video, comment: text, idempotencyKey: newId() });
+    this.#post({ userid: this.#user(), videoid: this.#video, comment: text, replyTo: this.#replies.take(), idempotencyKey: newId() });
   }
 
   async #post(draft) {

@@ -7,7 +7,7 @@ export class FindField {
   #shown;
   #field = part('find');
 
-  /** `shown` is how many videos the ranking has at most; `onOpen` is told which video is chosen. */
+  /** `shown()` is how many videos the ranking has at most; `onOpen` is told which video is chosen. */
   constructor(ranking, { shown, onOpen }) {
     this.#ranking = ranking;
     this.#shown = shown;
@@ -21,7 +21,7 @@ export class FindField {
         onOpen(ranking.found[0]?.video_id ?? sought);
       } else if (event.key === 'ArrowDown') {
         event.preventDefault();
-        part('ranking-list').querySelector('button')?.focus();
+        ranking.focusAt(0);
       }
     });
     addEventListener('keydown', (event) => {
@@ -49,6 +49,6 @@ export class FindField {
     const sought = this.#field.value.trim();
     const count = this.#ranking.find(sought);
     part('find-none').hidden = sought === '' || count > 0;
-    part('find-none').textContent = `Nothing of that name among the first ${this.#shown}. Enter opens the video ${sought}.`;
+    part('find-none').textContent = `Nothing of that name among the first ${this.#shown().toLocaleString('en')}. Enter opens the video ${sought}.`;
   }
 }

@@ -1,6 +1,7 @@
 /** What moderators do to users: bans and mutes, and their end. Deleting a comment stands beside the comment. */
 
 import { element, moment } from './console-format.js';
+import { PagedDialog } from './console-paged.js';
 
 const part = (id) => document.getElementById(id);
 const PAGE = 50;
@@ -10,7 +11,7 @@ const DONE = { ban: 'banned', mute: 'muted', shadow: 'shadow-banned' };
 export class Moderation {
   #liverank;
   #whom = null;
-  #next = null;
+  #dialog;
   #onDone;
 
   /** `onDone(text)` is told what was done. */
@@ -23,14 +24,18 @@ export class Moderation {
       event.preventDefault();
       this.#begin();
     });
-    part('show-bans').addEventListener('click', () => this.#open());
-    part('bans-close').addEventListener('click', () => part('bans-dialog').close());
-    part('bans-more').addEventListener('click', () => this.#page());
+    this.#dialog = new PagedDialog('bans', {
+      none: 'Nobody is banned or muted.',
+      read: async (after) => {
+        const { bans, next } = await liverank.bans({ after, limit: PAGE });
+        return { lines: bans.map((ban) => this.#line(ban)), next };
+      },
+    });
   }
 
   /** Shows what moderators have, or hides it. */
   offer(moderates) {
-    part('show-bans').hidden = !moderates;
+    this.#dialog.offer(moderates);
   }
 
   /** Asks what to do with the author of a comment. */
@@ -73,26 +78,6 @@ export class Moderation {
     part('moderate-problem').hidden = text === '';
   }
 
-  #open() {
-    part('bans-list').replaceChildren();
-    this.#next = null;
-    part('bans-dialog').showModal();
-    this.#page();
-  }
-
-  async #page() {
-    part('bans-note').textContent = 'Loading…';
-    try {
-      const { bans, next } = await this.#liverank.bans({ after: this.#next, limit: PAGE });
-      this.#next = next;
-      part('bans-list').append(...bans.map((ban) => this.#line(ban)));
-      part('bans-more').hidden = next === null;
-      part('bans-note').textContent = part('bans-list').childElementCount === 0 ? 'Nobody is banned or muted.' : '';
-    } catch (error) {
-      part('bans-note').textContent = `They could not be read: ${error.message}`;
-    }
-  }
-
   #line({ userid, kind, videoid, owner_id: owner, until, by, reason }) {
     const where = videoid ? `on ${videoid}` : owner ? `on the videos of ${owner}` : 'everywhere';
     const end = until ? `until ${moment(until)}` : 'for good';
@@ -103,13 +88,11 @@ export class Moderation {
       lift.disabled = true;
       try {
         await this.#liverank.liftBan({ userid, kind, videoid, owner_id: owner });
-        item.remove();
+        this.#dialog.remove(item);
         this.#onDone(`The ${WORDS[kind]?.toLowerCase() ?? kind} of ${userid} is lifted.`);
-        part('bans-note').textContent = part('bans-list').childElementCount === 0 ? 'Nobody is banned or muted.' : '';
-        part('bans-close').focus();
       } catch (error) {
         lift.disabled = false;
-        part('bans-note').textContent = `It was not lifted: ${error.message}`;
+        this.#dialog.say(`It was not lifted: ${error.message}`);
       }
     });
     item.append(lift);

@@ -28,17 +28,50 @@ let announced = 0;
 let heard = null;
 
 /** Brings the list of moves up to date. */
-export function showMoves({ moves, readers, viewers_per_minute: perMinute }, list, announcer) {
-  const emptied = readers.filter((reader) => reader.cordon === 'draining' && reader.state !== 'gone');
-  const drains = document.getElementById('operate-drains');
-  drains.replaceChildren(...emptied.map((reader) => {
-    const text = reader.viewers > 0 ? `${reader.id} is being emptied: ${plural(reader.viewers, 'viewer')} left` : `${reader.id} is empty, and closed`;
-    return element('li', reader.viewers > 0 ? 'drain' : 'drain done', text);
-  }));
+export function showMoves(placement, list, announcer) {
+  const { moves, viewers_per_minute: perMinute } = placement;
+  replaceList(document.getElementById('operate-drains'), drainsOf(placement), (drain) => drain.id, drainRow, fillDrain);
   replaceList(list, moves.slice(0, SHOWN), keyOf, moveRow, fillMove);
   document.getElementById('operate-moves-none').hidden = moves.length > 0;
   document.getElementById('operate-budget').textContent = perMinute ? `at most ${exact(perMinute)} viewers a minute` : '';
   announce(moves, announcer);
+}
+
+/** The readers that are being emptied, each with its reason, and with the viewers that it had before. */
+function drainsOf({ readers, cordons, history }) {
+  const emptied = readers.filter((reader) => reader.state !== 'gone' && (reader.cordon === 'draining' || reader.state === 'leaving'));
+  return emptied.map(({ id, viewers, state }) => {
+    const ordered = cordons.find((cordon) => cordon.reader === id)?.why;
+    return { id, viewers, before: viewersBefore(history, id, viewers), why: ordered || (state === 'leaving' ? 'its process ends' : '') };
+  });
+}
+
+/** The viewers of a reader when they began to leave: the last peak in its history. */
+function viewersBefore(history, id, left) {
+  const counts = history.readers.find((reader) => reader.id === id)?.viewers ?? [];
+  let most = left;
+  for (let at = counts.length - 1; at >= 0 && counts[at] >= most; at -= 1) most = counts[at];
+  return most;
+}
+
+function drainRow() {
+  const row = element('li', 'drain');
+  const bar = element('span', 'bar');
+  bar.append(element('i', 'fill'));
+  row.append(element('span', 'text'), element('small', 'why'), bar);
+  return row;
+}
+
+function fillDrain(row, { id, viewers, before, why }) {
+  const put = (name, text) => {
+    const cell = row.querySelector(`.${name}`);
+    if (cell.textContent !== text) cell.textContent = text;
+  };
+  const gone = before > 0 ? `: ${plural(before, 'viewer')} went over` : '';
+  put('text', viewers > 0 ? `${id} is being emptied: ${exact(viewers)} of ${plural(before, 'viewer')} left` : `${id} is empty, and closed${gone}`);
+  put('why', why);
+  row.classList.toggle('done', viewers === 0);
+  row.querySelector('.fill').style.transform = `scaleX(${before > 0 ? 1 - viewers / before : 1})`;
 }
 
 function announce(moves, announcer) {
@@ -83,10 +116,16 @@ function fillMove(row, move) {
   row.classList.toggle('new', move.age_ms < NEW_MS);
 }
 
+const ACTIONS = { ScaleUp: 'More readers', ScaleDown: 'Fewer readers', Hold: 'Nothing is done', None: 'Nothing to do', Upgrade: 'Readers are replaced', Rebalance: 'Videos are moved' };
+/** Decisions of a planner outside that are listed below the last one. */
+const EARLIER = 6;
+
 /** What the planner decided last: what bound it, what it rejected, and what the last one did that did something. */
-export function showPlanner({ decisions = [], holder, leading }, now, root) {
+export function showPlanner({ decisions = [], outside = [], holder, leading }, now, root) {
   const head = root.querySelector('.about');
   head.textContent = holder ? `${leading ? 'The managers plan' : 'Planned outside of the managers'} (${holder})` : 'Nobody plans: readers are only replaced and emptied.';
+  // Whoever plans now is shown; one that has ended is not.
+  if (!leading && holder && outside.length > 0) return root.querySelector('.decision').replaceChildren(...outsideBlocks(outside, now));
   const [last] = decisions;
   const acted = decisions.find((decision) => decision.chosen_total > 0);
   const body = root.querySelector('.decision');
@@ -115,6 +154,16 @@ function decisionBlock(title, decision, now) {
   block.append(...lines('Ordered', decision.chosen.map((it) => `${KINDS[it.kind] ?? it.kind} of ${it.videoid}: ${it.why}`)));
   block.append(...lines('Rejected', decision.rejected));
   return block;
+}
+
+/** What a planner outside of the managers decided, as the operator on Kubernetes: the last one with its reasons. */
+function outsideBlocks([last, ...before], now) {
+  const block = element('section');
+  block.append(element('h3', '', `${ACTIONS[last.action] ?? last.action}, ${seconds(Math.max(0, now - last.at))} ago`), element('p', 'reason', last.reason));
+  block.append(...lines('Bound by', last.bound_by ?? []), ...lines('Ordered', last.chosen ?? []), ...lines('Rejected', last.rejected ?? []));
+  if (before.length === 0) return [block];
+  const earlier = before.slice(0, EARLIER).map(({ at, action, reason }) => `${ACTIONS[action] ?? action}, ${seconds(Math.max(0, now - at))} ago: ${reason}`);
+  return [block, ...lines('Before', earlier)];
 }
 
 const ratio = (millionths) => (millionths > 0 ? percent(millionths / 1_000_000) : '–');

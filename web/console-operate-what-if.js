@@ -68,8 +68,7 @@ export class WhatIf {
       ? `The planner would do nothing.${room}${outside}`
       : `${plural(working.reduce((sum, minute) => sum + minute.orders_total, 0), 'order')} within ${plural(minutes.indexOf(working.at(-1)) + 1, 'minute')}: ${plural(moved, 'viewer')} would move.${settled ? '' : ' It would not be done after that.'}${room}${outside}`;
     const list = element('ul', 'loads');
-    const most = Math.max(1, ...readers.map((reader) => Math.max(reader.before, reader.after)));
-    for (const reader of readers.slice(0, SHOWN)) list.append(row(reader, most));
+    for (const reader of readers.slice(0, SHOWN)) list.append(row(reader));
     const more = readers.length > SHOWN ? [element('p', 'note', `and ${readers.length - SHOWN} more readers`)] : [];
     const orders = minutes.flatMap((minute, index) => minute.orders.map((order) => `${minutes.length > 2 ? `Minute ${index + 1}: ` : ''}${order.kind} of ${order.videoid}: ${order.why}`));
     // What was put off only is done by then.
@@ -78,17 +77,18 @@ export class WhatIf {
   }
 }
 
-function row({ id, before, after, capacity, standing }, most) {
+function row({ id, before, after, capacity, standing }) {
   const item = element('li', 'load');
   const swatch = element('i', 'swatch');
   swatch.style.background = colourOf(id);
   const bar = element('span', 'bar');
   const fill = element('i', 'fill');
-  fill.style.transform = `scaleX(${after / most})`;
-  if (after > 0.9 * capacity) fill.className = 'fill full';
+  const used = capacity > 0 ? after / capacity : 0;
+  fill.style.transform = `scaleX(${Math.min(1, used)})`;
+  if (used > 0.9) fill.className = 'fill full';
   bar.append(fill);
   const name = element('b', 'name', id);
-  const words = standing === 'draining' ? 'is emptied' : `${percent(capacity > 0 ? after / capacity : 0)} of its capacity`;
+  const words = standing === 'draining' ? 'is emptied' : `${percent(used)} of its capacity`;
   item.append(swatch, name, element('span', 'number', `${exact(before)} → ${exact(after)}`), bar, element('small', 'state', words));
   return item;
 }

@@ -99,9 +99,9 @@ export class OperateView {
     const readers = placement.readers.filter((reader) => reader.state !== 'gone' || reader.viewers > 0);
     const open = readers.filter((reader) => reader.state === 'alive' && reader.cordon === null);
     const openCapacity = open.reduce((sum, reader) => sum + reader.capacity, 0);
-    const fair = (reader) => (openCapacity > 0 ? (placement.viewers * reader.capacity) / openCapacity : 0);
+    const fair = (reader) => (openCapacity > 0 && open.includes(reader) ? (placement.viewers * reader.capacity) / openCapacity : 0);
     this.#tiles(answer, placement, open.length);
-    this.#chart.draw(placement, answer.at);
+    this.#chart.draw(placement, answer.at, fair);
     this.#readers(readers, fair);
     this.#videos(placement);
     showMoves(placement, part('operate-moves'), part('operate-move-announcer'));
@@ -162,11 +162,13 @@ export class OperateView {
     part('operate-readers-none').hidden = sorted.length > 0;
   }
 
-  #videos({ videos, videos_watched: watched, videos_assigned: assigned }) {
+  #videos({ videos, videos_watched: watched, videos_assigned: assigned, readers, capacity }) {
     part('operate-videos-sum').textContent = assigned > 0 ? `${plural(watched, 'video')} watched, ${exact(assigned)} placed` : '';
     part('operate-videos-none').hidden = videos.length > 0;
-    const most = Math.max(...videos.map((video) => video.viewers), 1);
-    replaceList(part('operate-videos'), videos.slice(0, FEW), (video) => video.videoid, videoRow, (row, video) => fillVideo(row, video, most));
+    const capacities = new Map(readers.map((reader) => [reader.id, reader.capacity]));
+    // Not every reader is in the list: without one of a video's readers the bar is drawn to all of the capacity.
+    const room = (video) => (video.readers.length > 0 && video.readers.every((id) => capacities.has(id)) ? video.readers.reduce((sum, id) => sum + capacities.get(id), 0) : capacity);
+    replaceList(part('operate-videos'), videos.slice(0, FEW), (video) => video.videoid, videoRow, (row, video) => fillVideo(row, video, room(video)));
   }
 
   // ----------------------------------------------------------------------------------- lag, refusals, health
@@ -296,12 +298,15 @@ function videoRow({ videoid }) {
   return row;
 }
 
-function fillVideo(row, { viewers, readers, moving }, most) {
+/** `room` is the capacity of the readers that serve the video. */
+function fillVideo(row, { viewers, readers, moving }, room) {
   row.querySelector('.swatch').style.background = readers.length > 0 ? colourOf(readers[0]) : '';
   put(row.querySelector('.number'), exact(viewers));
-  row.querySelector('.fill').style.transform = `scaleX(${viewers / most})`;
+  const used = room > 0 ? Math.min(1, viewers / room) : 0;
+  row.querySelector('.fill').style.transform = `scaleX(${used})`;
+  row.querySelector('.fill').className = used > 0.9 ? 'fill full' : 'fill';
   const where = readers.length > 3 ? `${plural(readers.length, 'reader')}` : readers.join(', ');
-  put(row.querySelector('.state'), `${where}${moving ? ' · viewers on their way' : ''}`);
+  put(row.querySelector('.state'), `${where} · ${percent(used)} of ${readers.length > 1 ? 'their' : 'its'} capacity${moving ? ' · viewers on their way' : ''}`);
 }
 
 // ---------------------------------------------------------------------------------------------------- lines

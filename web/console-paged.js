@@ -2,6 +2,9 @@
 
 const part = (id) => document.getElementById(id);
 
+/** Lines in a dialog at most: who looks for more of them asks the API. */
+const MOST = 10_000;
+
 export class PagedDialog {
   #name;
   #none;
@@ -62,8 +65,10 @@ export class PagedDialog {
       if (opened !== this.#opened) return;
       this.#next = next;
       part(`${this.#name}-list`).append(...lines);
-      more.hidden = next === null;
+      const full = part(`${this.#name}-list`).childElementCount >= MOST;
+      more.hidden = next === null || full;
       this.#left();
+      if (next !== null && full) this.say(`Here are the first ${MOST.toLocaleString('en')}; the API has the others.`);
     } catch (error) {
       if (opened === this.#opened) this.say(`It could not be read: ${error.message}`);
     } finally {

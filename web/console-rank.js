@@ -3,6 +3,8 @@
 const SPAN_MS = 15 * 60_000;
 /** As long as little is known, the chart shows a shorter time. */
 const LEAST_SPAN_MS = 60_000;
+/** The first of a list are followed, and the open video, wherever it stands. */
+const FOLLOWED = 50;
 /** Changes of rank that are kept of a video; of more the oldest go. */
 const MOST_CHANGES = 300;
 /** How often the line grows to the right while no rank changes, in ms. */
@@ -38,7 +40,9 @@ export class RankHistory {
 
   /** Takes a list, best first. */
   add(list, now = Date.now()) {
-    const ranks = new Map(list.map((video, index) => [video.video_id, index + 1]));
+    const ranks = new Map(list.slice(0, FOLLOWED).map((video, index) => [video.video_id, index + 1]));
+    const place = list.findIndex(({ video_id: id }) => id === this.#video);
+    if (place >= 0) ranks.set(this.#video, place + 1);
     for (const [id, changes] of this.#changes) {
       if (!ranks.has(id)) note(changes, null, now);
       while (changes.length > 1 && (changes[1].at < now - SPAN_MS || changes.length > MOST_CHANGES)) changes.shift();

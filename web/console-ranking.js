@@ -1,20 +1,31 @@
-/** The ranked list: rows that move to their new place, keep the focus while they do, and open a video. */
+/** The ranked list: rows that keep the focus while they move, and open a video. Only those near what is seen are in the page. */
 
-const MOVE_MS = 450;
+import { Row } from './console-row.js';
+import { RowWindow } from './console-window.js';
+
 /** While a pointer is down on the list it stands still, so that a press lands on the row it was aimed at; at most this long, in ms. */
 const HOLD_MS = 1_000;
+/** Rows that Page Up and Page Down pass. */
+const PAGE = 10;
 
-const numbers = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
-/** Decayed points become small, and are never nothing. */
-const shown = (score) => (score > 0 && score < 0.05 ? '< 0.1' : numbers.format(score));
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 export class RankingView {
   #list;
   #onOpen;
+  #window;
+  /** The rows in the page, by video. */
   #rows = new Map();
   #videos = [];
+  #most = Infinity;
+  /** The videos that are listed, each with its rank. */
+  #listed = [];
+  /** The place of each listed video. */
+  #places = new Map();
+  #best = 0;
+  #changed = false;
   #selected = null;
+  #focused = null;
   #frame = 0;
   #heldUntil = 0;
   #sought = '';
@@ -22,12 +33,19 @@ export class RankingView {
   constructor(list, { onOpen }) {
     this.#list = list;
     this.#onOpen = onOpen;
+    this.#window = new RowWindow(list, { onMove: () => this.#schedule() });
     list.addEventListener('click', (event) => {
       const button = event.target.closest('button');
       if (button) this.#onOpen(button.dataset.video);
     });
     list.addEventListener('keydown', (event) => this.#moveFocus(event));
-    list.addEventListener('focusin', () => this.#setTabStop());
+    list.addEventListener('focusin', (event) => {
+      this.#focused = event.target.dataset.video ?? null;
+      this.#setTabStop();
+    });
+    list.addEventListener('focusout', () => {
+      this.#focused = null;
+    });
     list.addEventListener('pointerdown', () => {
       this.#heldUntil = Date.now() + HOLD_MS;
     });
@@ -42,17 +60,23 @@ export class RankingView {
   /** Shows this list, `[{video_id, score, user_id}]`, best first; many calls between two frames are drawn once. */
   show(videos) {
     this.#videos = videos;
-    this.#schedule();
+    this.#change();
+  }
+
+  /** Shows at most so many rows. */
+  limit(most) {
+    this.#most = most;
+    this.#change();
   }
 
   /** Shows only videos whose id or owner has these letters, at the ranks that they have; how many there are. */
   find(text) {
     this.#sought = text.toLocaleLowerCase();
-    this.#schedule();
+    this.#change();
     return this.found.length;
   }
 
-  /** The videos that are shown. */
+  /** The videos that have what is sought. */
   get found() {
     const has = (word) => (word ?? '').toLocaleLowerCase().includes(this.#sought);
     return this.#sought === '' ? this.#videos : this.#videos.filter((video) => has(video.video_id) || has(video.user_id));
@@ -62,7 +86,17 @@ export class RankingView {
   select(videoId) {
     this.#selected = videoId;
     for (const row of this.#rows.values()) row.mark(videoId);
-    this.#setTabStop();
+    this.#schedule();
+  }
+
+  /** Gives a row the focus, wherever the list is scrolled to; the last one where there are not so many. */
+  focusAt(index) {
+    if (this.#changed) this.#rank();
+    const video = this.#listed[Math.min(Math.max(index, 0), this.#listed.length - 1)];
+    if (!video) return;
+    this.#focused = video.video_id;
+    this.#draw();
+    this.#rows.get(video.video_id).button.focus();
   }
 
   /** Forgets the rows, so that another board's list does not fly in from this one's places. */
@@ -70,6 +104,12 @@ export class RankingView {
     this.#rows.clear();
     this.#list.replaceChildren();
     this.#videos = [];
+    this.#change();
+  }
+
+  #change() {
+    this.#changed = true;
+    this.#schedule();
   }
 
   #schedule() {
@@ -80,27 +120,50 @@ export class RankingView {
     });
   }
 
-  #draw() {
-    const before = new Map();
-    for (const [id, row] of this.#rows) before.set(id, row.element.getBoundingClientRect().top);
+  /** Works out what is listed, and where each video stands in it: once for every change, not for every turn of the wheel. */
+  #rank() {
+    this.#changed = false;
     const found = this.found;
-    const ranks = new Map(this.#videos.map((video, index) => [video.video_id, index + 1]));
-    const shown = new Set(found.map((video) => video.video_id));
+    const ranks = found === this.#videos ? null : new Map(this.#videos.map((video, index) => [video.video_id, index + 1]));
+    this.#listed = found.slice(0, this.#most).map((video, index) => ({ ...video, rank: ranks?.get(video.video_id) ?? index + 1 }));
+    this.#places = new Map(this.#listed.map((video, index) => [video.video_id, index]));
+    this.#best = this.#videos.reduce((best, { score }) => Math.max(best, score), 0);
+  }
+
+  #draw() {
+    const isNew = this.#changed;
+    const glides = isNew && !calm.matches && this.#rows.size > 0;
+    if (isNew) this.#rank();
+    const count = this.#listed.length;
+    this.#list.style.height = `${this.#window.top(count)}px`;
+    const places = this.#near();
+    const near = new Set(places.map((place) => this.#listed[place].video_id));
+    // Read before anything is written: one layout, whatever the number of rows.
+    if (isNew) for (const row of this.#rows.values()) row.stop();
     for (const [id, row] of this.#rows) {
-      if (shown.has(id)) row.stop();
-      else {
-        row.element.remove();
-        this.#rows.delete(id);
-      }
+      if (near.has(id)) continue;
+      row.element.remove();
+      this.#rows.delete(id);
     }
-    const best = Math.max(...this.#videos.map((video) => video.score), 0);
-    const inOrder = found.map((video) => this.#row(video).update(video, ranks.get(video.video_id), best));
-    placeInOrder(this.#list, inOrder.map((row) => row.element));
-    const glides = !calm.matches && before.size > 0;
-    // All positions are read before the first animation starts: one layout, whatever the number of rows.
-    const now = glides ? inOrder.map((row) => row.element.getBoundingClientRect().top) : [];
-    now.forEach((top, index) => inOrder[index].glide(before.get(inOrder[index].id), top));
+    const rows = places.map((place) => {
+      const video = this.#listed[place];
+      return this.#row(video).update(video, video.rank, this.#best);
+    });
+    placeInOrder(this.#list, rows.map((row) => row.element));
+    rows.forEach((row, nth) => row.place(this.#window.top(places[nth]), places[nth], count, glides));
     this.#setTabStop();
+    // Fonts and the width of the screen decide how high a row is.
+    if (rows.length > 0 && this.#window.measure(rows[0].element)) this.#schedule();
+  }
+
+  /** The places to draw, in order: those near what is seen, of the row with the focus, and of the open video. */
+  #near() {
+    const [first, end] = this.#window.range(this.#listed.length);
+    const places = new Set(Array.from({ length: end - first }, (_, nth) => first + nth));
+    for (const id of [this.#focused, this.#selected]) {
+      if (this.#places.has(id)) places.add(this.#places.get(id));
+    }
+    return [...places].sort((a, b) => a - b);
   }
 
   #row(video) {
@@ -115,93 +178,16 @@ export class RankingView {
   /** One row at a time is in the tab order: the focused one, else the open one, else the first. */
   #setTabStop() {
     const rows = [...this.#rows.values()];
-    const stop =
-      rows.find((row) => row.button === document.activeElement) ??
-      this.#rows.get(this.#selected) ??
-      this.#rows.get(this.found[0]?.video_id);
+    const stop = this.#rows.get(this.#focused) ?? this.#rows.get(this.#selected) ?? this.#rows.get(this.#listed.find(({ video_id: id }) => this.#rows.has(id))?.video_id);
     for (const row of rows) row.button.tabIndex = row === stop ? 0 : -1;
   }
 
   #moveFocus(event) {
-    const buttons = [...this.#list.querySelectorAll('button')].filter((button) => button.offsetParent);
-    const at = buttons.indexOf(document.activeElement);
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    const at = this.#places.get(this.#focused) ?? 0;
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + PAGE, PageUp: at - PAGE, Home: 0, End: this.#listed.length - 1 }[event.key];
     if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    buttons[Math.min(Math.max(to, 0), buttons.length - 1)]?.focus();
-  }
-}
-
-/** One video's row. */
-class Row {
-  #parts;
-  #score = null;
-  #rank = null;
-  #gliding = null;
-
-  constructor(id) {
-    this.id = id;
-    this.element = document.createElement('li');
-    this.element.className = 'row';
-    this.button = document.createElement('button');
-    this.button.type = 'button';
-    this.button.dataset.video = id;
-    this.#parts = {};
-    for (const name of ['rank', 'title', 'owner', 'score', 'meter']) {
-      this.#parts[name] = document.createElement('span');
-      this.#parts[name].className = name;
-      this.button.append(this.#parts[name], ' ');
-    }
-    this.#parts.title.textContent = id;
-    this.#parts.title.title = id;
-    this.#parts.move = Object.assign(document.createElement('span'), { className: 'move', ariaHidden: 'true' });
-    this.#parts.points = document.createElement('span');
-    this.#parts.score.append(this.#parts.move, this.#parts.points);
-    this.#parts.meter.append(document.createElement('i'));
-    this.element.append(this.button);
-  }
-
-  update({ score, user_id: owner }, rank, best) {
-    const { points, move, meter, rank: place, owner: by } = this.#parts;
-    if (score !== this.#score) {
-      points.textContent = shown(score);
-      if (this.#score !== null && score > this.#score) {
-        points.animate([{ color: 'var(--accent)' }, { color: 'var(--text)' }], { duration: 900, easing: 'ease-in' });
-      }
-    }
-    if (this.#rank !== null && rank !== this.#rank) {
-      move.textContent = rank < this.#rank ? '▲' : '▼';
-      move.className = `move ${rank < this.#rank ? 'up' : 'down'}`;
-      move.animate([{ opacity: 1 }, { opacity: 1, offset: 0.6 }, { opacity: 0 }], { duration: 1_800 });
-    }
-    if (by.textContent !== `by ${owner}`) by.textContent = `by ${owner}`;
-    place.textContent = rank;
-    this.element.classList.toggle('podium', rank <= 3);
-    meter.firstChild.style.transform = `scaleX(${best > 0 ? Math.max(score / best, 0) : 0})`;
-    this.#score = score;
-    this.#rank = rank;
-    return this;
-  }
-
-  mark(selected) {
-    if (selected === this.id) this.button.setAttribute('aria-current', 'true');
-    else this.button.removeAttribute('aria-current');
-  }
-
-  stop() {
-    this.#gliding?.cancel();
-    this.#gliding = null;
-  }
-
-  /** Moves from where it was seen last to where it is now; a new row fades in. */
-  glide(from, to) {
-    if (from === to) return;
-    const start = from === undefined ? { opacity: 0 } : { transform: `translateY(${from - to}px)` };
-    const end = from === undefined ? { opacity: 1 } : { transform: 'none' };
-    const timing = { duration: MOVE_MS, easing: 'cubic-bezier(.2, .8, .2, 1)' };
-    this.#gliding = this.element.animate([start, end], timing);
-    // A row on its way up passes over the others.
-    this.element.style.zIndex = from > to ? '1' : '';
+    this.focusAt(to);
   }
 }
 

@@ -1,8 +1,8 @@
 /** The queue of comments that viewers reported, and what a moderator decides. */
 
 import { element } from './console-format.js';
+import { PagedDialog } from './console-paged.js';
 
-const part = (id) => document.getElementById(id);
 const PAGE = 50;
 /** Reports of a comment whose words are shown: a comment has 25 at most. */
 const SHOWN = 5;
@@ -14,45 +14,25 @@ const DECISIONS = [
 
 export class Reports {
   #liverank;
-  #next = null;
+  #dialog;
   #onDone;
 
   /** `onDone(text)` is told what was done. */
   constructor(liverank, { onDone }) {
     this.#liverank = liverank;
     this.#onDone = onDone;
-    part('show-reports').addEventListener('click', () => this.#open());
-    part('reports-close').addEventListener('click', () => part('reports-dialog').close());
-    part('reports-more').addEventListener('click', () => this.#page());
+    this.#dialog = new PagedDialog('reports', {
+      none: 'No comment waits for a decision.',
+      read: async (after) => {
+        const { comments, next } = await liverank.reports({ after: after ?? undefined, limit: PAGE });
+        return { lines: comments.map((comment) => this.#line(comment)), next };
+      },
+    });
   }
 
   /** Shows what moderators have, or hides it. */
   offer(moderates) {
-    part('show-reports').hidden = !moderates;
-  }
-
-  #open() {
-    part('reports-list').replaceChildren();
-    this.#next = null;
-    part('reports-dialog').showModal();
-    this.#page();
-  }
-
-  async #page() {
-    part('reports-note').textContent = 'Loading…';
-    try {
-      const { comments, next } = await this.#liverank.reports({ after: this.#next ?? undefined, limit: PAGE });
-      this.#next = next;
-      part('reports-list').append(...comments.map((comment) => this.#line(comment)));
-      part('reports-more').hidden = next === null;
-      this.#left();
-    } catch (error) {
-      part('reports-note').textContent = `They could not be read: ${error.message}`;
-    }
-  }
-
-  #left() {
-    part('reports-note').textContent = part('reports-list').childElementCount === 0 ? 'No comment waits for a decision.' : '';
+    this.#dialog.offer(moderates);
   }
 
   #line(comment) {
@@ -75,13 +55,11 @@ export class Reports {
       for (const other of buttons) other.disabled = true;
       try {
         await this.#liverank.decideReports({ videoid: comment.videoid, id: comment.id, outcome });
-        item.remove();
+        this.#dialog.remove(item);
         this.#onDone(done);
-        this.#left();
-        part('reports-close').focus();
       } catch (error) {
         for (const other of buttons) other.disabled = false;
-        part('reports-note').textContent = `It was not done: ${error.message}`;
+        this.#dialog.say(`It was not done: ${error.message}`);
       }
     });
     return button;

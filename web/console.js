@@ -9,6 +9,7 @@ import { FindField } from './console-find.js';
 import { Held } from './console-held.js';
 import { OperateView } from './console-operate.js';
 import { Pins } from './console-pins.js';
+import { RankingDepth } from './console-depth.js';
 import { RankHistory } from './console-rank.js';
 import { RankingView } from './console-ranking.js';
 import { ReadersView } from './console-readers.js';
@@ -17,6 +18,7 @@ import { Session } from './console-session.js';
 import { StateView } from './console-state.js';
 import { sendSample } from './console-sample.js';
 
+/** Videos of a window that has ended, which is read and not followed. */
 const SHOWN = 50;
 /** The open video's figures are read again at most this often, in ms. */
 const FIGURES_MS = 500;
@@ -121,7 +123,8 @@ const ranking = new RankingView(part('ranking-list'), {
     if (narrow.matches) part('video-panel').scrollIntoView({ block: 'start' });
   },
 });
-const find = new FindField(ranking, { shown: SHOWN, onOpen: (id) => openVideo(id) });
+const depth = new RankingDepth(ranking, { narrow, onDeeper: () => followAnew() });
+const find = new FindField(ranking, { shown: () => (videos.length > SHOWN ? depth.limit : SHOWN), onOpen: (id) => openVideo(id) });
 const ranks = new RankHistory(part('rank-history'));
 const readers = new ReadersView(liverank, { paused: () => document.hidden || state.lost });
 
@@ -175,11 +178,16 @@ const boards = new BoardChoice(liverank, {
 });
 
 function follow() {
+  ranking.clear();
+  ranks.clear();
+  followAnew();
+}
+
+/** Follows the list that is chosen, to the depth that is asked for; what is shown of it stays until the first answer. */
+function followAnew() {
   stream?.close();
   stream = null;
   clearTimeout(reading);
-  ranking.clear();
-  ranks.clear();
   const { board, window } = boards.chosen;
   if (owner !== null) followOwner(owner);
   else if (window === null) followBoard(board);
@@ -205,18 +213,18 @@ async function readWindow(chosen) {
 }
 
 function followBoard(board) {
-  const asked = { board: board === 'global' ? undefined : board, limit: SHOWN };
+  const asked = { board: board === 'global' ? undefined : board, limit: depth.limit };
   followList((listen) => liverank.ranking({ ...asked, ...listen }), (list) => list);
 }
 
 function followOwner(name) {
   const withOwner = (list) => list.map((video) => ({ ...video, user_id: name }));
-  followList((listen) => liverank.userRanking(name, { limit: SHOWN, ...listen }), withOwner);
+  followList((listen) => liverank.userRanking(name, { limit: depth.limitOfOwner, ...listen }), withOwner);
 }
 
 function followList(begin, shown) {
   const mine = begin({
-    onList: (list) => showRanking(shown(list.slice(0, SHOWN))),
+    onList: (list) => showRanking(shown(list.slice(0, depth.limit))),
     onState: (now) => {
       if (mine !== stream) return;
       state.set('ranking', now);
@@ -262,20 +270,10 @@ function showRanking(list) {
   part('ranking-none').hidden = list.length > 0 || (boards.isBuiltIn && owner === null);
   part('ranking-none').firstElementChild.textContent = owner === null ? 'No video is on this board.' : 'This user has no ranked video.';
   part('sample-again').hidden = list.length === 0;
-  showAllButton();
+  depth.offer(list.length, boards.chosen.window === null || owner !== null);
   if (open === null && list.length > 0) openVideo(list[0].video_id);
   if (changed) figures.refresh();
 }
-
-function showAllButton() {
-  part('show-all').hidden = videos.length <= 10 || part('ranking-list').classList.contains('all');
-}
-
-part('show-all').addEventListener('click', () => {
-  part('ranking-list').classList.add('all');
-  showAllButton();
-  part('ranking-list').children[10]?.firstElementChild.focus();
-});
 
 // ------------------------------------------------------------------------------------------------- the open video
 

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use liverank_core::epoch::latest_possible_epoch;
 use liverank_core::handover::{HeldVideo, ReaderShare};
 use liverank_core::secret::Secret;
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::{ReaderId, VideoId, ZoneId};
 use tokio::sync::mpsc;
 
 use liverank_adapters::assignment_store::{
-    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE, MAX_EPOCH, ReaderRecord,
+    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE_LENGTH, MAX_EPOCH, ReaderRecord,
     SwapOutcome, VideoAssignment,
 };
 
@@ -25,7 +25,7 @@ type SharedStore = Arc<dyn AssignmentStore>;
 /// The longest wait for a change: changes arrive within a fraction of it, on a machine that is not overloaded.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Identifiers that expose code which mistakes them for patterns, hash tags, separators or ASCII.
-const ODD_IDS: [&str; 14] =
+const UNUSUAL_IDS: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
 /// Runs all checks; `fresh` returns a new, empty store for each.
@@ -36,15 +36,16 @@ where
 {
     an_assignment_changes_by_its_epoch_only(fresh().await).await;
     epochs_exceed_all_that_was_seen(fresh().await).await;
-    epochs_and_terms_outlive_what_the_store_holds(&fresh().await, &fresh().await).await;
+    epochs_and_terms_grow_after_data_loss(&fresh().await, &fresh().await).await;
     an_impossible_epoch_is_refused(fresh().await).await;
-    of_many_that_try_one_wins(fresh().await).await;
-    any_identifier_will_do(fresh().await).await;
-    changes_are_told_without_a_hole(fresh().await).await;
-    a_slow_subscriber_is_told(fresh().await).await;
+    one_concurrent_assign_wins(fresh().await).await;
+    unusual_ids_are_accepted(fresh().await).await;
+    changes_arrive_without_a_gap(fresh().await).await;
+    a_slow_subscriber_gets_a_reset(fresh().await).await;
     a_mirror_follows_many_writers(fresh().await).await;
     heartbeats_are_kept_as_they_came(fresh().await).await;
     a_reader_is_forgotten_by_its_last_beat_only(fresh().await).await;
+    a_peak_is_only_ever_raised(fresh().await).await;
     planners::suite(fresh).await;
 }
 
@@ -150,16 +151,17 @@ async fn epochs_exceed_all_that_was_seen(store: SharedStore) {
     assert!(assign_and_expect(&store, "v8", Some(last), &["s"], 0).await.epoch() > last);
 }
 
-/// `other` simulates the store after it lost everything, when nobody is left who has seen an epoch.
-async fn epochs_and_terms_outlive_what_the_store_holds(store: &SharedStore, other: &SharedStore) {
+/// Checks that epochs and terms still grow after the store lost everything, which `other` simulates: nobody is left who
+/// has seen an epoch.
+async fn epochs_and_terms_grow_after_data_loss(store: &SharedStore, other: &SharedStore) {
     let before = assign_and_expect(store, "v", None, &["r"], 0).await.epoch();
-    let term = planners::minted(store, "p", 0, 0).await;
+    let term = planners::begin_term(store, "p", 0, 0).await;
     let minted = Instant::now();
     while minted.elapsed() < Duration::from_millis(1) {
         tokio::task::yield_now().await;
     }
     assert!(assign_and_expect(other, "v", None, &["r"], 0).await.epoch() > before);
-    assert!(planners::minted(other, "p", 0, 0).await > term);
+    assert!(planners::begin_term(other, "p", 0, 0).await > term);
 }
 
 async fn an_impossible_epoch_is_refused(store: SharedStore) {
@@ -173,7 +175,7 @@ async fn an_impossible_epoch_is_refused(store: SharedStore) {
     );
 }
 
-async fn of_many_that_try_one_wins(store: SharedStore) {
+async fn one_concurrent_assign_wins(store: SharedStore) {
     const TASK_COUNT: usize = 16;
     const ROUND_COUNT: usize = 30;
     let mut expected = None;
@@ -212,10 +214,10 @@ async fn of_many_that_try_one_wins(store: SharedStore) {
     assert!(minted.first() > epochs.last());
 }
 
-async fn any_identifier_will_do(store: SharedStore) {
+async fn unusual_ids_are_accepted(store: SharedStore) {
     let long = "ß".repeat(128);
     let (mut changes, mut version) = subscribe_at_version(&store).await;
-    for id in ODD_IDS.iter().copied().chain([long.as_str()]) {
+    for id in UNUSUAL_IDS.iter().copied().chain([long.as_str()]) {
         let stored = assign_and_expect(&store, id, None, &[id, "other"], 0).await;
         version += 1;
         assert_eq!(
@@ -224,10 +226,10 @@ async fn any_identifier_will_do(store: SharedStore) {
         );
         assert_eq!(all_assignments(&store).await[&video(id)], stored);
     }
-    assert_eq!(all_assignments(&store).await.len(), ODD_IDS.len() + 1);
+    assert_eq!(all_assignments(&store).await.len(), UNUSUAL_IDS.len() + 1);
 }
 
-async fn changes_are_told_without_a_hole(store: SharedStore) {
+async fn changes_arrive_without_a_gap(store: SharedStore) {
     let (mut changes, start) = subscribe_at_version(&store).await;
     let one = assign_and_expect(&store, "v", None, &["r1"], 0).await;
     try_assign(&store, "v", None, &["r2"], 0).await;
@@ -247,9 +249,9 @@ async fn changes_are_told_without_a_hole(store: SharedStore) {
     assert_eq!(store.load_assignments().await.unwrap().version, start + 4);
 }
 
-async fn a_slow_subscriber_is_told(store: SharedStore) {
+async fn a_slow_subscriber_gets_a_reset(store: SharedStore) {
     let (mut changes, _) = subscribe_at_version(&store).await;
-    let count = 2 * CHANGE_QUEUE;
+    let count = 2 * CHANGE_QUEUE_LENGTH;
     for at in 0..count {
         assign_and_expect(&store, &format!("v{at}"), None, &["r"], 0).await;
     }
@@ -336,11 +338,11 @@ async fn a_mirror_follows_many_writers(store: SharedStore) {
 /// An epoch of the year 2025, in microseconds since 1970.
 const EPOCH_OF_2025: u64 = 1_750_000_000_000_007;
 
-fn held(id: &str) -> HeldVideo {
+fn held_video(id: &str) -> HeldVideo {
     HeldVideo { video: video(id), viewers: 1, epoch: EPOCH_OF_2025, ready: true, shedding: true }
 }
 
-fn record(id: &str, beat: u64) -> ReaderRecord {
+fn reader_record(id: &str, beat: u64) -> ReaderRecord {
     ReaderRecord {
         id: ReaderId::parse(id).unwrap(),
         public_url: "http://localhost:4001".to_owned(),
@@ -351,11 +353,12 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
         viewers: 17,
         draining: false,
         highest_epoch: EPOCH_OF_2025,
-        videos: ODD_IDS.iter().map(|id| held(id)).collect(),
+        videos: UNUSUAL_IDS.iter().map(|id| held_video(id)).collect(),
         messages_sent: u64::MAX,
         grace_ms: 20_000,
         reconnects: 12,
         reconnect_errors: 1,
+        zone: Some(ZoneId::parse("z\"").unwrap()),
         ticket: Some(Secret::new("t\"")),
     }
 }
@@ -367,20 +370,34 @@ async fn beats_of_readers(store: &SharedStore) -> BTreeMap<String, u64> {
 
 async fn heartbeats_are_kept_as_they_came(store: SharedStore) {
     assert_eq!(store.reader_records().await.unwrap(), []);
-    store.note_heartbeat(&record("r1", 1)).await.unwrap();
-    store.note_heartbeat(&record("r 2", u64::MAX)).await.unwrap();
-    let newer = ReaderRecord { draining: true, viewers: 18, videos: vec![], ..record("r1", 0) };
+    store.note_heartbeat(&reader_record("r1", 1)).await.unwrap();
+    store.note_heartbeat(&reader_record("r 2", u64::MAX)).await.unwrap();
+    let newer = ReaderRecord { draining: true, viewers: 18, videos: vec![], ..reader_record("r1", 0) };
     store.note_heartbeat(&newer).await.unwrap();
     let mut records = store.reader_records().await.unwrap();
     records.sort_by(|a, b| a.id.cmp(&b.id));
-    assert_eq!(records, [record("r 2", u64::MAX), newer]);
+    assert_eq!(records, [reader_record("r 2", u64::MAX), newer]);
+}
+
+async fn a_peak_is_only_ever_raised(store: SharedStore) {
+    let ids: Vec<VideoId> = ["a", "b", "c"].into_iter().chain(UNUSUAL_IDS).map(video).collect();
+    assert_eq!(store.viewer_peaks(&ids).await.unwrap(), vec![None; ids.len()]);
+    assert!(store.viewer_peaks(&[]).await.unwrap().is_empty());
+    store.raise_viewer_peaks(&[]).await.unwrap();
+    store.raise_viewer_peaks(&[(video("a"), 7), (video("b"), 12)]).await.unwrap();
+    // Two managers, of which one knows an older number.
+    store.raise_viewer_peaks(&[(video("a"), 9), (video("b"), 11)]).await.unwrap();
+    assert_eq!(store.viewer_peaks(&ids[..3]).await.unwrap(), [Some(9), Some(12), None]);
+    let most: Vec<(VideoId, u64)> = UNUSUAL_IDS.into_iter().map(|id| (video(id), 1 << 40)).collect();
+    store.raise_viewer_peaks(&most).await.unwrap();
+    assert_eq!(store.viewer_peaks(&ids[3..]).await.unwrap(), vec![Some(1 << 40); UNUSUAL_IDS.len()]);
 }
 
 async fn a_reader_is_forgotten_by_its_last_beat_only(store: SharedStore) {
     let id = ReaderId::parse("r1").unwrap();
     let large = u64::MAX - 1;
     for beat in [12, 1, large] {
-        store.note_heartbeat(&record("r1", beat)).await.unwrap();
+        store.note_heartbeat(&reader_record("r1", beat)).await.unwrap();
         for other in [beat - 1, beat + 1, beat / 10, 0] {
             if other != beat {
                 store.forget_reader(&id, other).await.unwrap();
@@ -392,7 +409,7 @@ async fn a_reader_is_forgotten_by_its_last_beat_only(store: SharedStore) {
             }
         }
     }
-    store.note_heartbeat(&record("r2", large)).await.unwrap();
+    store.note_heartbeat(&reader_record("r2", large)).await.unwrap();
     store.forget_reader(&id, large).await.unwrap();
     store.forget_reader(&id, large).await.unwrap();
     assert_eq!(beats_of_readers(&store).await, BTreeMap::from([("r2".to_owned(), large)]));

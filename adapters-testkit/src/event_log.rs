@@ -13,7 +13,7 @@ use futures::future::join_all;
 
 use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
-    AppendError, CREATED_PARTITIONS, ConsumerEvent, EventLog, RawRecord, ReadStart, RecordPosition,
+    AppendError, CREATED_PARTITION_COUNT, ConsumerEvent, EventLog, RawRecord, ReadStart, RecordPosition,
 };
 use liverank_core::trace::TraceContext;
 use member::Member;
@@ -46,37 +46,37 @@ where
     too_large_is_refused_and_not_in_the_log(&*log().await).await;
     reading::dead_letters_stay_out_of_the_log_and_are_found_again(&*log().await).await;
     reading::dead_letters_are_removed_one_by_one(&*log().await).await;
-    reading::stretches_are_read_without_a_group(&*log().await).await;
-    reading::what_the_log_has_not_is_not_read(&*log().await).await;
+    reading::ranges_are_read_without_a_group(&*log().await).await;
+    reading::missing_ranges_are_refused(&*log().await).await;
     nothing_is_read_before_start(&*log().await).await;
-    reading_starts_where_it_is_told_and_goes_back(&*log().await).await;
+    reading_starts_at_given_offsets(&*log().await).await;
     an_offset_that_the_log_has_not_is_an_error(&*log().await).await;
     the_end_is_an_offset_to_start_from(&*log().await).await;
-    marks::the_marked_record_is_not_read_again(&*log().await).await;
+    marks::the_record_before_the_start_is_not_read(&*log().await).await;
     marks::another_log_is_refused(&*log().await).await;
     a_poll_is_bounded_and_wakes(&*log().await).await;
     a_dropped_poll_loses_nothing(&*log().await).await;
-    members_share_and_take_over(&*log().await).await;
-    partitions_of_others_are_passed_over(&*log().await).await;
+    members_share_the_partitions(&*log().await).await;
+    starts_of_unowned_partitions_are_ignored(&*log().await).await;
 }
 
 async fn append_text(log: &dyn EventLog, key: &str, value: &str) -> RecordPosition {
     log.append(key.as_bytes(), value.as_bytes().to_vec()).await.expect("an append is acknowledged")
 }
 
-fn place_of(record: &RawRecord) -> (u32, u64) {
+fn position_of(record: &RawRecord) -> (u32, u64) {
     (record.partition, record.offset)
 }
 
 async fn a_fresh_log_is_empty(log: &dyn EventLog) {
     assert_eq!(
         log.end_offsets().await.unwrap(),
-        vec![0; CREATED_PARTITIONS as usize],
+        vec![0; CREATED_PARTITION_COUNT as usize],
         "a fresh log has 12 empty ones"
     );
-    log.write_health().expect("an opened log is healthy");
+    log.check_writable().expect("an opened log is healthy");
     log.open().await.expect("opening again changes nothing");
-    assert_eq!(log.end_offsets().await.unwrap(), vec![0; CREATED_PARTITIONS as usize]);
+    assert_eq!(log.end_offsets().await.unwrap(), vec![0; CREATED_PARTITION_COUNT as usize]);
 }
 
 async fn a_key_keeps_its_partition_and_its_order(log: &dyn EventLog) {
@@ -103,7 +103,7 @@ async fn a_trace_comes_with_its_record_and_with_no_other(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.read_until(expected.len()).await;
     let read: BTreeMap<(u32, u64), Option<TraceContext>> =
-        member.records.iter().map(|record| (place_of(record), record.trace.as_deref().copied())).collect();
+        member.records.iter().map(|record| (position_of(record), record.trace.as_deref().copied())).collect();
     assert_eq!(read, expected);
 }
 
@@ -137,7 +137,7 @@ async fn what_was_appended_at_once_is_read_once(log: &dyn EventLog) {
     let read: BTreeMap<(u32, u64), String> = member
         .records
         .iter()
-        .map(|record| (place_of(record), String::from_utf8(record.value.to_vec()).unwrap()))
+        .map(|record| (position_of(record), String::from_utf8(record.value.to_vec()).unwrap()))
         .collect();
     assert_eq!(member.records.len(), read.len(), "no record is delivered twice");
     assert_eq!(read, expected, "what is read is what was acknowledged, at the places that were told");
@@ -167,15 +167,15 @@ async fn too_large_is_refused_and_not_in_the_log(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, fits, "half a MiB comes back whole");
-    log.write_health().expect("a refused record is nobody's illness");
+    log.check_writable().expect("a refused record is nobody's illness");
 }
 
 async fn nothing_is_read_before_start(log: &dyn EventLog) {
     append_text(log, "k", "early").await;
-    let mut consumer = log.join_consumers().await.unwrap();
+    let mut consumer = log.join_consumer_group().await.unwrap();
     let mut owned = BTreeSet::new();
     let begun = Instant::now();
-    while owned.len() < CREATED_PARTITIONS as usize {
+    while owned.len() < CREATED_PARTITION_COUNT as usize {
         assert!(begun.elapsed() < CHECK_TIMEOUT, "a single member is assigned everything, has {owned:?}");
         match consumer.next_event(100, QUIET_TIME).await.unwrap() {
             ConsumerEvent::Assigned(partitions) => owned.extend(partitions),
@@ -187,7 +187,7 @@ async fn nothing_is_read_before_start(log: &dyn EventLog) {
     let quiet = consumer.next_event(100, QUIET_TIME).await.unwrap();
     assert_eq!(quiet, ConsumerEvent::Idle, "nothing is read before start");
     consumer
-        .start(&owned.iter().map(|at| ReadStart::without_previous(*at, 0)).collect::<Vec<_>>())
+        .start_partitions(&owned.iter().map(|at| ReadStart::without_previous(*at, 0)).collect::<Vec<_>>())
         .await
         .unwrap();
     let begun = Instant::now();
@@ -201,7 +201,7 @@ async fn nothing_is_read_before_start(log: &dyn EventLog) {
     consumer.report_offsets(&[(records[0].partition, records[0].offset + 1)]).await;
 }
 
-async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
+async fn reading_starts_at_given_offsets(log: &dyn EventLog) {
     let mut places = Vec::new();
     for at in 0..20 {
         places.push(append_text(log, "k", &at.to_string()).await);
@@ -233,7 +233,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
 async fn an_offset_that_the_log_has_not_is_an_error(log: &dyn EventLog) {
     let at = append_text(log, "k", "only").await;
     let mut member = Member::join(log).await;
-    member.start_is_refused(ReadStart::without_previous(at.partition, at.offset + 1000)).await;
+    member.expect_refused_start(ReadStart::without_previous(at.partition, at.offset + 1000)).await;
 }
 
 async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
@@ -313,44 +313,53 @@ async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
         }
     };
     tokio::join!(writing, reading);
-    let distinct: BTreeSet<_> = member.records.iter().map(place_of).collect();
+    let distinct: BTreeSet<_> = member.records.iter().map(position_of).collect();
     assert_eq!(distinct.len(), RECORD_COUNT, "each arrives once though polls are dropped");
 }
 
-async fn members_share_and_take_over(log: &dyn EventLog) {
+async fn members_share_the_partitions(log: &dyn EventLog) {
     let mut first = Member::join(log).await;
     first.start_everything().await;
-    let mut second = Member::new(log.join_consumers().await.unwrap());
+    let mut second = Member::new(log.join_consumer_group().await.unwrap());
     let begun = Instant::now();
-    while first.owned.len() != 6 || second.owned.len() != 6 {
+    while first.owned_partitions.len() != 6 || second.owned_partitions.len() != 6 {
         assert!(
             begun.elapsed() < CHECK_TIMEOUT,
             "two share evenly: {:?} and {:?}",
-            first.owned,
-            second.owned
+            first.owned_partitions,
+            second.owned_partitions
         );
         // The new member polls first: it must not get partitions that the other member still holds.
-        second.step(Duration::from_millis(20)).await;
-        first.step(Duration::from_millis(20)).await;
+        second.poll_once(Duration::from_millis(20)).await;
+        first.poll_once(Duration::from_millis(20)).await;
     }
-    assert!(first.owned.is_disjoint(&second.owned), "{:?} and {:?} overlap", first.owned, second.owned);
+    assert!(
+        first.owned_partitions.is_disjoint(&second.owned_partitions),
+        "{:?} and {:?} overlap",
+        first.owned_partitions,
+        second.owned_partitions
+    );
 
     join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "shared").await })).await;
     while first.records.len() + second.records.len() < 100 {
         assert!(begun.elapsed() < CHECK_TIMEOUT, "all is read between the two");
-        first.step(Duration::from_millis(20)).await;
-        second.step(Duration::from_millis(20)).await;
+        first.poll_once(Duration::from_millis(20)).await;
+        second.poll_once(Duration::from_millis(20)).await;
     }
-    let places: BTreeSet<_> = first.records.iter().chain(&second.records).map(place_of).collect();
+    let places: BTreeSet<_> = first.records.iter().chain(&second.records).map(position_of).collect();
     assert_eq!(places.len(), 100, "each record is read by its owner only");
     assert!(!second.records.is_empty() && !first.records.is_empty(), "both have work");
 
-    first.positions.extend(second.positions.iter().filter(|(at, _)| second.owned.contains(at)));
+    first.positions.extend(second.positions.iter().filter(|(at, _)| second.owned_partitions.contains(at)));
     drop(second);
     let begun = Instant::now();
-    while first.owned.len() != CREATED_PARTITIONS as usize {
-        assert!(begun.elapsed() < CHECK_TIMEOUT, "the one who stays takes over: {:?}", first.owned);
-        first.step(Duration::from_millis(20)).await;
+    while first.owned_partitions.len() != CREATED_PARTITION_COUNT as usize {
+        assert!(
+            begun.elapsed() < CHECK_TIMEOUT,
+            "the one who stays takes over: {:?}",
+            first.owned_partitions
+        );
+        first.poll_once(Duration::from_millis(20)).await;
     }
     first.records.clear();
     join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "left").await })).await;
@@ -358,31 +367,32 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
     assert!(first.records.iter().all(|record| record.value == "left"), "goes on where the other one stood");
 }
 
-async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
+async fn starts_of_unowned_partitions_are_ignored(log: &dyn EventLog) {
     let mut first = Member::join(log).await;
-    let mut second = Member::new(log.join_consumers().await.unwrap());
+    let mut second = Member::new(log.join_consumer_group().await.unwrap());
     let begun = Instant::now();
-    while first.owned.len() != 6 || second.owned.len() != 6 {
+    while first.owned_partitions.len() != 6 || second.owned_partitions.len() != 6 {
         assert!(
             begun.elapsed() < CHECK_TIMEOUT,
             "two share evenly: {:?} and {:?}",
-            first.owned,
-            second.owned
+            first.owned_partitions,
+            second.owned_partitions
         );
-        first.step(Duration::from_millis(20)).await;
-        second.step(Duration::from_millis(20)).await;
+        first.poll_once(Duration::from_millis(20)).await;
+        second.poll_once(Duration::from_millis(20)).await;
     }
-    let everything: Vec<_> = (0..CREATED_PARTITIONS).map(|at| ReadStart::without_previous(at, 0)).collect();
-    first.consumer.start(&everything).await.expect("partitions of others are passed over");
+    let everything: Vec<_> =
+        (0..CREATED_PARTITION_COUNT).map(|at| ReadStart::without_previous(at, 0)).collect();
+    first.consumer.start_partitions(&everything).await.expect("partitions of others are passed over");
     join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "x").await })).await;
     let ends: HashMap<u32, u64> = (0..).zip(log.end_offsets().await.unwrap()).collect();
-    let own: usize = first.owned.iter().map(|at| ends[at] as usize).sum();
+    let own: usize = first.owned_partitions.iter().map(|at| ends[at] as usize).sum();
     first.read_until(own).await;
     for _ in 0..3 {
-        first.step(QUIET_TIME / 3).await;
+        first.poll_once(QUIET_TIME / 3).await;
     }
     assert_eq!(first.records.len(), own, "a member reads its own partitions only");
-    assert!(first.records.iter().all(|record| first.owned.contains(&record.partition)));
+    assert!(first.records.iter().all(|record| first.owned_partitions.contains(&record.partition)));
 }
 
 /// Returns true if trying again does not help with an error.

@@ -12,3 +12,5 @@ pub mod comment_bus;
 mod embedded;
 pub mod event_log;
 pub mod ranking_store;
+#[cfg(test)]
+mod suites_are_run;

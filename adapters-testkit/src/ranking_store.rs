@@ -20,6 +20,7 @@ use liverank_adapters::ranking_store::{
 
 mod declared;
 mod generations;
+mod idle;
 mod metadata;
 mod places;
 mod revisions;
@@ -27,9 +28,9 @@ mod revisions;
 type Store = Arc<dyn RankingStore>;
 
 /// The longest wait for a change: changes arrive within a fraction of it, on a machine that is not overloaded.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Identifiers that expose code which mistakes them for patterns, hash tags, separators or ASCII.
-const ODD: [&str; 14] =
+const UNUSUAL_IDS: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
 /// Runs all checks; `fresh` returns a new, empty store for each.
@@ -38,34 +39,37 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Store>,
 {
-    an_empty_store_says_so(fresh().await).await;
+    an_empty_store_returns_nothing(fresh().await).await;
     a_projection_is_on_both_boards(fresh().await).await;
     traces_come_with_their_change(fresh().await).await;
     replays_and_zombies_change_nothing(fresh().await).await;
     revisions::the_later_state_of_a_video_stands(fresh().await).await;
-    revisions::the_canary_is_told_of_and_not_shown(fresh().await).await;
-    revisions::what_is_taken_off_comes_back_by_a_later_state_only(fresh().await).await;
+    revisions::the_canary_is_notified_but_not_ranked(fresh().await).await;
+    revisions::removed_videos_return_by_later_states(fresh().await).await;
     revisions::a_snapshot_misses_nothing_while_scores_fall(fresh().await).await;
     a_missing_batch_is_noticed(fresh().await).await;
     generations::a_new_generation_replaces_the_old(fresh().await).await;
     generations::a_generation_that_nobody_completes_leaves_no_trace(fresh().await).await;
-    generations::an_empty_generation_is_one(fresh().await).await;
+    generations::an_empty_generation_can_be_in_force(fresh().await).await;
     generations::a_half_life_belongs_to_its_generation(fresh().await).await;
-    a_repair_spares_what_is_later(fresh().await).await;
+    a_repair_keeps_later_revisions(fresh().await).await;
     versions_have_no_hole(fresh().await).await;
-    large_batches_arrive_to_the_last_digit(fresh().await).await;
-    a_slow_subscriber_is_told(fresh().await).await;
+    large_batches_arrive_exactly(fresh().await).await;
+    a_slow_subscriber_gets_a_reset(fresh().await).await;
     ties_stand_in_byte_order(fresh().await).await;
     pages_lead_through_a_moving_board(fresh().await).await;
-    places::every_place_is_that_in_the_list(fresh().await).await;
-    places::what_is_on_no_board_has_no_place(fresh().await).await;
-    places::places_follow_a_moving_board(fresh().await).await;
+    places::ranks_match_the_list(fresh().await).await;
+    places::a_video_on_no_board_has_no_rank(fresh().await).await;
+    places::ranks_follow_a_changing_board(fresh().await).await;
     a_mirror_follows_two_writers(fresh().await).await;
-    metadata::the_latest_metadata_stand_and_are_told(fresh().await).await;
-    metadata::many_metadata_and_odd_ids_arrive_whole(fresh().await).await;
-    metadata::that_all_are_described_is_noted(fresh().await).await;
-    declared::declared_boards_stand_by_themselves(fresh().await).await;
-    declared::what_nobody_wants_is_removed(fresh().await).await;
+    idle::idle_videos_leave_until_an_event_brings_them_back(fresh().await).await;
+    idle::idle_thresholds_are_per_generation(fresh().await).await;
+    idle::many_idle_videos_leave_in_several_calls(fresh().await).await;
+    metadata::the_latest_metadata_win(fresh().await).await;
+    metadata::many_metadata_and_unusual_ids_arrive_whole(fresh().await).await;
+    metadata::complete_metadata_are_noted(fresh().await).await;
+    declared::declared_boards_are_independent(fresh().await).await;
+    declared::unwanted_boards_are_removed(fresh().await).await;
 }
 
 fn video(id: &str) -> VideoId {
@@ -79,11 +83,11 @@ fn entry(id: &str, score: f64) -> BoardEntry {
     BoardEntry { video_id: video(id), owner, score, trending: None, revision, removed: false }
 }
 
-fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
+fn owned_entry(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
     BoardEntry { owner: UserId::parse(owner).unwrap(), trending: Some(trending), ..entry(id, score) }
 }
 
-fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> BatchProjection {
+fn batch_projection(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> BatchProjection {
     BatchProjection {
         generation,
         offset_ranges: vec![OffsetRange { partition: 0, first: from, next, last_record: None }],
@@ -92,74 +96,79 @@ fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> Bat
     }
 }
 
-async fn apply(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
-    apply_of(1, store, from, next, entries).await;
+async fn project_entries(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
+    project_entries_of(1, store, from, next, entries).await;
 }
 
-async fn apply_of(generation: u64, store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
-    let projected = store.project_batch(&batch(generation, from, next, entries)).await.unwrap();
+async fn project_entries_of(generation: u64, store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
+    let projected = store.project_batch(&batch_projection(generation, from, next, entries)).await.unwrap();
     assert_eq!(projected, ProjectionOutcome::Applied);
 }
 
 /// Puts generation 1 in force in an empty store, at the beginning of the log, and returns the store.
-async fn begun(store: Store) -> Store {
+async fn begin_generation(store: Store) -> Store {
     store.commit_snapshot(1, &[]).await.unwrap();
     store
 }
 
 async fn next(changes: &mut mpsc::Receiver<BoardChange>) -> BoardChange {
-    tokio::time::timeout(PATIENCE, changes.recv()).await.expect("a change is told in time").expect("goes on")
+    tokio::time::timeout(CHANGE_TIMEOUT, changes.recv())
+        .await
+        .expect("a change is told in time")
+        .expect("goes on")
 }
 
-async fn subscribed(store: &Store) -> mpsc::Receiver<BoardChange> {
+async fn subscribe_to_changes(store: &Store) -> mpsc::Receiver<BoardChange> {
     let mut changes = store.subscribe_changes().await.unwrap();
     assert_eq!(next(&mut changes).await, BoardChange::Reset, "the first item");
     changes
 }
 
-async fn changed(changes: &mut mpsc::Receiver<BoardChange>) -> (u64, Vec<BoardEntry>) {
+async fn next_change(changes: &mut mpsc::Receiver<BoardChange>) -> (u64, Vec<BoardEntry>) {
     match next(changes).await {
         BoardChange::Changed { version, entries, .. } => (version, entries),
         BoardChange::Reset => panic!("nothing was lost"),
     }
 }
 
-fn sorted(snapshot: &BoardsSnapshot) -> Vec<BoardEntry> {
+fn sorted_entries(snapshot: &BoardsSnapshot) -> Vec<BoardEntry> {
     let entries: BTreeMap<_, _> =
         snapshot.entries.iter().map(|entry| (entry.video_id.clone(), entry.clone())).collect();
     assert_eq!(entries.len(), snapshot.entries.len(), "no video twice");
     entries.into_values().collect()
 }
 
-async fn all(store: &Store) -> Vec<BoardEntry> {
-    sorted(&store.boards_snapshot().await.unwrap())
+async fn all_entries(store: &Store) -> Vec<BoardEntry> {
+    sorted_entries(&store.boards_snapshot().await.unwrap())
 }
 
-/// Returns the lines of a page that is not around a video.
+/// Returns the videos of a page of a board. Panics if the page is to be around a video that is not on the board.
 async fn page_of(store: &Store, board: BuiltInBoard, start: &PageStart, limit: usize) -> Vec<RankedVideo> {
-    store.board_page(board, start, limit).await.unwrap().expect("around no video").lines
+    store.board_page(board, start, limit).await.unwrap().expect("around no video").videos
 }
 
-async fn best(store: &Store, board: BuiltInBoard, limit: usize) -> Vec<RankedVideo> {
+async fn best_videos(store: &Store, board: BuiltInBoard, limit: usize) -> Vec<RankedVideo> {
     page_of(store, board, &PageStart::Best, limit).await
 }
 
-async fn lines(store: &Store, board: BuiltInBoard) -> Vec<(String, f64, String)> {
-    let page = best(store, board, 100).await;
+async fn board_lines(store: &Store, board: BuiltInBoard) -> Vec<(String, f64, String)> {
+    let page = best_videos(store, board, 100).await;
     page.iter().map(|line| (line.video_id.to_string(), line.score, line.user_id.to_string())).collect()
 }
 
-async fn an_empty_store_says_so(store: Store) {
+async fn an_empty_store_returns_nothing(store: Store) {
     assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
     assert_eq!(store.boards_snapshot().await.unwrap(), BoardsSnapshot { version: 0, entries: vec![] });
-    let first = batch(1, 0, 1, vec![entry("v", 1.0)]);
+    let first = batch_projection(1, 0, 1, vec![entry("v", 1.0)]);
     assert_eq!(store.project_batch(&first).await.unwrap(), ProjectionOutcome::Behind);
-    assert!(all(&store).await.is_empty() && lines(&store, BuiltInBoard::Global).await.is_empty());
+    assert!(
+        all_entries(&store).await.is_empty() && board_lines(&store, BuiltInBoard::Global).await.is_empty()
+    );
     assert_eq!(store.checkpoint().await.unwrap(), ProjectionCheckpoint::default());
 }
 
 async fn a_projection_is_on_both_boards(store: Store) {
-    let store = begun(store).await;
+    let store = begin_generation(store).await;
     assert_eq!(
         store.checkpoint().await.unwrap(),
         ProjectionCheckpoint { generation: Some(1), offsets: vec![] }
@@ -168,27 +177,31 @@ async fn a_projection_is_on_both_boards(store: Store) {
         OffsetRange { partition: 12, first: 0, next: 3, last_record: None },
         OffsetRange { partition: 2, first: 0, next: 5, last_record: None },
     ];
-    let entries = vec![owned("a", 2.5, "x", 9.0), owned("b", 3.0, "y", 8.0), entry("zero", 0.0)];
+    let entries = vec![owned_entry("a", 2.5, "x", 9.0), owned_entry("b", 3.0, "y", 8.0), entry("zero", 0.0)];
     let projection =
         BatchProjection { generation: 1, offset_ranges: spans, entries: entries.clone(), traces: Vec::new() };
     assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Applied);
     let standing = store.checkpoint().await.unwrap();
     assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![(2, 5), (12, 3)] });
-    assert_eq!(all(&store).await, entries);
+    assert_eq!(all_entries(&store).await, entries);
     let line = |id: &str, score, owner: &str| (id.to_owned(), score, owner.to_owned());
     let global = vec![line("b", 3.0, "y"), line("a", 2.5, "x"), line("zero", 0.0, "o")];
-    assert_eq!(lines(&store, BuiltInBoard::Global).await, global);
-    assert_eq!(lines(&store, BuiltInBoard::Trending).await, vec![line("a", 9.0, "x"), line("b", 8.0, "y")]);
-    assert!(best(&store, BuiltInBoard::Global, 0).await.is_empty());
+    assert_eq!(board_lines(&store, BuiltInBoard::Global).await, global);
+    assert_eq!(
+        board_lines(&store, BuiltInBoard::Trending).await,
+        vec![line("a", 9.0, "x"), line("b", 8.0, "y")]
+    );
+    assert!(best_videos(&store, BuiltInBoard::Global, 0).await.is_empty());
 }
 
 async fn traces_come_with_their_change(store: Store) {
-    let store = begun(store).await;
-    let mut changes = subscribed(&store).await;
+    let store = begin_generation(store).await;
+    let mut changes = subscribe_to_changes(&store).await;
     let trace = |span: u8| TraceContext { trace_id: [span; 16], span_id: [span; 8], sampled: true };
     for (at, traces) in (0..).zip([vec![trace(1), trace(2)], vec![], vec![trace(3)]]) {
         let entries = vec![entry("v", at as f64 + 1.0)];
-        let projection = BatchProjection { traces: traces.clone(), ..batch(1, at, at + 1, entries) };
+        let projection =
+            BatchProjection { traces: traces.clone(), ..batch_projection(1, at, at + 1, entries) };
         assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Applied);
         let BoardChange::Changed { traces: heard, .. } = next(&mut changes).await else {
             panic!("nothing was lost")
@@ -198,49 +211,53 @@ async fn traces_come_with_their_change(store: Store) {
 }
 
 async fn replays_and_zombies_change_nothing(store: Store) {
-    let store = begun(store).await;
-    let mut changes = subscribed(&store).await;
-    apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
-    apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
+    let store = begin_generation(store).await;
+    let mut changes = subscribe_to_changes(&store).await;
+    project_entries(&store, 0, 10, vec![owned_entry("a", 1.0, "x", 1.0)]).await;
+    project_entries(&store, 10, 20, vec![owned_entry("a", 2.0, "x", 2.0)]).await;
     let before = (store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap());
-    apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
-    apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
+    project_entries(&store, 0, 10, vec![owned_entry("a", 1.0, "x", 1.0)]).await;
+    project_entries(&store, 10, 20, vec![owned_entry("a", 2.0, "x", 2.0)]).await;
     // A zombie with another past: the store has counted what it sends.
-    apply(&store, 5, 15, vec![owned("a", 99.0, "z", 99.0), owned("b", 1.0, "z", 1.0)]).await;
+    project_entries(&store, 5, 15, vec![owned_entry("a", 99.0, "z", 99.0), owned_entry("b", 1.0, "z", 1.0)])
+        .await;
     assert_eq!((store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap()), before);
-    apply(&store, 20, 21, vec![owned("a", 3.0, "x", 3.0)]).await;
-    let versions =
-        [changed(&mut changes).await.0, changed(&mut changes).await.0, changed(&mut changes).await.0];
+    project_entries(&store, 20, 21, vec![owned_entry("a", 3.0, "x", 3.0)]).await;
+    let versions = [
+        next_change(&mut changes).await.0,
+        next_change(&mut changes).await.0,
+        next_change(&mut changes).await.0,
+    ];
     assert_eq!(versions, [versions[0], versions[0] + 1, versions[0] + 2], "replays were told");
 }
 
 async fn a_missing_batch_is_noticed(store: Store) {
-    let store = begun(store).await;
+    let store = begin_generation(store).await;
     let behind = async |projection: BatchProjection| {
         let before = (store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap());
         assert_eq!(store.project_batch(&projection).await.unwrap(), ProjectionOutcome::Behind);
         assert_eq!((store.checkpoint().await.unwrap(), store.boards_snapshot().await.unwrap()), before);
     };
-    behind(batch(1, 1, 2, vec![entry("a", 1.0)])).await;
-    apply(&store, 0, 10, vec![entry("a", 1.0)]).await;
-    behind(batch(1, 11, 12, vec![entry("a", 2.0)])).await;
-    let mut two = batch(1, 10, 12, vec![entry("a", 2.0)]);
+    behind(batch_projection(1, 1, 2, vec![entry("a", 1.0)])).await;
+    project_entries(&store, 0, 10, vec![entry("a", 1.0)]).await;
+    behind(batch_projection(1, 11, 12, vec![entry("a", 2.0)])).await;
+    let mut two = batch_projection(1, 10, 12, vec![entry("a", 2.0)]);
     two.offset_ranges.push(OffsetRange { partition: 1, first: 7, next: 8, last_record: None });
     behind(two).await;
     // A large batch is refused, too.
-    behind(batch(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
-    behind(batch(2, 10, 11, vec![entry("a", 2.0)])).await;
+    behind(batch_projection(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
+    behind(batch_projection(2, 10, 11, vec![entry("a", 2.0)])).await;
 }
 
-async fn a_repair_spares_what_is_later(store: Store) {
-    let store = begun(store).await;
-    apply(&store, 0, 10, vec![owned("v00007", 9.0, "x", 9.0)]).await;
-    let mut changes = subscribed(&store).await;
+async fn a_repair_keeps_later_revisions(store: Store) {
+    let store = begin_generation(store).await;
+    project_entries(&store, 0, 10, vec![owned_entry("v00007", 9.0, "x", 9.0)]).await;
+    let mut changes = subscribe_to_changes(&store).await;
     let all_of_it: Vec<_> = (0..3500).map(|at| entry(&format!("v{at:05}"), 1.0)).collect();
     let (head, tail) = all_of_it.split_at(1234);
     store.write_snapshot(1, head).await.unwrap();
     // Ordinary projections go on meanwhile.
-    apply(&store, 10, 11, vec![entry("v00001", 5.0)]).await;
+    project_entries(&store, 10, 11, vec![entry("v00001", 5.0)]).await;
     store.write_snapshot(1, tail).await.unwrap();
     store.write_snapshot(1, &[]).await.unwrap();
     store.commit_snapshot(1, &[(0, 7), (3, 4)]).await.unwrap();
@@ -251,22 +268,22 @@ async fn a_repair_spares_what_is_later(store: Store) {
         }
     }
     assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, 11), (3, 4)]);
-    let stands = all(&store).await;
+    let stands = all_entries(&store).await;
     assert_eq!(stands.len(), 3500);
-    assert_eq!((&stands[7], &stands[1]), (&owned("v00007", 9.0, "x", 9.0), &entry("v00001", 5.0)));
+    assert_eq!((&stands[7], &stands[1]), (&owned_entry("v00007", 9.0, "x", 9.0), &entry("v00001", 5.0)));
 }
 
 async fn versions_have_no_hole(store: Store) {
-    let store = begun(store).await;
-    let mut changes = subscribed(&store).await;
+    let store = begin_generation(store).await;
+    let mut changes = subscribe_to_changes(&store).await;
     let mut version = store.boards_snapshot().await.unwrap().version;
     for at in 0..60_u64 {
         // Every third batch changes no video.
         let points = (at / 3) as f64;
-        apply(&store, at, at + 1, vec![entry("v", points)]).await;
+        project_entries(&store, at, at + 1, vec![entry("v", points)]).await;
         if at % 3 == 0 {
             version += 1;
-            let told = changed(&mut changes).await;
+            let told = next_change(&mut changes).await;
             assert_eq!(told, (version, vec![entry("v", points)]));
         }
     }
@@ -274,36 +291,41 @@ async fn versions_have_no_hole(store: Store) {
     assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, 60)]);
 }
 
-async fn large_batches_arrive_to_the_last_digit(store: Store) {
-    let store = begun(store).await;
-    let mut changes = subscribed(&store).await;
+async fn large_batches_arrive_exactly(store: Store) {
+    let store = begin_generation(store).await;
+    let mut changes = subscribe_to_changes(&store).await;
     let entries: Vec<_> = (0..2500_u32)
         .map(|at| {
             let points = f64::from(at) * 1000.123 / 7.0;
-            owned(&format!("v{at:04}"), points, &format!("owner {at}"), 82_000.1 + 1.0 / f64::from(at + 1))
+            owned_entry(
+                &format!("v{at:04}"),
+                points,
+                &format!("owner {at}"),
+                82_000.1 + 1.0 / f64::from(at + 1),
+            )
         })
         .collect();
-    apply(&store, 0, 5000, entries.clone()).await;
-    assert_eq!(all(&store).await, entries);
+    project_entries(&store, 0, 5000, entries.clone()).await;
+    assert_eq!(all_entries(&store).await, entries);
     let mut told = Vec::new();
     while told.len() < entries.len() {
-        told.extend(changed(&mut changes).await.1);
+        told.extend(next_change(&mut changes).await.1);
     }
     assert_eq!(told, entries);
-    let page = best(&store, BuiltInBoard::Global, 10_000).await;
+    let page = best_videos(&store, BuiltInBoard::Global, 10_000).await;
     assert_eq!(page.len(), 2500);
     let top = &entries[2499];
     assert_eq!((page[0].score.to_bits(), &page[0].user_id), (top.score.to_bits(), &top.owner));
 }
 
-async fn a_slow_subscriber_is_told(store: Store) {
-    let store = begun(store).await;
-    let mut slow = subscribed(&store).await;
-    let mut quick = subscribed(&store).await;
+async fn a_slow_subscriber_gets_a_reset(store: Store) {
+    let store = begin_generation(store).await;
+    let mut slow = subscribe_to_changes(&store).await;
+    let mut quick = subscribe_to_changes(&store).await;
     let count = 3 * CHANGE_QUEUE_LENGTH as u64;
     for at in 0..count {
-        apply(&store, at, at + 1, vec![entry("v", at as f64 + 1.0)]).await;
-        changed(&mut quick).await;
+        project_entries(&store, at, at + 1, vec![entry("v", at as f64 + 1.0)]).await;
+        next_change(&mut quick).await;
     }
     let mut heard = 0;
     while next(&mut slow).await != BoardChange::Reset {
@@ -313,7 +335,7 @@ async fn a_slow_subscriber_is_told(store: Store) {
     let mut version = store.boards_snapshot().await.unwrap().version;
     let mut at = count;
     let points = |at: u64| 1e9 + at as f64;
-    apply(&store, at, at + 1, vec![entry("v", points(at))]).await;
+    project_entries(&store, at, at + 1, vec![entry("v", points(at))]).await;
     loop {
         match next(&mut slow).await {
             // A change that was still on its way when the snapshot was taken, which contains it, is ignored.
@@ -323,7 +345,7 @@ async fn a_slow_subscriber_is_told(store: Store) {
                 at += 1;
                 assert!(at < 2 * count, "the queue is emptied at some time");
                 version = store.boards_snapshot().await.unwrap().version;
-                apply(&store, at, at + 1, vec![entry("v", points(at))]).await;
+                project_entries(&store, at, at + 1, vec![entry("v", points(at))]).await;
             }
             BoardChange::Changed { version: told, entries, .. } => {
                 break assert_eq!((told, entries), (version + 1, vec![entry("v", points(at))]));
@@ -331,15 +353,15 @@ async fn a_slow_subscriber_is_told(store: Store) {
         }
     }
     drop(slow);
-    apply(&store, at + 1, at + 2, vec![entry("v", 2e9)]).await;
+    project_entries(&store, at + 1, at + 2, vec![entry("v", 2e9)]).await;
     // The quick subscriber receives the last change above, too.
     for _ in count..=at + 1 {
-        changed(&mut quick).await;
+        next_change(&mut quick).await;
     }
 }
 
 /// Returns the expected board, by the definition of the order.
-fn model(entries: &[BoardEntry]) -> Ranking {
+fn expected_ranking(entries: &[BoardEntry]) -> Ranking {
     let mut ranking = Ranking::default();
     for entry in entries {
         let (video_id, user_id) = (entry.video_id.clone(), entry.owner.clone());
@@ -349,16 +371,16 @@ fn model(entries: &[BoardEntry]) -> Ranking {
 }
 
 async fn ties_stand_in_byte_order(store: Store) {
-    let store = begun(store).await;
+    let store = begin_generation(store).await;
     let long = "ß".repeat(128);
-    let ids = ODD.iter().copied().chain(["A", "a", "aa", "Z", &long]);
+    let ids = UNUSUAL_IDS.iter().copied().chain(["A", "a", "aa", "Z", &long]);
     let mut entries: Vec<_> = ids.map(|id| entry(id, 7.0)).collect();
     entries.extend([entry("best", 8.0), entry("least", -1.5)]);
-    apply(&store, 0, 1, entries.clone()).await;
-    let ranking = model(&entries);
+    project_entries(&store, 0, 1, entries.clone()).await;
+    let ranking = expected_ranking(&entries);
     let mut expected: Vec<_> = entries.iter().collect();
     expected.sort_by_key(|entry| std::cmp::Reverse(entry.video_id.as_str().as_bytes()));
-    assert_eq!(best(&store, BuiltInBoard::Global, 100).await, ranking.best_videos(None));
+    assert_eq!(best_videos(&store, BuiltInBoard::Global, 100).await, ranking.best_videos(None));
     // From every position, also from positions at which there is no video (any more).
     let gone = ["0", "b", "aä", "zz", "\u{10ffff}"].map(|id| entry(id, 7.0));
     let moved = [entry("a", 7.5), entry("best", 7.0), entry("ä", -2.0), entry("{", f64::INFINITY)];
@@ -371,10 +393,10 @@ async fn ties_stand_in_byte_order(store: Store) {
 }
 
 async fn pages_lead_through_a_moving_board(store: Store) {
-    let store = begun(store).await;
-    let id = |at: u32| format!("{}{at}", ODD[at as usize % ODD.len()]);
+    let store = begin_generation(store).await;
+    let id = |at: u32| format!("{}{at}", UNUSUAL_IDS[at as usize % UNUSUAL_IDS.len()]);
     let entries: Vec<_> = (0..10_000).map(|at| entry(&id(at), f64::from(at % 7))).collect();
-    apply(&store, 0, 1, entries.clone()).await;
+    project_entries(&store, 0, 1, entries.clone()).await;
     let mut seen: Vec<RankedVideo> = Vec::new();
     let mut moved = HashSet::new();
     let mut start = PageStart::Best;
@@ -390,26 +412,26 @@ async fn pages_lead_through_a_moving_board(store: Store) {
         }
         moved.extend(bumped.iter().map(|entry| entry.video_id.clone()));
         seen.extend(page);
-        apply(&store, u64::from(round), u64::from(round) + 1, bumped).await;
+        project_entries(&store, u64::from(round), u64::from(round) + 1, bumped).await;
     }
     let still: Vec<_> = seen.into_iter().filter(|line| !moved.contains(&line.video_id)).collect();
-    let mut expected = model(&entries).best_videos(None);
+    let mut expected = expected_ranking(&entries).best_videos(None);
     expected.retain(|line| !moved.contains(&line.video_id));
     assert!(expected.len() > 8_000 && moved.len() > 500, "the check checks something");
     assert!(still == expected, "who did not move is seen once and in order");
 }
 
 async fn a_mirror_follows_two_writers(store: Store) {
-    const BATCHES: u64 = 200;
-    let store = begun(store).await;
-    let mut changes = subscribed(&store).await;
+    const BATCH_COUNT: u64 = 200;
+    let store = begin_generation(store).await;
+    let mut changes = subscribe_to_changes(&store).await;
     let writers = [0_u32, 1].map(|partition| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            for at in 0..BATCHES {
+            for at in 0..BATCH_COUNT {
                 // Both partitions change the shared videos, with scores that may be below the other one's.
                 let own = entry(&format!("own {partition} {}", at % 5), at as f64);
-                let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
+                let shared = owned_entry(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
                 let spans = vec![OffsetRange { partition, first: at, next: at + 1, last_record: None }];
                 let projection = BatchProjection {
                     generation: 1,
@@ -444,6 +466,6 @@ async fn a_mirror_follows_two_writers(store: Store) {
             }
         }
     }
-    assert_eq!(mirror.into_values().collect::<Vec<_>>(), sorted(&end));
-    assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, BATCHES), (1, BATCHES)]);
+    assert_eq!(mirror.into_values().collect::<Vec<_>>(), sorted_entries(&end));
+    assert_eq!(store.checkpoint().await.unwrap().offsets, [(0, BATCH_COUNT), (1, BATCH_COUNT)]);
 }

@@ -3,6 +3,7 @@
 //! | command | does |
 //! |---|---|
 //! | `produce TOPIC EVENTS VIDEOS ids\|plain` | makes a topic as the system does and fills it: keyed events, videos by Zipf 1.0 |
+//! | `post TOPIC SECONDS IN_FLIGHT` | sends events so many at a time with one rdkafka producer, set as ours is, each after the one before is acknowledged; prints the rate |
 //! | `bare TOPIC` | reads all of it with one rdkafka consumer and parses each value |
 //! | `archive DATABASE TOTAL` | waits until an archive has counted so many records, and prints the rate |
 //! | `boards DATABASE TOTAL PREFIX BOARDS` | the same, and waits until the declared boards (as `--boards`) show all of it, too |
@@ -16,11 +17,11 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
-use liverank_adapters::event_log::CREATED_PARTITIONS;
+use liverank_adapters::event_log::CREATED_PARTITION_COUNT;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::ranking_store::{BoardChange, RankingStore};
@@ -34,15 +35,16 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 type BenchResult<T> = Result<T, Box<dyn Error>>;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 fn main() -> BenchResult<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,13 +55,16 @@ fn main() -> BenchResult<()> {
             runtime.block_on(create_topic(topic))?;
             measure_produce(topic, events.parse()?, videos.parse()?, *ids == "ids")
         }
+        ["post", topic, seconds, in_flight] => {
+            runtime.block_on(measure_posts(topic, Duration::from_secs(seconds.parse()?), in_flight.parse()?))
+        }
         ["bare", topic] => measure_bare_consumer(topic),
         ["archive", database, total] => runtime.block_on(measure_archive(database, total.parse()?)),
         ["boards", database, total, prefix, boards] => {
             runtime.block_on(measure_boards(database, total.parse()?, prefix, boards))
         }
-        ["standing", database] => runtime.block_on(archive_position(database)),
-        ["group", group, topic, total] => measure_committed(group, topic, total.parse()?),
+        ["standing", database] => runtime.block_on(counted_record_count_json(database)),
+        ["group", group, topic, total] => measure_offset_commits(group, topic, total.parse()?),
         ["latency", topic, videos, rate, seconds, prefix] => {
             runtime.block_on(measure_latency(topic, videos.parse()?, rate.parse()?, seconds.parse()?, prefix))
         }
@@ -89,38 +94,45 @@ async fn create_topic(topic: &str) -> BenchResult<()> {
 /// A generator of the benchmark's events.
 struct EventGenerator {
     random: StdRng,
-    /// The cumulated shares of the videos, by which a random video is chosen.
-    shares: Vec<f64>,
-    ids: bool,
-    made: u64,
-    run: u128,
+    /// The cumulative weights of the videos: a random number below the last one chooses the first video with a greater
+    /// sum.
+    cumulative_shares: Vec<f64>,
+    has_event_ids: bool,
+    generated_count: u64,
+    run_id: u128,
 }
 
 impl EventGenerator {
-    fn new(videos: usize, ids: bool) -> BenchResult<Self> {
+    fn new(videos: usize, has_event_ids: bool) -> BenchResult<Self> {
         let shares = (1..=videos).scan(0.0, |sum, rank| {
             *sum += 1.0 / rank as f64;
             Some(*sum)
         });
-        let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
-        Ok(Self { random: StdRng::seed_from_u64(7), shares: shares.collect(), ids, made: 0, run })
+        let run_id = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        Ok(Self {
+            random: StdRng::seed_from_u64(7),
+            cumulative_shares: shares.collect(),
+            has_event_ids,
+            generated_count: 0,
+            run_id,
+        })
     }
 
     fn next_event(&mut self) -> (String, String) {
-        let at = self.random.random_range(0.0..self.shares.last().copied().unwrap_or(1.0));
-        let video = format!("video-{:06}", self.shares.partition_point(|sum| *sum <= at));
+        let at = self.random.random_range(0.0..self.cumulative_shares.last().copied().unwrap_or(1.0));
+        let video = format!("video-{:06}", self.cumulative_shares.partition_point(|sum| *sum <= at));
         let user = self.random.random_range(0..50_000);
         let kind = ["view", "view", "view", "like", "share", "watch_time", "watch_time"]
             [self.random.random_range(0..7)];
         let mut event = json!({"video_id": video, "user_id": format!("user-{user:05}"), "type": kind,
-            "timestamp": 1_700_000_000 + self.made / 1000});
+            "timestamp": 1_700_000_000 + self.generated_count / 1000});
         if kind == "watch_time" {
             event["watch_time"] = json!(f64::from(self.random.random_range(0..60_000)) / 1000.0);
         }
-        if self.ids {
-            event["event_id"] = json!(format!("{:x}-{:08x}", self.run, self.made));
+        if self.has_event_ids {
+            event["event_id"] = json!(format!("{:x}-{:08x}", self.run_id, self.generated_count));
         }
-        self.made += 1;
+        self.generated_count += 1;
         (video, event.to_string())
     }
 }
@@ -131,7 +143,7 @@ fn send_record(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> 
         match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                producer.poll(LOOK_INTERVAL);
+                producer.poll(POLL_INTERVAL);
                 record = back;
             }
             Err((error, _)) => return Err(error.into()),
@@ -139,26 +151,60 @@ fn send_record(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> 
     }
 }
 
-fn measure_produce(topic: &str, events: u64, videos: usize, ids: bool) -> BenchResult<Value> {
+fn measure_produce(topic: &str, events: u64, videos: usize, has_event_ids: bool) -> BenchResult<Value> {
     let producer: BaseProducer =
         kafka_client_config()?.set("linger.ms", "20").set("partitioner", "murmur2_random").create()?;
-    let mut source = EventGenerator::new(videos, ids)?;
+    let mut source = EventGenerator::new(videos, has_event_ids)?;
     for _ in 0..events {
         let (key, value) = source.next_event();
         send_record(&producer, topic, &key, &value)?;
         producer.poll(Duration::ZERO);
     }
-    producer.flush(TIMEOUT)?;
+    producer.flush(KAFKA_TIMEOUT)?;
     Ok(json!({"produced": events}))
 }
 
+/// Measures the rate at which `in_flight` connections can send events, as those of a gateway do: each connection sends
+/// its next event when the one before is acknowledged.
+async fn measure_posts(topic: &str, time: Duration, in_flight: usize) -> BenchResult<Value> {
+    create_topic(topic).await?;
+    let producer: FutureProducer = kafka_client_config()?
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "2")
+        .set("compression.type", "lz4")
+        .create()?;
+    let source = Arc::new(Mutex::new(EventGenerator::new(1000, false)?));
+    let begun = Instant::now();
+    let mut connections = JoinSet::new();
+    for _ in 0..in_flight {
+        let (producer, source, topic) = (producer.clone(), Arc::clone(&source), topic.to_owned());
+        connections.spawn(async move {
+            let mut sent = 0_u64;
+            while begun.elapsed() < time {
+                let (key, value) = source.lock().unwrap_or_else(PoisonError::into_inner).next_event();
+                let record = FutureRecord::to(&topic).key(&key).payload(&value);
+                producer.send(record, KAFKA_TIMEOUT).await.map_err(|(error, _)| error)?;
+                sent += 1;
+            }
+            Ok::<_, KafkaError>(sent)
+        });
+    }
+    let mut sent = 0;
+    while let Some(connection) = connections.join_next().await {
+        sent += connection??;
+    }
+    Ok(json!({"sent": sent, "rate": sent as f64 / begun.elapsed().as_secs_f64()}))
+}
+
 /// Returns the first offset of each partition, and the number of records in all.
-fn partition_ends(consumer: &BaseConsumer, topic: &str) -> BenchResult<(TopicPartitionList, u64)> {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+fn first_offsets_and_total(consumer: &BaseConsumer, topic: &str) -> BenchResult<(TopicPartitionList, u64)> {
+    let metadata = consumer.fetch_metadata(Some(topic), KAFKA_TIMEOUT)?;
     let partitions = metadata.topics().first().ok_or("no such topic")?.partitions();
     let (mut list, mut total) = (TopicPartitionList::new(), 0);
     for partition in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), KAFKA_TIMEOUT)?;
         list.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
         total += (high - low) as u64;
     }
@@ -173,11 +219,11 @@ fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
         .set("queued.min.messages", "200000")
         .set("fetch.max.bytes", "16777216")
         .create()?;
-    let (list, total) = partition_ends(&consumer, topic)?;
+    let (list, total) = first_offsets_and_total(&consumer, topic)?;
     consumer.assign(&list)?;
     let (mut begun, mut read, mut readable) = (None, 0_u64, 0_u64);
     while read < total {
-        let message = consumer.poll(TIMEOUT).ok_or("the log says nothing any more")??;
+        let message = consumer.poll(KAFKA_TIMEOUT).ok_or("the log says nothing any more")??;
         begun.get_or_insert_with(Instant::now);
         let event = Interaction::from_log(message.payload().unwrap_or_default(), 0);
         read += 1;
@@ -190,31 +236,32 @@ fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
 /// The observations of a count that grows, with their times.
 #[derive(Default)]
 struct GrowthMeter {
-    seen: Vec<(Instant, u64)>,
+    observations: Vec<(Instant, u64)>,
 }
 
 impl GrowthMeter {
     fn note_count(&mut self, count: u64) {
-        if self.seen.last().is_none_or(|(_, before)| *before < count) {
-            self.seen.push((Instant::now(), count));
+        if self.observations.last().is_none_or(|(_, before)| *before < count) {
+            self.observations.push((Instant::now(), count));
         }
     }
 
-    /// Returns the growth per second from the first progress to the end.
+    /// Returns, as JSON, the growth from the first observed progress to the last one, its duration in seconds, and its
+    /// rate per second.
     fn growth_rate(&self) -> BenchResult<Value> {
-        let first = self.seen.iter().find(|(_, count)| *count > 0).ok_or("nothing was counted")?;
-        let last = self.seen.last().ok_or("nothing was counted")?;
+        let first = self.observations.iter().find(|(_, count)| *count > 0).ok_or("nothing was counted")?;
+        let last = self.observations.last().ok_or("nothing was counted")?;
         let seconds = (last.0 - first.0).as_secs_f64();
         let events = last.1 - first.1;
         Ok(
-            json!({"events": events, "seconds": seconds, "rate": events as f64 / seconds, "steps": self.seen.len()}),
+            json!({"events": events, "seconds": seconds, "rate": events as f64 / seconds, "steps": self.observations.len()}),
         )
     }
 }
 
 fn open_boards(prefix: &str) -> BenchResult<RedisRanking> {
     let url = std::env::var("LIVERANK_TEST_REDIS")?;
-    let redis = RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None };
+    let redis = RedisConfig { url: url.into(), is_cluster: false, prefix: prefix.to_owned(), ca_file: None };
     Ok(RedisRanking::new(RedisLink::new(redis)?))
 }
 
@@ -224,13 +271,13 @@ async fn open_archive(database: &str) -> BenchResult<MongoArchive> {
     Ok(MongoArchive::new(config).await?)
 }
 
-async fn counted_records(archive: &MongoArchive) -> BenchResult<u64> {
-    let partitions: Vec<u32> = (0..CREATED_PARTITIONS).collect();
+async fn counted_record_count(archive: &MongoArchive) -> BenchResult<u64> {
+    let partitions: Vec<u32> = (0..CREATED_PARTITION_COUNT).collect();
     Ok(archive.partition_positions(&partitions).await?.iter().map(|position| position.next_offset).sum())
 }
 
-async fn archive_position(database: &str) -> BenchResult<Value> {
-    Ok(json!({"count": counted_records(&open_archive(database).await?).await?}))
+async fn counted_record_count_json(database: &str) -> BenchResult<Value> {
+    Ok(json!({"count": counted_record_count(&open_archive(database).await?).await?}))
 }
 
 async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
@@ -238,15 +285,15 @@ async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
     let mut growth = GrowthMeter::default();
     let mut count = 0;
     while count < total {
-        count = counted_records(&archive).await?;
+        count = counted_record_count(&archive).await?;
         growth.note_count(count);
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     growth.growth_rate()
 }
 
 /// Returns the number of records that the boards show, of the store that shows the fewest.
-async fn shown_records(stores: &[Arc<dyn RankingStore>]) -> BenchResult<u64> {
+async fn shown_record_count(stores: &[Arc<dyn RankingStore>]) -> BenchResult<u64> {
     let mut fewest = u64::MAX;
     for store in stores {
         let standing = store.checkpoint().await?;
@@ -258,25 +305,25 @@ async fn shown_records(stores: &[Arc<dyn RankingStore>]) -> BenchResult<u64> {
 async fn measure_boards(database: &str, total: u64, prefix: &str, declared: &str) -> BenchResult<Value> {
     let archive = open_archive(database).await?;
     let ranking: Arc<dyn RankingStore> = Arc::new(open_boards(prefix)?);
-    let declared = DeclaredBoards::read(&serde_json::from_str(declared)?)?;
+    let declared = DeclaredBoards::from_json(&serde_json::from_str(declared)?)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
-    let declared = declared.keys(now).into_iter().map(|key| ranking.declared_board(&key));
+    let declared = declared.store_keys(now).into_iter().map(|key| ranking.declared_board(&key));
     let stores: Vec<_> = std::iter::once(Arc::clone(&ranking)).chain(declared).collect();
     let (mut counted, mut shown) = (GrowthMeter::default(), GrowthMeter::default());
     let (mut count, mut on_boards) = (0, 0);
     while count < total || on_boards < total {
         if count < total {
-            count = counted_records(&archive).await?;
+            count = counted_record_count(&archive).await?;
             counted.note_count(count);
         }
-        on_boards = shown_records(&stores).await?;
+        on_boards = shown_record_count(&stores).await?;
         shown.note_count(on_boards);
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let mut result = counted.growth_rate()?;
     // Measured from the first count on: boards that show everything at once at the end have no growth of their own.
-    let ended = |meter: &GrowthMeter| meter.seen.last().map(|(at, _)| *at);
-    let begun = counted.seen.iter().find(|(_, count)| *count > 0).map(|(at, _)| *at);
+    let ended = |meter: &GrowthMeter| meter.observations.last().map(|(at, _)| *at);
+    let begun = counted.observations.iter().find(|(_, count)| *count > 0).map(|(at, _)| *at);
     if let (Some(begun), Some(counted), Some(shown)) = (begun, ended(&counted), ended(&shown)) {
         result["boards_seconds"] = json!((shown.max(counted) - begun).as_secs_f64());
         result["boards_behind_seconds"] = json!(shown.saturating_duration_since(counted).as_secs_f64());
@@ -284,18 +331,18 @@ async fn measure_boards(database: &str, total: u64, prefix: &str, declared: &str
     Ok(result)
 }
 
-fn measure_committed(group: &str, topic: &str, total: u64) -> BenchResult<Value> {
+fn measure_offset_commits(group: &str, topic: &str, total: u64) -> BenchResult<Value> {
     let consumer: BaseConsumer = kafka_client_config()?.set("group.id", group).create()?;
-    let (list, _) = partition_ends(&consumer, topic)?;
+    let (list, _) = first_offsets_and_total(&consumer, topic)?;
     let mut growth = GrowthMeter::default();
     let mut count = 0;
     while count < total {
         // Transactions leave marks in a log of results, but not in this one: its offsets are its events.
-        let offsets = consumer.committed_offsets(list.clone(), TIMEOUT)?;
+        let offsets = consumer.committed_offsets(list.clone(), KAFKA_TIMEOUT)?;
         let next = |offset| if let Offset::Offset(next) = offset { next as u64 } else { 0 };
         count = offsets.elements().iter().map(|partition| next(partition.offset())).sum();
         growth.note_count(count);
-        std::thread::sleep(LOOK_INTERVAL);
+        std::thread::sleep(POLL_INTERVAL);
     }
     growth.growth_rate()
 }
@@ -312,14 +359,14 @@ async fn measure_latency(
     let topic = topic.to_owned();
     let begun = Instant::now() + Duration::from_millis(500);
     let sending = tokio::task::spawn_blocking(move || {
-        send_paced(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
+        send_at_rate(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
     });
     let due = |nth: u64| begun + Duration::from_nanos(nth * 1_000_000_000 / rate);
     let probes = rate * seconds / probe_interval(rate);
     let mut waits: HashMap<u64, Duration> = HashMap::new();
-    let deadline = begun + Duration::from_secs(seconds) + TIMEOUT;
+    let deadline = begun + Duration::from_secs(seconds) + KAFKA_TIMEOUT;
     while (waits.len() as u64) < probes && Instant::now() < deadline {
-        let Ok(Some(change)) = tokio::time::timeout(TIMEOUT, changes.recv()).await else { break };
+        let Ok(Some(change)) = tokio::time::timeout(KAFKA_TIMEOUT, changes.recv()).await else { break };
         let now = Instant::now();
         let BoardChange::Changed { entries, .. } = change else { continue };
         for entry in entries {
@@ -339,13 +386,13 @@ async fn measure_latency(
     )
 }
 
-/// Returns the number of events of which one is a probe: so that there are a hundred probes a second, or all events
-/// are.
+/// Returns the number `n` for which every `n`-th event is a probe: there are a hundred probes a second, or every event
+/// is one.
 const fn probe_interval(rate: u64) -> u64 {
     if rate < 100 { 1 } else { rate / 100 }
 }
 
-fn send_paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> BenchResult<()> {
+fn send_at_rate(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> BenchResult<()> {
     let producer: BaseProducer =
         kafka_client_config()?.set("linger.ms", "1").set("partitioner", "murmur2_random").create()?;
     let mut source = EventGenerator::new(videos, false)?;
@@ -365,6 +412,6 @@ fn send_paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instan
         }
         producer.poll(Duration::from_millis(1));
     }
-    producer.flush(TIMEOUT)?;
+    producer.flush(KAFKA_TIMEOUT)?;
     Ok(())
 }

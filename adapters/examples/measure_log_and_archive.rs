@@ -75,7 +75,7 @@ async fn measure_reads(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>>
     let total: u64 = log.end_offsets().await?.iter().sum();
     println!("end offsets: {:?}", begun.elapsed());
     let begun = Instant::now();
-    let mut consumer = log.join_consumers().await?;
+    let mut consumer = log.join_consumer_group().await?;
     let (mut first, mut seen) = (None, 0);
     while seen < total {
         match consumer.next_event(20_000, Duration::from_millis(200)).await? {
@@ -83,7 +83,7 @@ async fn measure_reads(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>>
                 let offsets: Vec<_> =
                     partitions.into_iter().map(|at| ReadStart::without_previous(at, 0)).collect();
                 println!("assigned after {:?}", begun.elapsed());
-                consumer.start(&offsets).await?;
+                consumer.start_partitions(&offsets).await?;
                 first = Some(Instant::now());
             }
             ConsumerEvent::Records(records) => seen += records.len() as u64,
@@ -148,35 +148,38 @@ async fn measure_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Measures the cost of likes that count once per user: each by another user, all of them again, and all taken back.
 async fn measure_unique_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
-    const EVENTS: u64 = 5_000;
-    const BATCHES: u64 = 20;
+    const EVENT_COUNT: u64 = 5_000;
+    const BATCH_COUNT: u64 = 20;
     for unique in ["", "like"] {
         let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
         config.database = format!("{name}-{unique}");
-        let database = mongodb::Client::with_uri_str(&config.uri).await?.database(&config.database);
+        let database = mongodb::Client::with_uri_str(std::env::var("LIVERANK_TEST_MONGODB")?)
+            .await?
+            .database(&config.database);
         let archive = MongoArchive::new(config).await?;
         archive.open(&CountingRules { unique: unique.parse()?, ..CountingRules::default() }).await?;
         let mut next = 0;
         for kind in ["like", "like", "unlike"] {
             let mut took = Vec::new();
-            for batch in 0..BATCHES {
-                let records = (0..EVENTS).map(|at| -> Result<LogRecord, liverank_core::Invalid> {
+            for batch in 0..BATCH_COUNT {
+                let records = (0..EVENT_COUNT).map(|at| -> Result<LogRecord, liverank_core::Invalid> {
                     let value = json!({"video_id": format!("video-{}", at % 162), "user_id": format!("user-{batch}-{at}"),
                         "type": kind});
                     let event = Interaction::parse(&value, 1_700_000_000_000)?;
                     Ok(LogRecord { partition: 0, offset: next + at, broker_time: 1_700_000_000_000, event })
                 });
                 let records = records.collect::<Result<Vec<_>, _>>()?;
-                let span = OffsetRange { partition: 0, first: next, next: next + EVENTS, last_record: None };
+                let span =
+                    OffsetRange { partition: 0, first: next, next: next + EVENT_COUNT, last_record: None };
                 let begun = Instant::now();
                 archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await?;
                 took.push(begun.elapsed());
-                next += EVENTS;
+                next += EVENT_COUNT;
             }
             took.sort();
             let sizes = database.run_command(doc! { "collStats": "marks" }).await?;
             println!(
-                "once per user {unique:?}, commit {EVENTS} x {kind}: p50 {:?} p90 {:?}; marks {:?}, bytes {:?}, of indexes {:?}",
+                "once per user {unique:?}, commit {EVENT_COUNT} x {kind}: p50 {:?} p90 {:?}; marks {:?}, bytes {:?}, of indexes {:?}",
                 percentile(&took, 0.5),
                 percentile(&took, 0.9),
                 sizes.get("count"),

@@ -3,21 +3,22 @@
 //!
 //! Promises of every implementation, checked by `adapters-testkit/src/archive.rs`:
 //! 1. [`Archive::commit_batch`] applies a batch wholly and durably or not at all, by
-//!    [`liverank_core::counting::apply_moderated_batch`], and only if the archive stands at the batch's `from` offset in each of its partitions.
+//!    [`liverank_core::counting::apply_moderated_batch`], and only if the archive's next offset in each of the batch's
+//!    partitions is the `first` offset of the batch's range.
 //! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
 //! 4. A consumer that claims a partition soon ends the commits that the former owner has under way in it. The
 //!    former owner commits to this partition no more, even if the offset fits.
 //! 5. Counts by window, and the decayed scores of boards with a decay of their own, change with the counts of
 //!    their videos. If releases that know neither have counted in between, the archive says which of them are
-//!    incomplete ([`liverank_core::windows::CountedKind`], [`liverank_core::decays::CountedDecay`]).
+//!    incomplete ([`liverank_core::windows::CountedWindowKind`], [`liverank_core::decays::CountedDecay`]).
 //! 6. An `event_id` or comment identity that is repeated within 24 h of the log's time counts once, across
 //!    partitions.
 
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::counting::{
-    Batch, BatchEffects, CountingRules, InForce, NumberedComment, RecordFingerprint, VideoState,
+    Batch, BatchEffects, CountingRules, CountingSetup, NumberedComment, RecordFingerprint, VideoState,
 };
 use liverank_core::decays::{CountedDecays, Decay};
 use liverank_core::windows::{CountedWindows, WindowKey, WindowKind};
@@ -32,11 +33,11 @@ mod numbering;
 mod rebuild;
 
 pub use moderation::{
-    AuditLine, AuditPosition, ENTRIES_READ_PER_CALL, EntryPosition, ModerationArchive, ReportPosition,
-    ReportQueue, UnknownRecord, UserEntries, pinned_comment,
+    AuditPosition, ENTRIES_READ_PER_CALL, EntryPosition, ModerationArchive, ReportPosition, ReportQueue,
+    StoredAuditEntry, UnknownRecord, UserEntries, pinned_comment,
 };
 pub use rebuild::{
-    ArchiveCut, ArchiveRebuild, ArchiveReplay, CommentTally, Progress, RebuildError, ReplayFinish,
+    ArchiveRebuild, ArchiveReplay, ArchiveSnapshot, CommentTally, Progress, RebuildError, ReplayFinish,
     StoredVideo, WindowCount,
 };
 
@@ -58,8 +59,8 @@ pub struct ArchiveMeta {
 
 impl ArchiveMeta {
     /// Returns the rules, windows and decays by which the archive counts.
-    pub const fn in_force(&self) -> InForce<'_> {
-        InForce { rules: &self.counting_rules, windows: &self.windows, decays: &self.decays }
+    pub const fn counting_setup(&self) -> CountingSetup<'_> {
+        CountingSetup { rules: &self.counting_rules, windows: &self.windows, decays: &self.decays }
     }
 }
 
@@ -69,7 +70,7 @@ pub struct ArchivePosition {
     /// The next offset to count: 0 if nothing was applied yet.
     pub next_offset: u64,
     /// The fingerprint of the record at offset `next_offset - 1`, by which the log is recognised. `None` if the batch
-    /// gave no fingerprint.
+    /// that ended there had no fingerprint.
     pub last_record: Option<RecordFingerprint>,
 }
 
@@ -81,17 +82,18 @@ pub struct CommitResult {
     /// The meta data in force when the commit took effect: the rules that counted, and the generation and
     /// comment epoch of the effects.
     pub meta_in_force: ArchiveMeta,
-    /// True if the archive stores a document of its own for each event's identity. The size of batches is to
-    /// be bounded by these, too.
-    pub identity_documents: bool,
+    /// True if the archive stores a document of its own for each event's identity. If it is true, callers bound a batch
+    /// also by its number of identities.
+    pub stores_identity_documents: bool,
 }
 
-/// The reason why a batch was not applied. Nothing of the batch was applied.
+/// The reason why a batch was not applied, or, for [`CommitError::Store`], why it is unknown whether it was applied. A
+/// batch is never applied in part.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// The archive's offset in this partition is another one: another consumer has committed here, or this
-    /// consumer lost the answer to its own commit. Claim the partition again, if it still is this consumer's,
-    /// and go on from the archive's offset.
+    /// The archive's offset in this partition is not the one at which the batch begins: another consumer has committed
+    /// here, or this consumer lost the answer to its own commit. Claim the partition again, if it still is this
+    /// consumer's, and go on from the archive's offset.
     #[error("partition {partition} stands at offset {actual}, not at {expected}")]
     PositionMismatch {
         /// The partition whose next offset is another one.
@@ -101,8 +103,8 @@ pub enum CommitError {
         /// The archive's next offset in the partition.
         actual: u64,
     },
-    /// Another consumer has claimed this partition since. Ask the log who owns the partition before claiming
-    /// it again, or two consumers would go on taking it from each other.
+    /// Another consumer has claimed this partition after this archive claimed it. Ask the log who owns the partition
+    /// before claiming it again, or two consumers would go on taking it from each other.
     #[error("partition {partition} was taken up by another consumer")]
     TakenOver {
         /// The partition that another consumer has claimed.
@@ -125,8 +127,8 @@ pub enum CommentPage {
 /// The store of counts, comments and the offsets up to which the log is counted.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and returns the meta
-    /// data in force. May be called again, and by several processes at once.
+    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and returns the meta data in
+    /// force. This method may be called again, and by several processes at once.
     async fn open(&self, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError>;
 
     /// Returns the meta data in force; `None` if no consumer has opened this archive yet.
@@ -176,15 +178,15 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError>;
 
-    /// Counts these kinds of windows from now on, and no others. Counts of other kinds stay until they are
-    /// forgotten.
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError>;
+    /// Makes the archive count these kinds of windows from now on, and no others. Counts of other kinds stay until they
+    /// are forgotten.
+    async fn set_counted_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError>;
 
-    /// Counts these decays from now on, and no others.
-    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError>;
+    /// Makes the archive count these decays from now on, and no others.
+    async fn set_counted_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError>;
 
     /// Reads those of these videos to which something has happened in a window, with their counts within the
-    /// window ([`VideoState::within_window`]). Counts may be newer than the state of their video, never
+    /// window ([`VideoState::with_window_counters`]). Counts may be newer than the state of their video, never
     /// older.
     async fn window_videos(&self, window: &WindowKey, ids: &[VideoId])
     -> Result<Vec<VideoState>, StoreError>;
@@ -198,8 +200,8 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError>;
 
-    /// Forgets the counts of windows of this kind that begin before `start`. Does a bounded amount of work a
-    /// call; returns how many counts were removed.
+    /// Forgets the counts of windows of this kind that begin before `start`. Each call does a bounded amount of work,
+    /// and returns how many counts it removed.
     async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError>;
 
     /// Returns the sequence number of the last comment of each video, in the order of `videos`; 0 for a video
@@ -209,19 +211,25 @@ pub trait Archive: Send + Sync {
     /// Returns the metadata that apps gave for these videos, in the order of `videos`.
     async fn videos_metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError>;
 
+    /// Returns how long these videos were watched in all, in milliseconds, in the order of `videos`.
+    async fn videos_watch_ms(&self, videos: &[VideoId]) -> Result<Vec<Option<i64>>, StoreError>;
+
     /// Returns the owners of these videos, in the order of `videos`.
     async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError>;
 
-    /// Forgets identities first seen before `watermark` of the log's time. Does a bounded amount of work a
-    /// call; returns how many identities were removed.
+    /// Forgets identities first seen before `watermark` of the log's time. Each call does a bounded amount of work, and
+    /// returns how many identities it removed.
     async fn forget_identities_before(&self, watermark: Millis) -> Result<u64, StoreError>;
 
     /// Returns the part of this archive that holds the restrictions in force and the audit log.
     fn moderation_archive(&self) -> &dyn ModerationArchive;
 
-    /// Returns the part of this archive that rebuilds it: everything that it can do besides serving.
+    /// Returns the part of this archive that rebuilds it: new generations, rescores, replays and snapshots.
     fn rebuild_archive(&self) -> &dyn ArchiveRebuild;
 
     /// Returns how many comments are stored, approximately.
     async fn comment_count(&self) -> Result<u64, StoreError>;
+
+    /// Returns the time by the store's own clock; `None` if the store has no clock beside the caller's.
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError>;
 }

@@ -8,7 +8,8 @@
 //!    minted ([`liverank_core::epoch`]) is refused; if one is stored already, the store acts as if it were not there.
 //! 3. Every subscriber receives every change; a gap in the versions means that [`AssignmentStore::load_assignments`]
 //!    must be called again.
-//! 4. An operation under a term is refused once a later term has begun, in the same atomic step. A term later than the
+//! 4. A peak of viewers is only ever raised, whoever raises it. Where there are too many, the lowest are forgotten.
+//! 5. An operation under a term is refused once a later term has begun, in the same atomic step. A term later than the
 //!    store's own is accepted as true: the store has lost it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,7 +31,12 @@ pub mod embedded;
 pub mod redis;
 
 /// The number of changes kept for a subscriber that is slow: as many videos as change readers when a reader fails.
-pub const CHANGE_QUEUE: usize = 1024;
+pub const CHANGE_QUEUE_LENGTH: usize = 1024;
+
+/// The largest number of videos whose peak (the most viewers that the video ever had at once) is kept: as many as there
+/// may be assignments. A peak takes some hundred bytes, and every video that somebody ever watched has a peak, so
+/// without a bound callers could make the store grow for ever.
+pub const MAX_VIEWER_PEAKS: usize = 1_000_000;
 
 fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
@@ -67,12 +73,12 @@ impl VideoAssignment {
     }
 }
 
-/// All assignments at one version of the store.
+/// All assignments, and a version of the store whose changes are all among them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AssignmentSnapshot {
     /// The version of the snapshot: changes of later versions apply to it.
     pub version: u64,
-    /// All assignments at this version.
+    /// All assignments at this version or a later one.
     pub assignments: Vec<VideoAssignment>,
 }
 
@@ -88,15 +94,15 @@ pub enum SwapOutcome {
     Fenced(u64),
 }
 
-/// The term of a planner: who decides on moves. The term lasts as long as `beat` changes, by the observer's own clock,
-/// and until a later one is minted.
+/// The term of a planner, during which that planner decides on moves. The term lasts as long as `beat` changes, by the
+/// observer's own clock, and until a later term is minted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannerTerm {
-    /// The number of the term. Of two planners, the one with the greater term is in office.
+    /// The number of the term. Of two planners, the one with the greater term decides on moves.
     pub term: u64,
     /// The name of the planner; empty if the store has lost it.
     pub holder: String,
-    /// The lease that was shown last, by this planner or by one before it.
+    /// The lease that this planner, or an earlier one, gave last when it began or renewed its term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<PlannerLease>,
     /// A number that differs with every [`AssignmentStore::renew_term`].
@@ -156,7 +162,12 @@ pub enum AssignmentChange {
 /// The store of assignments, heartbeats, terms and cordons that all managers share.
 #[async_trait]
 pub trait AssignmentStore: Send + Sync {
-    /// Reads all assignments and the store's version.
+    /// Reads the store's version. Every change counts it up by one, so a caller that knows a snapshot of this version, or
+    /// has applied all changes up to it, knows all assignments.
+    async fn assignments_version(&self) -> Result<u64, StoreError>;
+
+    /// Reads all assignments and the store's version. Assignments may be newer than the version if they change
+    /// meanwhile; applying the changes after the version leads to what is in force.
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError>;
 
     /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: it has no assignment). The new
@@ -209,6 +220,13 @@ pub trait AssignmentStore: Send + Sync {
         reader: &ReaderId,
         cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError>;
+
+    /// Raises the peaks of viewers of these videos to these numbers, where those that are stored are less. Where there
+    /// are more than [`MAX_VIEWER_PEAKS`] afterwards, the lowest are forgotten.
+    async fn raise_viewer_peaks(&self, peaks: &[(VideoId, u64)]) -> Result<(), StoreError>;
+
+    /// Returns the peak of viewers of each video; `None` for one of which none is stored.
+    async fn viewer_peaks(&self, videos: &[VideoId]) -> Result<Vec<Option<u64>>, StoreError>;
 
     /// Returns a channel of the changes from now on. The first item is always [`AssignmentChange::Reset`]; a
     /// subscriber that reads too slowly gets it again. The subscription reconnects by itself while the receiver lives.

@@ -22,11 +22,12 @@ use crate::StoreError;
 pub mod embedded;
 pub mod redis;
 
-/// The number of a video's comments that are kept, at least: the most that a reconnecting viewer may ask for.
+/// The number of a video's last comments that are kept, as far as they fit into [`KEPT_BYTES_PER_VIDEO`] (Redis may
+/// keep a few more): the most that a reconnecting viewer may ask for.
 pub const KEPT_COMMENTS_PER_VIDEO: usize = 1000;
-/// The largest total size in bytes of a video's kept comments, as they are published: enough for the promised
-/// thousand, of 4 KB each in the mean. A thousand of the longest comments would take 17 MB. Comments that do not fit
-/// are in the archive only. The newest comment is kept, whatever its size.
+/// The largest total size in bytes of a video's kept comments, as they are published: enough for
+/// [`KEPT_COMMENTS_PER_VIDEO`] comments of 4 KB each on average. A thousand of the longest comments would take 17 MB.
+/// Comments that do not fit are in the archive only. The newest comment is kept, whatever its size.
 pub const KEPT_BYTES_PER_VIDEO: usize = 4 * 1024 * 1024;
 /// The time in seconds for which a video's last comments are kept after the newest one: longer than a viewer stays
 /// away, short enough that videos without new comments cost no memory.

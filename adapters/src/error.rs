@@ -40,7 +40,7 @@ impl StoreError {
     }
 
     /// Returns the name of the store that failed.
-    pub const fn part(&self) -> &'static str {
+    pub const fn store_name(&self) -> &'static str {
         match self {
             Self::Unavailable { part, .. } | Self::Unusable { part, .. } => part,
         }

@@ -33,7 +33,7 @@ pub const DEFAULT_TOPIC: &str = "video_interactions";
 /// The suffix of the topic of dead letters, appended to the name of the log's topic.
 pub const DEAD_LETTER_SUFFIX: &str = ".dlq";
 /// The number of partitions of a topic that liverank creates.
-pub const CREATED_PARTITIONS: u32 = 12;
+pub const CREATED_PARTITION_COUNT: u32 = 12;
 
 /// The position at which a record was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl RawRecord {
     /// Returns a copy with memory of its own. The memory of the original may be shared with many other
     /// records.
     #[must_use]
-    pub fn detached(&self) -> Self {
+    pub fn owned_copy(&self) -> Self {
         let key = self.key.as_deref().map(Bytes::copy_from_slice);
         let value = Bytes::copy_from_slice(&self.value);
         let Self { partition, offset, broker_time, .. } = *self;
@@ -120,10 +120,10 @@ pub struct ReadRange {
     /// The partition to read.
     pub partition: u32,
     /// The first offset to read.
-    pub first: u64,
+    pub first_offset: u64,
     /// The offset after the last one to read.
-    pub end: u64,
-    /// The fingerprint of the record before `first`, to be checked as [`ReadStart::previous_record`] is.
+    pub end_offset: u64,
+    /// The fingerprint of the record before `first_offset`, to be checked as [`ReadStart::previous_record`] is.
     pub previous_record: Option<RecordFingerprint>,
 }
 
@@ -146,7 +146,7 @@ pub struct StoredDeadLetter {
     /// The position and time of the original record in the log; `None` if the writer of the dead letter did
     /// not give them. Several dead letters of the same origin count as one: a consumer that dies after it
     /// wrote one writes it again.
-    pub origin: Option<LetterOrigin>,
+    pub origin: Option<DeadLetterOrigin>,
     /// The reason why the record could not be read; empty if the writer of the dead letter did not give it.
     pub reason: String,
     /// The key of the record, if any.
@@ -158,13 +158,13 @@ pub struct StoredDeadLetter {
 }
 
 /// A predicate that returns true for the dead letters that an operation applies to.
-pub type LetterFilter<'a> = &'a (dyn Fn(&StoredDeadLetter) -> bool + Send + Sync);
+pub type DeadLetterFilter<'a> = &'a (dyn Fn(&StoredDeadLetter) -> bool + Send + Sync);
 
 /// The time for which a log keeps its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordRetention {
     /// Records stay until somebody removes them.
-    ForGood,
+    Forever,
     /// Records stay for at most this long after they were appended.
     For(Duration),
     /// Records stay until the log is full; the time at which that happens is unknown.
@@ -175,7 +175,7 @@ pub enum RecordRetention {
 
 /// The position and the time of a dead letter's original record in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LetterOrigin {
+pub struct DeadLetterOrigin {
     /// The position of the original record.
     pub log_position: RecordPosition,
     /// The time at which the log appended the original record, by the log's clock.
@@ -186,7 +186,7 @@ pub struct LetterOrigin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerEvent {
     /// This member owns these partitions from now on, in addition to those that it has. The member reads nothing of
-    /// these partitions until [`LogConsumer::start`] gives an offset for each.
+    /// these partitions until [`LogConsumer::start_partitions`] gives an offset for each.
     Assigned(Vec<u32>),
     /// This member owns these partitions no longer; buffered records of them are dropped already.
     Revoked(Vec<u32>),
@@ -212,11 +212,11 @@ pub trait LogConsumer: Send {
         max_wait: Duration,
     ) -> Result<ConsumerEvent, StoreError>;
 
-    /// Reads each partition from its offset on (inclusive). Also used to go back after a batch was fenced.
-    /// Partitions that this member does not own (any more) are ignored. If the log is not the one that was
-    /// read before, this call or a later call of `next_event` returns [`StoreError::Unusable`], before any
-    /// record of the partition.
-    async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError>;
+    /// Reads each partition from its offset on (inclusive). A member that already reads a partition goes back to the
+    /// offset, for example after a batch was fenced. Partitions that this member does not own (any more) are ignored.
+    /// If the log is not the one that was read before, this call or a later call of `next_event` returns
+    /// [`StoreError::Unusable`], before any record of the partition.
+    async fn start_partitions(&mut self, starts: &[ReadStart]) -> Result<(), StoreError>;
 
     /// Reports the group's offsets to the log, for lag monitoring only: counting goes on from the archive's
     /// offsets.
@@ -234,18 +234,18 @@ pub trait LogReader: Send {
 
 /// Reads dead letters from the log's topic of dead letters.
 #[async_trait]
-pub trait LetterReader: Send {
+pub trait DeadLetterReader: Send {
     /// Returns up to `max_letters` letters, in offset order within each partition of the dead letters' topic;
     /// none at the end. If the future is dropped while it runs, the reader has to be dropped, too, as with
     /// [`LogReader::next_records`].
-    async fn next_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError>;
+    async fn next_dead_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError>;
 }
 
 /// The log of interactions and its dead letters.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Connects, creates the topics if they are absent, and checks them. Called once, before everything else;
-    /// waits for an unreachable broker only as long as the implementation's connect timeout.
+    /// Connects, creates the topics if they are absent, and checks them. This method has to be called once, before all
+    /// others; it waits for an unreachable broker only as long as the implementation's connect timeout.
     async fn open(&self) -> Result<(), StoreError>;
 
     /// Appends one record and returns once it is durable. Appends in flight at once share writes and fsyncs.
@@ -268,7 +268,7 @@ pub trait EventLog: Send + Sync {
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
     /// Joins the consumer group and returns its new member.
-    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
+    async fn join_consumer_group(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
 
     /// Returns the offset after the last record of each partition, by partition number from 0.
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError>;
@@ -277,9 +277,9 @@ pub trait EventLog: Send + Sync {
     /// partition, its end.
     async fn first_offsets(&self) -> Result<Vec<u64>, StoreError>;
 
-    /// Reads these ranges, each of another partition, as they are. A range that the log does not hold as a
-    /// whole, or whose previous record has another fingerprint, is [`StoreError::Unusable`], from this call
-    /// or when the range is read.
+    /// Reads these ranges, of which no two are of the same partition. A range that the log does not hold as a whole, or
+    /// whose previous record has another fingerprint, is [`StoreError::Unusable`], from this call or when the range is
+    /// read.
     async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError>;
 
     /// Reads the dead letters that exist now: all of them, or the one at a position in their topic (none, if
@@ -287,13 +287,13 @@ pub trait EventLog: Send + Sync {
     async fn read_dead_letters(
         &self,
         only: Option<RecordPosition>,
-    ) -> Result<Box<dyn LetterReader>, StoreError>;
+    ) -> Result<Box<dyn DeadLetterReader>, StoreError>;
 
     /// Removes those dead letters that exist now and for which `is_meant` returns true. Dead letters that
     /// arrive meanwhile are not examined. Returns how many were removed. A process that is killed in the
     /// middle may leave copies of other dead letters, which count as one with their originals
     /// ([`StoredDeadLetter`]).
-    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
+    async fn remove_dead_letters(&self, is_meant: DeadLetterFilter<'_>) -> Result<u64, StoreError>;
 
     /// Returns the time for which the log keeps its records.
     async fn record_retention(&self) -> Result<RecordRetention, StoreError>;
@@ -305,7 +305,7 @@ pub trait EventLog: Send + Sync {
 
     /// Returns an error if the log cannot be written to as far as this process knows, without asking the log:
     /// what `/readyz` shows.
-    fn write_health(&self) -> Result<(), StoreError>;
+    fn check_writable(&self) -> Result<(), StoreError>;
 }
 
 /// Returns the error for a log that is not the one that was read before. `log` names the log; `seen` says

@@ -1,10 +1,10 @@
 //! Topics in which other systems read what happened: each record once, and in order.
 //!
-//! Only Kafka has them ([`crate::EventLog::export_topics`]). Promises, checked by
+//! Only Kafka has such topics ([`crate::EventLog::export_topics`]). Promises, checked by
 //! `adapters/tests/real_kafka/export.rs`:
 //! 1. Readers of committed records see all records of an [`ExportWriter::write`] or none, and the same holds
 //!    for its position.
-//! 2. [`ExportTopics::begin`] ends the earlier writer of the same source: before the position is read, the
+//! 2. [`ExportTopics::open_writer`] ends the earlier writer of the same source: before the position is read, the
 //!    transaction that the earlier writer had under way is committed as a whole, or never will be. Its later
 //!    writes are refused with [`ExportError::TakenOver`].
 //! 3. The position is that of the last write that took effect; the note is that of the last such write that had a note.
@@ -44,7 +44,7 @@ pub struct ExportRecord {
 /// The reason why nothing was written, or why it is unknown whether it was.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExportError {
-    /// Another writer has begun for this source since. Nothing was written.
+    /// Another writer has begun for this source after this one. Nothing was written.
     #[error("another exporter took over")]
     TakenOver,
     /// The brokers failed. It is unknown whether the records were written: begin again and read the position.
@@ -60,7 +60,7 @@ pub trait ExportWriter: Send + Sync {
 
     /// Returns the note of the last write that had one; `None` if the source has none, or the brokers have
     /// forgotten it.
-    fn note(&self) -> Option<&str>;
+    fn committed_note(&self) -> Option<&str>;
 
     /// Writes records in one transaction with the position after them, if the source has one. An empty list
     /// of records writes the position alone.
@@ -75,9 +75,13 @@ pub trait ExportWriter: Send + Sync {
 #[async_trait]
 pub trait ExportTopics: Send + Sync {
     /// Creates the topic if it is absent, and checks its settings.
-    async fn prepare(&self, topic: &str) -> Result<(), StoreError>;
+    async fn prepare_topic(&self, topic: &str) -> Result<(), StoreError>;
 
-    /// Makes the returned writer the only one that writes for `source` in the topic. See the promises of this
-    /// module.
-    async fn begin(&self, topic: &str, source: ExportSource) -> Result<Box<dyn ExportWriter>, ExportError>;
+    /// Makes the returned writer the only one that writes for `source` in the topic. The documentation of this module
+    /// lists what a writer can rely on.
+    async fn open_writer(
+        &self,
+        topic: &str,
+        source: ExportSource,
+    ) -> Result<Box<dyn ExportWriter>, ExportError>;
 }

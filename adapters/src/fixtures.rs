@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, VideoState};
-use liverank_core::decays::{CountedDecay, CountedDecays, Decay, DecayedScore, RunPart};
+use liverank_core::decays::{CountedDecay, CountedDecays, Decay, DecayContribution, DecayedScore};
 use liverank_core::handover::HeldVideo;
 use liverank_core::moderation::reports::{CommentReport, ReportDecision};
 use liverank_core::moderation::{
@@ -13,7 +13,7 @@ use liverank_core::moderation::{
     ReportedComment, Restriction, RuleChange, RuleName, RuleScope, ScopeRules, UserRestriction,
 };
 use liverank_core::score::{Counters, Weights};
-use liverank_core::windows::{CountedKind, CountedWindows, WindowKind};
+use liverank_core::windows::{CountedWindowKind, CountedWindows, WindowKind};
 use liverank_core::{Comment, CommentId, EventId, Metadata, ReaderId, UserId, VideoId};
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ pub fn check_json_fixture<T: PartialEq + Debug, E: Debug>(
 }
 
 /// Parses bytes of JSON into a value.
-pub fn json(bytes: &[u8]) -> Value {
+pub fn parse_json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("what is written is JSON")
 }
 
@@ -67,7 +67,7 @@ pub fn fixture_pin() -> Comment {
 }
 
 /// Returns a comment of a user who is shadow-banned.
-pub fn fixture_shadowed() -> Comment {
+pub fn fixture_shadowed_comment() -> Comment {
     Comment { entry: EntryKind::Shadowed, ..fixture_comment() }
 }
 
@@ -126,14 +126,16 @@ pub fn comment_rules() -> RuleChange {
 
 /// Returns the kinds of windows that are counted: one from the beginning, one since a later time.
 pub fn windows() -> CountedWindows {
-    let of =
-        |kind: &str, whole_after| CountedKind { kind: WindowKind::parse(kind).expect("a kind"), whole_after };
+    let of = |kind: &str, complete_after| CountedWindowKind {
+        kind: WindowKind::parse(kind).expect("a kind"),
+        complete_after,
+    };
     [of("day of Europe/Berlin", None), of("hour of UTC", Some(1_700_000_000_250))].into_iter().collect()
 }
 
 /// Returns the decays that are counted: one from the beginning, one since a later time.
 pub fn decays() -> CountedDecays {
-    let of = |decay: &str, run, whole_after| CountedDecay { decay: decay_of(decay), run, whole_after };
+    let of = |decay: &str, run, complete_after| CountedDecay { decay: decay_of(decay), run, complete_after };
     [of("120", 77, None), of("30 1 20 0 0 0 7", u32::MAX, Some(1_700_000_000_250))].into_iter().collect()
 }
 
@@ -141,13 +143,13 @@ fn decay_of(text: &str) -> Decay {
     Decay::parse(text).expect("a decay")
 }
 
-fn decayed(decay: &str, events: u64) -> DecayedScore {
-    DecayedScore { decay: decay_of(decay), log2: 81_234.25, events }
+fn decayed_score(decay: &str, event_count: u64) -> DecayedScore {
+    DecayedScore { decay: decay_of(decay), log2: 81_234.25, event_count }
 }
 
-/// Returns what a user's mark stores of an event for the runs of two decays.
-pub fn run_parts() -> Vec<RunPart> {
-    vec![RunPart { run: 77, log2: 81_234.125 }, RunPart { run: u32::MAX, log2: 81_233.5 }]
+/// Returns the parts that an event adds to the scores of two decays, as a user's mark stores them.
+pub fn decay_contributions() -> Vec<DecayContribution> {
+    vec![DecayContribution { run: 77, log2: 81_234.125 }, DecayContribution { run: u32::MAX, log2: 81_233.5 }]
 }
 
 /// Returns a video with a different value in each counter.
@@ -155,7 +157,7 @@ pub fn video() -> VideoState {
     VideoState {
         video_id: VideoId::parse("cats").expect("an id"),
         owner: UserId::parse("olga").expect("an id"),
-        owner_given: true,
+        is_owner_given: true,
         counters: Counters {
             views: 1,
             likes: 2,
@@ -166,10 +168,10 @@ pub fn video() -> VideoState {
             watch_long: 7,
         },
         last_seq: 12,
-        trending: 81_234.5,
-        decayed: [decayed("120", 9), decayed("30 1 20 0 0 0 7", 10)].into_iter().collect(),
-        corrections: 8,
-        metadata: Metadata::read(&serde_json::json!({"title": "Cats"})).ok(),
+        trending_log2: 81_234.5,
+        decayed_scores: [decayed_score("120", 9), decayed_score("30 1 20 0 0 0 7", 10)].into_iter().collect(),
+        revision_corrections: 8,
+        metadata: Metadata::from_value(&serde_json::json!({"title": "Cats"})).ok(),
         removed_by: Some(ActorRole::Service),
     }
 }
@@ -202,7 +204,7 @@ pub fn fixture_mute() -> RuleChange {
 }
 
 /// Returns an audit entry: a moderator deleted a comment.
-pub fn deleted_by_a_moderator() -> AuditEntry {
+pub fn fixture_audit_entry() -> AuditEntry {
     let action = ModerationAction::Delete { comment_id: CommentId::parse("c-1").expect("an id") };
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
     let (user, video) = (UserId::parse("mia").expect("an id"), VideoId::parse("cats").expect("an id"));
@@ -229,6 +231,7 @@ pub fn reader_record() -> ReaderRecord {
         messages_sent: 70,
         reconnects: 2,
         reconnect_errors: 1,
+        zone: serde_json::from_str(r#""eu-1a""#).ok(),
         ticket: serde_json::from_str(r#""c2VjcmV0""#).ok(),
     }
 }

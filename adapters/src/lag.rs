@@ -12,9 +12,9 @@ use liverank_core::Millis;
 use crate::archive::ArchivePosition;
 use crate::{Backends, StoreError};
 
-/// The number of observations kept of a partition: half an hour of a growing backlog. Beyond it every second
+/// The number of observations kept of a partition: half an hour of a growing backlog. If there are more, every second
 /// observation is removed, which costs precision but never the age of the oldest record.
-const MAX_LOOKS: usize = 900;
+const MAX_OBSERVATIONS: usize = 900;
 
 /// The offsets of one partition: the end of the log, what was counted, and what is on the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,18 +63,19 @@ impl OffsetsByPartition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionLag {
     /// The number of records of the log that are not counted yet.
-    pub uncounted_records: u64,
+    pub uncounted_record_count: u64,
     /// The time for which the oldest uncounted record has waited, in milliseconds.
     pub oldest_wait_ms: Millis,
     /// The number of records that are counted but not on the boards yet.
-    pub unprojected_records: u64,
+    pub unprojected_record_count: u64,
 }
 
-/// The observed ends of one partition, the oldest first: each with the time since when a record before it waits.
+/// The backlog of one partition: the ends of the log that were observed and are not counted yet, oldest first, each
+/// with the time since when a record before that end has waited.
 #[derive(Debug, Default)]
 pub struct PartitionBacklog {
     observed_ends: VecDeque<(u64, Millis)>,
-    looked: bool,
+    was_observed: bool,
 }
 
 impl PartitionBacklog {
@@ -86,11 +87,11 @@ impl PartitionBacklog {
         }
         let is_new = self.observed_ends.back().map_or(at.log_end > next, |(end, _)| at.log_end > *end);
         if is_new {
-            let found = at.counted_to.last_record.filter(|_| !self.looked).map(|last| last.broker_time);
+            let found = at.counted_to.last_record.filter(|_| !self.was_observed).map(|last| last.broker_time);
             self.observed_ends.push_back((at.log_end, found.unwrap_or(now)));
         }
-        self.looked = true;
-        if self.observed_ends.len() > MAX_LOOKS {
+        self.was_observed = true;
+        if self.observed_ends.len() > MAX_OBSERVATIONS {
             let mut number = 0_usize;
             self.observed_ends.retain(|_| {
                 number += 1;
@@ -98,12 +99,12 @@ impl PartitionBacklog {
             });
         }
         PartitionLag {
-            uncounted_records: at.log_end.saturating_sub(next),
+            uncounted_record_count: at.log_end.saturating_sub(next),
             oldest_wait_ms: self
                 .observed_ends
                 .front()
                 .map_or(0, |(_, since)| now.saturating_sub(*since).max(0)),
-            unprojected_records: next.saturating_sub(at.shown_to),
+            unprojected_record_count: next.saturating_sub(at.shown_to),
         }
     }
 }
@@ -128,29 +129,29 @@ mod tests {
         let mut look = |end, next, now| backlog.lag_at(&offsets_at(end, next, next), now);
         assert_eq!(
             look(10, 10, 0),
-            PartitionLag { uncounted_records: 0, oldest_wait_ms: 0, unprojected_records: 0 }
+            PartitionLag { uncounted_record_count: 0, oldest_wait_ms: 0, unprojected_record_count: 0 }
         );
         assert_eq!(
             look(15, 10, 1_000),
-            PartitionLag { uncounted_records: 5, oldest_wait_ms: 0, unprojected_records: 0 }
+            PartitionLag { uncounted_record_count: 5, oldest_wait_ms: 0, unprojected_record_count: 0 }
         );
         assert_eq!(
             look(20, 12, 3_000),
-            PartitionLag { uncounted_records: 8, oldest_wait_ms: 2_000, unprojected_records: 0 },
+            PartitionLag { uncounted_record_count: 8, oldest_wait_ms: 2_000, unprojected_record_count: 0 },
             "12 came before 1 s"
         );
         assert_eq!(
             look(20, 15, 5_000),
-            PartitionLag { uncounted_records: 5, oldest_wait_ms: 2_000, unprojected_records: 0 },
+            PartitionLag { uncounted_record_count: 5, oldest_wait_ms: 2_000, unprojected_record_count: 0 },
             "15 came before 3 s"
         );
         assert_eq!(
             look(20, 20, 6_000),
-            PartitionLag { uncounted_records: 0, oldest_wait_ms: 0, unprojected_records: 0 }
+            PartitionLag { uncounted_record_count: 0, oldest_wait_ms: 0, unprojected_record_count: 0 }
         );
         assert_eq!(
             look(21, 20, 9_000),
-            PartitionLag { uncounted_records: 1, oldest_wait_ms: 0, unprojected_records: 0 }
+            PartitionLag { uncounted_record_count: 1, oldest_wait_ms: 0, unprojected_record_count: 0 }
         );
     }
 
@@ -165,7 +166,7 @@ mod tests {
         let mut backlog = PartitionBacklog::default();
         assert_eq!(
             backlog.lag_at(&found, 61_000),
-            PartitionLag { uncounted_records: 5, oldest_wait_ms: 60_000, unprojected_records: 3 }
+            PartitionLag { uncounted_record_count: 5, oldest_wait_ms: 60_000, unprojected_record_count: 3 }
         );
         let counted =
             LagOffsets { counted_to: ArchivePosition { next_offset: 9, last_record: last }, ..found };
@@ -181,7 +182,7 @@ mod tests {
         for second in 1..100_000 {
             let lag = backlog.lag_at(&offsets_at(second, 0, 0), second as Millis * 1_000);
             assert_eq!(lag.oldest_wait_ms, (second as Millis - 1) * 1_000);
-            assert!(backlog.observed_ends.len() <= MAX_LOOKS);
+            assert!(backlog.observed_ends.len() <= MAX_OBSERVATIONS);
         }
     }
 }

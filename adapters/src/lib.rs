@@ -30,6 +30,7 @@ mod lossy_channel;
 pub mod ranking_store;
 mod redb_file;
 pub mod redis_link;
+pub mod secret_source;
 pub mod window_progress;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use event_log::EventLog;
 pub use export_topics::ExportTopics;
 pub use ranking_store::RankingStore;
 pub use redb_file::catches_panics_here;
+pub use secret_source::SecretSource;
 
 /// The stores and the clock that a service may be given. Cheap to clone: all clones share the same stores.
 #[derive(Clone)]

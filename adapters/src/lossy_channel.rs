@@ -14,24 +14,24 @@ pub(crate) struct LossyChannel<T> {
 
 struct LossFlag {
     /// True if an item was dropped and the receiver has not been told so yet.
-    happened: AtomicBool,
+    is_unreported: AtomicBool,
     wake: Notify,
 }
 
 impl<T: Clone + Send + 'static> LossyChannel<T> {
-    /// Opens a channel that holds up to `bound` items; the item `reset` tells its receiver of a loss. Needs a tokio
-    /// runtime.
-    pub(crate) fn open(bound: usize, reset: T) -> (Arc<Self>, mpsc::Receiver<T>) {
+    /// Opens a channel that holds up to `bound` items; the item `reset` tells its receiver of a loss. The call needs a
+    /// running tokio runtime.
+    pub(crate) fn bounded(bound: usize, reset: T) -> (Arc<Self>, mpsc::Receiver<T>) {
         let (sender, receiver) = mpsc::channel(bound);
-        let loss = Arc::new(LossFlag { happened: AtomicBool::new(false), wake: Notify::new() });
+        let loss = Arc::new(LossFlag { is_unreported: AtomicBool::new(false), wake: Notify::new() });
         tokio::spawn(report_losses(sender.downgrade(), Arc::clone(&loss), reset));
         (Arc::new(Self { sender, loss }), receiver)
     }
 
     /// Sends an item to the receiver, or marks the item as lost if the channel is full. Never blocks.
-    pub(crate) fn offer(&self, item: T) {
+    pub(crate) fn send_or_mark_lost(&self, item: T) {
         // While a loss is to be reported, the report covers this item, too.
-        if self.loss.happened.load(Ordering::SeqCst) {
+        if self.loss.is_unreported.load(Ordering::SeqCst) {
             return;
         }
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(item) {
@@ -41,7 +41,7 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
 
     /// Marks that an item was or may have been lost: the receiver gets the reset item.
     pub(crate) fn note_loss(&self) {
-        self.loss.happened.store(true, Ordering::SeqCst);
+        self.loss.is_unreported.store(true, Ordering::SeqCst);
         self.loss.wake.notify_one();
     }
 
@@ -68,12 +68,12 @@ async fn report_losses<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<LossFlag
         loss.wake.notified().await;
         // Held only while there is a loss to report, so that the channel ends with its sending side.
         let Some(sender) = sender.upgrade() else { return };
-        if !loss.happened.load(Ordering::SeqCst) {
+        if !loss.is_unreported.load(Ordering::SeqCst) {
             continue;
         }
         let Ok(room) = sender.reserve().await else { return };
         // In this order: items dropped before the flag is cleared come before the reset item; later items are sent.
-        loss.happened.store(false, Ordering::SeqCst);
+        loss.is_unreported.store(false, Ordering::SeqCst);
         room.send(reset.clone());
     }
 }
@@ -86,8 +86,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_item_arrives_while_the_channel_has_room() {
-        let (outlet, mut receiver) = LossyChannel::open(3, RESET_ITEM);
-        (1..=3).for_each(|item| outlet.offer(item));
+        let (outlet, mut receiver) = LossyChannel::bounded(3, RESET_ITEM);
+        (1..=3).for_each(|item| outlet.send_or_mark_lost(item));
         drop(outlet);
         let mut heard = Vec::new();
         while let Some(item) = receiver.recv().await {
@@ -98,18 +98,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_loss_is_reported_when_there_is_room_and_delivery_continues() {
-        let (outlet, mut receiver) = LossyChannel::open(2, RESET_ITEM);
-        (1..=5).for_each(|item| outlet.offer(item));
+        let (outlet, mut receiver) = LossyChannel::bounded(2, RESET_ITEM);
+        (1..=5).for_each(|item| outlet.send_or_mark_lost(item));
         assert_eq!(receiver.recv().await, Some(1));
         assert_eq!(receiver.recv().await, Some(2));
         assert_eq!(receiver.recv().await, Some(RESET_ITEM));
-        outlet.offer(6);
+        outlet.send_or_mark_lost(6);
         assert_eq!(receiver.recv().await, Some(6));
     }
 
     #[tokio::test]
     async fn the_receiver_ends_with_its_channel_also_after_a_loss() {
-        let (outlet, mut receiver) = LossyChannel::open(1, RESET_ITEM);
+        let (outlet, mut receiver) = LossyChannel::bounded(1, RESET_ITEM);
         outlet.note_loss();
         assert_eq!(receiver.recv().await, Some(RESET_ITEM));
         drop(outlet);
@@ -118,11 +118,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_receiver_closes_the_channel() {
-        let (outlet, receiver) = LossyChannel::open(1, RESET_ITEM);
+        let (outlet, receiver) = LossyChannel::bounded(1, RESET_ITEM);
         assert!(!outlet.is_closed());
         drop(receiver);
         outlet.wait_until_closed().await;
         assert!(outlet.is_closed());
-        outlet.offer(1);
+        outlet.send_or_mark_lost(1);
     }
 }

@@ -9,7 +9,8 @@
 //! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is
 //!    complete.
 //! 4. Lists are in the order of [`liverank_core::ranking`].
-//! 5. Metadata are stored beside the boards, the latest of each video. Subscribers are told which videos have other
+//! 5. Idle videos leave the boards ([`RankingStore::retire_idle`]); an event brings a video back.
+//! 6. Metadata are stored beside the boards, the latest of each video. Subscribers are told which videos have other
 //!    metadata now, and can read them from then on.
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::RankedVideo;
 use liverank_core::trace::TraceContext;
-use liverank_core::{Metadata, UserId, VideoId};
+use liverank_core::{Metadata, Millis, UserId, VideoId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -32,13 +33,18 @@ pub mod redis;
 /// change is small.
 pub const CHANGE_QUEUE_LENGTH: usize = 256;
 
+/// The largest number of videos that one call of [`RankingStore::retire_idle`] takes off the boards: it takes a store a
+/// few milliseconds, during which other calls wait.
+pub const RETIRED_PER_CALL: usize = 500;
+
 /// The two boards that every installation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuiltInBoard {
     /// The board that is ordered by score.
     Global,
-    /// The board that is ordered by decayed score. Its scores are logarithms ([`liverank_core::trending`]).
+    /// The board that is ordered by decayed score. The scores of this board are logarithms
+    /// ([`liverank_core::trending`]).
     Trending,
 }
 
@@ -68,7 +74,7 @@ pub struct BoardEntry {
 
 /// The metadata that an app gave for a video, as of one revision of the video.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Described {
+pub struct DescribedVideo {
     /// The video that is described.
     pub video_id: VideoId,
     /// The revision of the video's state, as in [`BoardEntry`].
@@ -88,6 +94,15 @@ pub struct BatchProjection {
     pub entries: Vec<BoardEntry>,
     /// The trace spans of the batch's recorded events: at most [`liverank_core::trace::MAX_TRACES_PER_BATCH`].
     pub traces: Vec<TraceContext>,
+}
+
+impl BatchProjection {
+    /// Returns the time at which the log took the newest record of the batch, by the broker's clock; `None` if the batch
+    /// covers no record.
+    pub fn logged_at(&self) -> Option<Millis> {
+        let last = self.offset_ranges.iter().filter_map(|range| range.last_record.as_ref());
+        last.map(|record| record.broker_time).max()
+    }
 }
 
 /// The result of projecting a batch onto the boards.
@@ -143,7 +158,7 @@ impl PageStart {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoardPage {
     /// The videos of the page, best first.
-    pub lines: Vec<RankedVideo>,
+    pub videos: Vec<RankedVideo>,
     /// The rank of the first video of the page; the best video of the board has rank 1.
     pub first_rank: u64,
     /// The number of videos on the board.
@@ -161,7 +176,7 @@ pub struct BoardPlace {
 
 /// The ranks of a video on both boards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PlacesOfVideo {
+pub struct BuiltInBoardPlaces {
     /// The rank on [`BuiltInBoard::Global`].
     pub global: BoardPlace,
     /// The rank on [`BuiltInBoard::Trending`].
@@ -181,6 +196,9 @@ pub enum BoardChange {
         described: Vec<VideoId>,
         /// The trace spans of the events that made the change, if these are recorded.
         traces: Vec<TraceContext>,
+        /// The time at which the log took the newest record that made the change, by the broker's clock; `None` if it is
+        /// not known, and for metadata.
+        logged_at: Option<Millis>,
     },
     /// Changes may have been missed (a lost connection, an overflow, a repair, a new generation): read a snapshot.
     Reset,
@@ -198,6 +216,10 @@ pub struct BoardsSnapshot {
 /// The store of the two boards, of declared boards and of videos' metadata.
 #[async_trait]
 pub trait RankingStore: Send + Sync {
+    /// Returns the name of the store in its errors ([`StoreError::store_name`]) and in the health of the processes that
+    /// use it.
+    fn store_name(&self) -> &'static str;
+
     /// Puts a batch's result on the boards, stores its offsets and notifies the subscribers. Subscribers also receive
     /// each later state of the canary ([`liverank_core::canary`]), which is on no board.
     async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError>;
@@ -213,8 +235,8 @@ pub trait RankingStore: Send + Sync {
     ///
     /// Returns [`ProjectionOutcome::Superseded`] if a later generation is in force or is being gathered: nothing was
     /// written, read the archive's meta data again. Never returns [`ProjectionOutcome::Behind`]. After any error of
-    /// this or [`RankingStore::commit_snapshot`] the repair has to begin again, with the first entry; a pause of more
-    /// than ten minutes is such an error. Each process does one repair at a time.
+    /// this method or of [`RankingStore::commit_snapshot`] the repair has to begin again with the first entry; a pause
+    /// of more than ten minutes between two calls is such an error. Each process does one repair at a time.
     async fn write_snapshot(
         &self,
         generation: u64,
@@ -230,8 +252,22 @@ pub trait RankingStore: Send + Sync {
         offsets: &[(u32, u64)],
     ) -> Result<ProjectionOutcome, StoreError>;
 
-    /// Stores the half-life, in milliseconds, by which the decayed scores of a generation are made. A repair does so
-    /// before [`RankingStore::commit_snapshot`]. Storing it again, or after a later generation, changes nothing.
+    /// Takes videos with a decayed score below `line` off the boards, the lowest first and at most
+    /// [`RETIRED_PER_CALL`], and tells the subscribers. The revisions of these videos are forgotten, too, so that only
+    /// their metadata are left. From then on [`RankingStore::write_snapshot`] and [`RankingStore::project_batch`] bring
+    /// no video back whose decayed score is below `line`. `line` does not apply to later generations. The `line` of the
+    /// last call applies, even if it is lower than that of an earlier call.
+    ///
+    /// Returns how many videos were taken off; none if the boards are of another generation.
+    async fn retire_idle(&self, generation: u64, line: f64) -> Result<u64, StoreError>;
+
+    /// Returns the decayed score below which videos are idle: the `line` of the last call of
+    /// [`RankingStore::retire_idle`] in this generation; `None` if there was no call.
+    async fn idle_threshold(&self) -> Result<Option<f64>, StoreError>;
+
+    /// Stores the half-life, in milliseconds, by which the decayed scores of a generation are made. A repair stores the
+    /// half-life before it calls [`RankingStore::commit_snapshot`]. Storing it again, or after a later generation,
+    /// changes nothing.
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError>;
 
     /// Reads the half-life of the decayed scores that are in force, in milliseconds; `None` if it was never stored
@@ -249,7 +285,7 @@ pub trait RankingStore: Send + Sync {
     ) -> Result<Option<BoardPage>, StoreError>;
 
     /// Reads the ranks of a video on both boards, by the order of lists, in `O(log n)`.
-    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError>;
+    async fn ranks_of_video(&self, video: &VideoId) -> Result<BuiltInBoardPlaces, StoreError>;
 
     /// Reads all entries of both boards. Entries may be newer than the version, never older: applying the later
     /// changes, which are absolute, leads to the same result.
@@ -261,30 +297,37 @@ pub trait RankingStore: Send + Sync {
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError>;
 
     /// Stores videos' metadata beside the boards, unless a later revision is stored, and tells the subscribers which
-    /// videos have other metadata now. Any metadata of a later generation replace those of an earlier one. May be
-    /// called before the boards have entries.
-    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError>;
+    /// videos have other metadata now. Any metadata of a later generation replace those of an earlier one. This method
+    /// may be called before the boards have entries.
+    async fn put_metadata(&self, generation: u64, videos: &[DescribedVideo]) -> Result<(), StoreError>;
 
-    /// Reads the metadata of each of these videos that [`RankingStore::describe`] stored.
+    /// Reads the metadata of each of these videos that [`RankingStore::put_metadata`] stored.
     async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError>;
 
     /// Stores that the metadata of every video in the archive were written beside the boards.
-    async fn note_described(&self) -> Result<(), StoreError>;
+    async fn note_metadata_complete(&self) -> Result<(), StoreError>;
 
-    /// Returns true if [`RankingStore::note_described`] was called and the metadata have not been lost since. Earlier
-    /// releases write no metadata.
-    async fn is_described(&self) -> Result<bool, StoreError>;
+    /// Returns true if [`RankingStore::note_metadata_complete`] was called and the metadata have not been lost since.
+    /// Earlier releases write no metadata.
+    async fn is_metadata_complete(&self) -> Result<bool, StoreError>;
 
-    /// Returns the store of a declared board, by its key ([`liverank_core::boards::DeclaredBoard::key`]): a store
+    /// Returns the store of a declared board, by its key ([`liverank_core::boards::DeclaredBoard::store_key`]): a store
     /// beside this one, which shares nothing with it and makes the same promises. A declared board's store has no
     /// declared boards of its own, and nobody writes metadata to it.
     fn declared_board(&self, key: &str) -> Arc<dyn RankingStore>;
 
     /// Marks these declared boards as wanted, and removes those that nobody has marked for `unwanted_after`. The call
     /// has to be repeated regularly. Returns the keys of the removed boards.
-    async fn keep_declared_boards(
+    async fn retain_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,
     ) -> Result<Vec<String>, StoreError>;
+
+    /// Returns the sorted keys of the declared boards that were marked as wanted when a board was last marked, or at
+    /// most `together` before. The boards thus stay known while nobody marks any.
+    async fn wanted_boards(&self, together: Duration) -> Result<Vec<String>, StoreError>;
+
+    /// Returns the time by the store's own clock; `None` if the store has no clock beside the caller's.
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError>;
 }

@@ -1,7 +1,7 @@
 //! One redb file: opened, checked, and kept usable through failures of the disk.
 //!
 //! After an I/O error redb refuses everything until the database is opened again. The next caller opens the database
-//! again, at most once in [`RETRY_PACE`]; meanwhile every caller gets the error of the failure at once.
+//! again, at most once in [`RETRY_INTERVAL`]; meanwhile every caller gets the error of the failure at once.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -17,12 +17,12 @@ use crate::StoreError;
 
 mod failure;
 
-pub(crate) use failure::Failure;
-use failure::explain;
+pub(crate) use failure::FileFailure;
+use failure::explain_failure;
 
 /// The shortest time between two attempts to open a broken file again: short enough for a person who just freed some
 /// space, and long enough to add no load to a full disk.
-pub(crate) const RETRY_PACE: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The size in bytes of redb's cache for a file: the newest part of a log and the videos in use fit; redb's default is
 /// 1 GiB.
 const CACHE_BYTES: usize = 64 << 20;
@@ -34,28 +34,28 @@ const FORMAT_TABLE: TableDefinition<&str, u64> = TableDefinition::new("format");
 const PROBE_TABLE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
 
 /// Opens the medium. The argument is true if the medium may be created: false if it has existed before.
-pub(crate) type Opener = Box<dyn Fn(bool) -> Result<Database, Failure> + Send + Sync>;
+pub(crate) type DatabaseOpener = Box<dyn Fn(bool) -> Result<Database, FileFailure> + Send + Sync>;
 
 /// The name and the format of a file.
-pub(crate) struct Purpose {
+pub(crate) struct FileKind {
     /// The name of the store in errors (`event log`).
     pub store_name: &'static str,
     /// The version of the file's format that this program reads and writes.
     pub version: u64,
     /// Creates the file's tables if they are absent.
-    pub create_tables: fn(&WriteTransaction) -> Result<(), Failure>,
+    pub create_tables: fn(&WriteTransaction) -> Result<(), FileFailure>,
 }
 
 pub(crate) struct RedbFile {
-    purpose: Purpose,
+    kind: FileKind,
     /// The file's name in errors: its path, or the name that it was opened with.
     name: String,
-    medium_opener: Opener,
+    medium_opener: DatabaseOpener,
     state: RwLock<FileState>,
     /// Held by the thread that opens the file again, so that no other thread waits for a long repair.
-    reopening: Mutex<()>,
+    reopen_lock: Mutex<()>,
     /// The error after which the file cannot be used, if there was one.
-    broken: Mutex<Option<StoreError>>,
+    breaking_error: Mutex<Option<StoreError>>,
 }
 
 struct FileState {
@@ -90,19 +90,19 @@ impl Drop for CatchingGuard {
     }
 }
 
-/// Runs `work` and turns a panic into [`Failure::Panicked`]: redb may panic on a file that another program wrote into,
-/// and that must fail one call, not the thread.
-fn catch_panics<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Runs `work` and turns a panic into [`FileFailure::Panicked`]: redb may panic on a file that another program wrote
+/// into, and that must fail one call, not the thread.
+fn catch_panics<T>(work: impl FnOnce() -> Result<T, FileFailure>) -> Result<T, FileFailure> {
     let _catching = CatchingGuard(CATCHES_PANICS.replace(true));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Failure::Panicked(text.unwrap_or_default()))
+        Err(FileFailure::Panicked(text.unwrap_or_default()))
     })
 }
 
 /// Begins a write transaction whose commit returns only once the data are on the disk.
-pub(crate) fn begin_durable(database: &Database) -> Result<WriteTransaction, Failure> {
+pub(crate) fn begin_durable(database: &Database) -> Result<WriteTransaction, FileFailure> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     Ok(transaction)
@@ -110,14 +110,14 @@ pub(crate) fn begin_durable(database: &Database) -> Result<WriteTransaction, Fai
 
 impl RedbFile {
     /// Opens the file `name` in `dir`; creates both if they are absent.
-    pub fn open(purpose: Purpose, dir: &Path, name: &str) -> Result<Self, StoreError> {
+    pub fn open(purpose: FileKind, dir: &Path, name: &str) -> Result<Self, StoreError> {
         let path = dir.join(name);
         let shown = path.display().to_string();
         let dir = dir.to_owned();
         let open = move |may_create: bool| {
             let present = path.exists();
             if !present && !may_create {
-                return Err(Failure::Io(io::ErrorKind::NotFound.into()));
+                return Err(FileFailure::Io(io::ErrorKind::NotFound.into()));
             }
             if !present {
                 fs::create_dir_all(&dir)?;
@@ -136,14 +136,14 @@ impl RedbFile {
     }
 
     /// Opens the database that `open` returns; errors call it `name`.
-    pub fn open_with(purpose: Purpose, name: String, open: Opener) -> Result<Self, StoreError> {
+    pub fn open_with(kind: FileKind, name: String, open: DatabaseOpener) -> Result<Self, StoreError> {
         let file = Self {
-            purpose,
+            kind,
             name,
             medium_opener: open,
             state: RwLock::new(FileState { database: None, generation: 0, retry_at: Instant::now() }),
-            reopening: Mutex::new(()),
-            broken: Mutex::new(None),
+            reopen_lock: Mutex::new(()),
+            breaking_error: Mutex::new(None),
         };
         let database =
             catch_panics(|| file.open_database(true)).map_err(|failure| file.explain_failure(&failure))?;
@@ -151,20 +151,20 @@ impl RedbFile {
         Ok(file)
     }
 
-    fn open_database(&self, first: bool) -> Result<Database, Failure> {
+    fn open_database(&self, first: bool) -> Result<Database, FileFailure> {
         let database = (self.medium_opener)(first)?;
         let transaction = begin_durable(&database)?;
         {
             let mut format = transaction.open_table(FORMAT_TABLE)?;
             let found = format.get("version")?.map(|version| version.value());
             match found {
-                Some(version) if version != self.purpose.version => {
-                    return Err(Failure::Format { found: version, known: self.purpose.version });
+                Some(version) if version != self.kind.version => {
+                    return Err(FileFailure::Format { found: version, known: self.kind.version });
                 }
-                _ => format.insert("version", self.purpose.version)?,
+                _ => format.insert("version", self.kind.version)?,
             };
         }
-        (self.purpose.create_tables)(&transaction)?;
+        (self.kind.create_tables)(&transaction)?;
         if !first {
             transaction.open_table(PROBE_TABLE)?.insert((), vec![0xA5; PROBE_SIZE_BYTES].as_slice())?;
         }
@@ -181,30 +181,30 @@ impl RedbFile {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.database = Some(database);
         state.generation += 1;
-        *lock(&self.broken) = None;
+        *lock(&self.breaking_error) = None;
     }
 
-    fn explain_failure(&self, failure: &Failure) -> StoreError {
-        explain(self.purpose.store_name, &self.name, failure)
+    fn explain_failure(&self, failure: &FileFailure) -> StoreError {
+        explain_failure(self.kind.store_name, &self.name, failure)
     }
 
     /// Returns the error because of which the file cannot be used, if there is one. Does not access the file.
     pub fn file_health(&self) -> Result<(), StoreError> {
-        lock(&self.broken).clone().map_or(Ok(()), Err)
+        lock(&self.breaking_error).clone().map_or(Ok(()), Err)
     }
 
     fn broken_error(&self) -> StoreError {
-        let mended = || {
-            StoreError::unavailable(self.purpose.store_name, format!("{}: is being opened again", self.name))
-        };
-        lock(&self.broken).clone().unwrap_or_else(mended)
+        let mended =
+            || StoreError::unavailable(self.kind.store_name, format!("{}: is being opened again", self.name));
+        lock(&self.breaking_error).clone().unwrap_or_else(mended)
     }
 
     /// Runs `work` on the database, after an attempt to open it again if that is due. The second argument of `work` is
-    /// a number that changes whenever the database was opened again. Blocks: reads and writes files.
+    /// a number that changes whenever the database was opened again. The call blocks the thread, because it reads and
+    /// writes files.
     pub fn with_database<T>(
         &self,
-        work: impl FnOnce(&Database, u64) -> Result<T, Failure>,
+        work: impl FnOnce(&Database, u64) -> Result<T, FileFailure>,
     ) -> Result<T, StoreError> {
         self.reopen_if_due()?;
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -226,9 +226,9 @@ impl RedbFile {
         if state.generation != generation || state.database.is_none() {
             return;
         }
-        tracing::error!(part = self.purpose.store_name, file = self.name, %error, "the file cannot be used");
-        *lock(&self.broken) = Some(error.clone());
-        state.retry_at = Instant::now() + RETRY_PACE;
+        tracing::error!(part = self.kind.store_name, file = self.name, %error, "the file cannot be used");
+        *lock(&self.breaking_error) = Some(error.clone());
+        state.retry_at = Instant::now() + RETRY_INTERVAL;
         let database = state.database.take();
         // Closing the database writes, too, and may fail as everything did before.
         let _closed = catch_panics(|| {
@@ -247,7 +247,7 @@ impl RedbFile {
             (true, false) => return Err(self.broken_error()),
             (true, true) => {}
         }
-        let _only_one = match self.reopening.try_lock() {
+        let _only_one = match self.reopen_lock.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(self.broken_error()),
@@ -258,18 +258,14 @@ impl RedbFile {
         match catch_panics(|| self.open_database(false)) {
             Ok(database) => {
                 self.install_database(database);
-                tracing::info!(
-                    part = self.purpose.store_name,
-                    file = self.name,
-                    "the file can be used again"
-                );
+                tracing::info!(part = self.kind.store_name, file = self.name, "the file can be used again");
                 Ok(())
             }
             Err(failure) => {
                 let error = self.explain_failure(&failure);
-                *lock(&self.broken) = Some(error.clone());
+                *lock(&self.breaking_error) = Some(error.clone());
                 self.state.write().unwrap_or_else(PoisonError::into_inner).retry_at =
-                    Instant::now() + RETRY_PACE;
+                    Instant::now() + RETRY_INTERVAL;
                 Err(error)
             }
         }

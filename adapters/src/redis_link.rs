@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
 
-use crate::StoreError;
+use crate::{SecretSource, StoreError};
 
 mod cluster;
 mod inspect;
 mod keys;
 mod listener;
+mod login;
 mod node;
 mod router;
 mod slots;
@@ -26,11 +27,12 @@ pub(crate) use keys::Keys;
 pub(crate) use listener::Listener;
 
 use cluster::Cluster;
-use node::{Dialer, Node, Single};
+use login::{LoginSource, is_login_refused};
+use node::{Dialer, Node, SingleNode};
 use router::Router;
 
 /// The name of this store in errors.
-pub(crate) const PART: &str = "redis";
+pub(crate) const PART_NAME: &str = "redis";
 
 /// The bounds of the pauses between attempts: the pause doubles from the first to the second.
 const BACKOFF_BOUNDS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
@@ -39,10 +41,11 @@ const BACKOFF_BOUNDS: (Duration, Duration) = (Duration::from_millis(25), Duratio
 #[derive(Clone)]
 pub struct RedisConfig {
     /// The address: `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS. For a cluster, the addresses
-    /// of some of its nodes, separated by commas; credentials and TLS of the first address are used for all nodes.
-    pub url: String,
+    /// of some of its nodes, separated by commas; credentials and TLS of the first address are used for all nodes. If
+    /// the address is in a file, new connections begin with the credentials that the file has by then.
+    pub url: SecretSource,
     /// True if the address is that of a Redis Cluster.
-    pub cluster: bool,
+    pub is_cluster: bool,
     /// The prefix of every key and channel, used unchanged; may be empty, must not contain braces. Two systems on one
     /// Redis need different prefixes: Redis's numbered databases separate keys, but not channels.
     pub prefix: String,
@@ -54,7 +57,7 @@ impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the URL, which may contain a password.
         f.debug_struct("RedisConfig")
-            .field("cluster", &self.cluster)
+            .field("cluster", &self.is_cluster)
             .field("prefix", &self.prefix)
             .field("ca_file", &self.ca_file)
             .finish_non_exhaustive()
@@ -69,7 +72,7 @@ pub struct RedisLink {
 
 /// The Redis server or servers behind a link.
 enum RedisServers {
-    One(Arc<Node>),
+    Single(Arc<Node>),
     Cluster(Arc<Cluster>),
 }
 
@@ -81,16 +84,21 @@ impl RedisLink {
     pub fn new(config: RedisConfig) -> Result<Arc<Self>, StoreError> {
         if config.prefix.contains(['{', '}']) {
             // A brace in a name is a hash tag, to a cluster and to our scripts.
-            return Err(StoreError::unusable(PART, "the prefix of keys and channels may not have braces"));
+            return Err(StoreError::unusable(
+                PART_NAME,
+                "the prefix of keys and channels may not have braces",
+            ));
         }
-        let dialer = |url: &str| Dialer::new(url.trim(), config.ca_file.as_deref());
-        let servers = if config.cluster {
-            let dialers = config.url.split(',').map(dialer).collect::<Result<_, _>>()?;
+        let url = config.url.read(PART_NAME)?;
+        let logins = Arc::new(LoginSource::new(config.url, url.expose(), config.is_cluster)?);
+        let dialer = |url: &str| Dialer::new(url.trim(), config.ca_file.as_deref(), &logins);
+        let servers = if config.is_cluster {
+            let dialers = url.expose().split(',').map(dialer).collect::<Result<_, _>>()?;
             RedisServers::Cluster(Arc::new(Cluster::new(dialers)?))
         } else {
-            RedisServers::One(Arc::new(dialer(&config.url)?.named()?))
+            RedisServers::Single(Arc::new(dialer(url.expose())?.node_of_url()?))
         };
-        Ok(Arc::new(Self { servers, key_names: Keys::new(config.prefix, config.cluster) }))
+        Ok(Arc::new(Self { servers, key_names: Keys::new(config.prefix, config.is_cluster) }))
     }
 
     /// Returns the names of keys and channels.
@@ -100,17 +108,27 @@ impl RedisLink {
 
     /// Returns the command that publishes to a video's channel; it must match the names in [`Keys`] and the
     /// subscriptions.
-    pub(crate) fn publish(&self) -> &'static str {
+    pub(crate) fn publish_command_name(&self) -> &'static str {
         match self.servers {
-            RedisServers::One(_) => "PUBLISH",
+            RedisServers::Single(_) => "PUBLISH",
             RedisServers::Cluster(_) => "SPUBLISH",
+        }
+    }
+
+    /// Returns a mark of the servers and connections in use. While the mark is the same, the same server holds a key, and
+    /// a cursor into the key's value is good: it means nothing to any other server, also not to a replica that takes
+    /// its master's place.
+    pub(crate) fn connection_mark(&self) -> (u64, u64) {
+        match &self.servers {
+            RedisServers::Single(node) => (0, node.connections_made()),
+            RedisServers::Cluster(cluster) => (cluster.slots().version, cluster.connections_made()),
         }
     }
 
     /// Sends one command, whose first argument is its key.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         match &self.servers {
-            RedisServers::One(node) => command.query_async(&mut Single(node)).await,
+            RedisServers::Single(node) => command.query_async(&mut SingleNode(node)).await,
             RedisServers::Cluster(cluster) => command.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
@@ -120,19 +138,20 @@ impl RedisLink {
     /// of these servers, before the others; their answers have no meaning.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, StoreError> {
         match &self.servers {
-            RedisServers::One(node) => commands.query_async(&mut Single(node)).await,
+            RedisServers::Single(node) => commands.query_async(&mut SingleNode(node)).await,
             RedisServers::Cluster(cluster) => commands.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
 
-    /// Runs a script, and loads it into the server first if necessary. All its keys must be in one slot.
-    pub(crate) async fn script<T: FromRedisValue>(
+    /// Runs a script, and loads it into the server first if necessary. All keys of the script must be in one slot of a
+    /// cluster.
+    pub(crate) async fn run_script<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
         match &self.servers {
-            RedisServers::One(node) => call.invoke_async(&mut Single(node)).await,
+            RedisServers::Single(node) => call.invoke_async(&mut SingleNode(node)).await,
             RedisServers::Cluster(cluster) => call.invoke_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
@@ -154,12 +173,11 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 fn is_permanent(error: &RedisError) -> bool {
     let kind = matches!(
         error.kind(),
-        ErrorKind::AuthenticationFailed
-            | ErrorKind::InvalidClientConfig
+        ErrorKind::InvalidClientConfig
             | ErrorKind::RESP3NotSupported
             | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot)
     );
-    kind || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+    kind || is_login_refused(error)
         // The answer of a server that is no cluster.
         || error.detail().is_some_and(|detail| detail.contains("cluster support disabled"))
 }
@@ -169,11 +187,11 @@ fn store_error(error: RedisError) -> StoreError {
     let foreign =
         matches!(error.kind(), ErrorKind::UnexpectedReturnType) || error.code() == Some("WRONGTYPE");
     if is_permanent(&error) || foreign {
-        StoreError::unusable(PART, error)
+        StoreError::unusable(PART_NAME, error)
     } else if error.redirect_node().is_some() {
-        StoreError::unusable(PART, format!("it is a cluster, and was not named as one: {error}"))
+        StoreError::unusable(PART_NAME, format!("it is a cluster, and was not named as one: {error}"))
     } else {
-        StoreError::unavailable(PART, error)
+        StoreError::unavailable(PART_NAME, error)
     }
 }
 
@@ -182,7 +200,7 @@ mod tests {
     use super::*;
 
     fn config(url: &str) -> RedisConfig {
-        RedisConfig { url: url.to_owned(), cluster: false, prefix: String::new(), ca_file: None }
+        RedisConfig { url: url.into(), is_cluster: false, prefix: String::new(), ca_file: None }
     }
 
     #[test]
@@ -195,7 +213,7 @@ mod tests {
     fn an_unusable_url_is_an_error_at_once() {
         let refused = |config: RedisConfig| RedisLink::new(config).err().expect("is refused").to_string();
         assert!(refused(config("http://localhost")).contains("URL"));
-        let cluster = |url: &str| RedisConfig { cluster: true, ..config(url) };
+        let cluster = |url: &str| RedisConfig { is_cluster: true, ..config(url) };
         assert!(refused(cluster("redis://localhost,http://localhost")).contains("URL"));
         assert!(refused(cluster("redis://localhost/1")).contains("databases"));
         assert!(refused(cluster("redis+unix:///run/redis.sock")).contains("TCP"));
@@ -218,13 +236,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_unreachable_redis_is_an_error_within_a_bounded_time() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        for cluster in [false, true] {
-            let config = RedisConfig { cluster, ..config(&format!("redis://127.0.0.1:{port}")) };
+        for is_cluster in [false, true] {
+            let config = RedisConfig { is_cluster, ..config("redis://127.0.0.1:9") };
             let link = RedisLink::new(config).unwrap();
             let started = std::time::Instant::now();
             let error = link.query::<String>(&redis::cmd("PING")).await.unwrap_err();
-            assert!(error.is_transient() && error.part() == PART, "{error}");
+            assert!(error.is_transient() && error.store_name() == PART_NAME, "{error}");
             assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
             assert!(started.elapsed() < node::CALLER_TIMEOUT * 3);
         }

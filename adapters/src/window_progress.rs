@@ -2,9 +2,10 @@
 //! came.
 
 use liverank_core::Millis;
-use liverank_core::windows::{PartitionProgress, Window, final_before};
+use liverank_core::windows::{PartitionProgress, Window, windows_final_until};
 
 use crate::archive::{ArchiveMeta, ArchivePosition};
+use crate::clock::ComparedClocks;
 use crate::{Backends, RankingStore, StoreError};
 
 /// The progress of counting over all partitions of the log, read at one moment.
@@ -13,7 +14,7 @@ pub struct CountingProgress {
     /// The time in milliseconds since 1970: windows that ended before it are final.
     final_before: Millis,
     /// The next offset of each partition that is to be counted.
-    counted: Vec<u64>,
+    next_offsets: Vec<u64>,
     /// The archive's meta data in force; `None` if no consumer has opened the archive yet.
     pub meta: Option<ArchiveMeta>,
 }
@@ -24,19 +25,19 @@ impl CountingProgress {
     /// # Errors
     /// The log or the archive cannot be reached.
     pub async fn read_progress(backends: &Backends) -> Result<Self, StoreError> {
-        // The reads are in this order: the clock, the log's ends, the counted offsets.
-        let now = (backends.clock)();
+        // The reads are in this order: the clocks, the log's ends, the counted offsets.
+        let now = ComparedClocks::read(backends).await?.earliest;
         let ends = backends.log.end_offsets().await?;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
         let positions = backends.archive.partition_positions(&partitions).await?;
         let of_partition = |(end, position): (&u64, &ArchivePosition)| PartitionProgress {
-            counted: position.last_record.map(|record| record.broker_time),
-            at_end: position.next_offset >= *end,
+            last_counted_time: position.last_record.map(|record| record.broker_time),
+            is_at_end: position.next_offset >= *end,
         };
         let progress: Vec<PartitionProgress> = ends.iter().zip(&positions).map(of_partition).collect();
         let meta = backends.archive.archive_meta().await?;
-        let counted = positions.iter().map(|position| position.next_offset).collect();
-        Ok(Self { final_before: final_before(now, &progress), counted, meta })
+        let next_offsets = positions.iter().map(|position| position.next_offset).collect();
+        Ok(Self { final_before: windows_final_until(now, &progress), next_offsets, meta })
     }
 
     /// Returns true if a window is final and `list` shows everything that was counted in it. The progress must have
@@ -53,9 +54,9 @@ impl CountingProgress {
             let found = standing.offsets.iter().find(|(known, _)| *known == partition);
             found.map_or(0, |(_, offset)| *offset)
         };
-        let has = (0..).zip(&self.counted).all(|(partition, next)| stands(partition) >= *next);
+        let has = (0..).zip(&self.next_offsets).all(|(partition, next)| stands(partition) >= *next);
         // A log of which nothing was ever counted needs no list.
-        let is_empty = self.counted.iter().all(|next| *next == 0);
+        let is_empty = self.next_offsets.iter().all(|next| *next == 0);
         let generation = self.meta.as_ref().map(|meta| meta.generation);
         Ok(is_empty || (has && standing.generation == generation))
     }

@@ -128,7 +128,7 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     archive.open(&CountingRules::default()).await.unwrap();
     for archive in [&copy, &archive] {
-        archive.commit_batch(&archive::copied::batch()).await.unwrap();
+        archive.commit_batch(&archive::copied::copied_batch()).await.unwrap();
     }
     for offset in 0..5 {
         if offset < 3 {
@@ -137,7 +137,7 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
         archive.commit_batch(&batch(offset)).await.unwrap();
     }
     drop(copy);
-    let before = archive.rebuild_archive().read_cut(None).await.unwrap();
+    let before = archive.rebuild_archive().read_snapshot(None).await.unwrap();
     let path = old.path().to_str().unwrap();
     let replay = archive
         .rebuild_archive()
@@ -148,13 +148,13 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
     for offset in 3..5 {
         replay.archive().commit_batch(&batch(offset)).await.unwrap();
     }
-    let done = replay.put_in_place(false, &|_, _| {}).await.unwrap();
+    let done = replay.swap_in(false, &|_, _| {}).await.unwrap();
     assert!(matches!(&done, ReplayFinish::Done { renumbered: false, .. }), "{done:?}");
-    archive::copied::check(&archive).await;
-    let after = archive.rebuild_archive().read_cut(None).await.unwrap();
+    archive::copied::check_copied_data(&archive).await;
+    let after = archive.rebuild_archive().read_snapshot(None).await.unwrap();
     assert_eq!(
-        (after.videos, after.comments, after.positions),
-        (before.videos, before.comments, before.positions)
+        (after.videos, after.comment_tallies, after.positions),
+        (before.videos, before.comment_tallies, before.positions)
     );
     let nowhere =
         archive.rebuild_archive().begin_replay(&CountingRules::default(), Some("/nowhere"), &|_, _| {}).await;

@@ -13,7 +13,7 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::archive::{Archive, CommentPage, CommitError};
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{CREATED_PARTITIONS, ConsumerEvent, EventLog, ReadStart};
+use liverank_adapters::event_log::{CREATED_PARTITION_COUNT, ConsumerEvent, EventLog, ReadStart};
 use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange, apply_batch};
 use liverank_core::{Comment, Interaction};
 use rand::rngs::StdRng;
@@ -38,7 +38,7 @@ const MAX_WRITES_A_LIFE: usize = 300;
 /// Returns the disk after a cut: every other time, a part of what was not synced survives.
 fn cut_power(medium: &Medium, dice: &mut StdRng) -> Medium {
     let survivors = dice.random::<bool>().then(|| dice.random());
-    medium.cut(survivors)
+    medium.cut_power(survivors)
 }
 
 type AcknowledgedRecords = BTreeMap<(u32, u64), String>;
@@ -89,14 +89,14 @@ async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
     let log = EmbeddedLog::open_on_medium("disk", move || disk.database(), clock::system_clock())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
     let count = log.end_offsets().await.unwrap().iter().sum::<u64>() as usize;
-    let mut consumer = log.join_consumers().await.unwrap();
+    let mut consumer = log.join_consumer_group().await.unwrap();
     let mut held = AcknowledgedRecords::new();
     while held.len() < count {
         match consumer.next_event(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
             ConsumerEvent::Assigned(_) => {
                 consumer
-                    .start(
-                        &(0..CREATED_PARTITIONS)
+                    .start_partitions(
+                        &(0..CREATED_PARTITION_COUNT)
                             .map(|at| ReadStart::without_previous(at, 0))
                             .collect::<Vec<_>>(),
                     )
@@ -134,7 +134,7 @@ async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String
             }
         }
         // Reading opened another log, which closed its file in good order.
-        medium = medium.cut(None);
+        medium = medium.cut_power(None);
     }
     Ok(acknowledged.lock().unwrap().len())
 }
@@ -257,7 +257,7 @@ async fn archive_through_cuts(mut medium: Medium, seed: u64) -> Result<u64, Stri
         acknowledged = commit_until_dark(&medium, acknowledged).await?;
         medium = cut_power(&medium, &mut dice);
         check_archive(&medium, acknowledged).await?;
-        medium = medium.cut(None);
+        medium = medium.cut_power(None);
     }
     Ok(acknowledged)
 }

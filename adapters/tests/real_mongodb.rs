@@ -10,7 +10,8 @@ use liverank_adapters::Archive;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
 use liverank_adapters::archive::{CommentPage, CommitError};
 use liverank_adapters_testkit::archive;
-use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange, identity_digest};
+use liverank_core::counting::{Batch, CountingRules, LogRecord, OffsetRange};
+use liverank_core::digest::identity_digest;
 use liverank_core::{Interaction, UserId, VideoId};
 use mongodb::Client;
 use mongodb::bson::spec::BinarySubtype;
@@ -183,14 +184,17 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
     let large = batch(0, 0, &values);
     let committed = archive.commit_batch(&large).await.unwrap();
     assert_eq!(
-        (committed.batch_effects.counted_events, committed.batch_effects.videos.len() as u64),
+        (committed.batch_effects.counted_event_count, committed.batch_effects.videos.len() as u64),
         (COUNT, COUNT)
     );
     assert_eq!(archive.partition_positions(&[0]).await.unwrap()[0].next_offset, COUNT);
     assert_eq!(archive.comment_count().await.unwrap(), COUNT);
     // The same identities on another partition: all are repeats.
     let again = archive.commit_batch(&batch(1, 0, &values)).await.unwrap();
-    assert_eq!((again.batch_effects.counted_events, again.batch_effects.repeated_events), (0, COUNT));
+    assert_eq!(
+        (again.batch_effects.counted_event_count, again.batch_effects.repeated_event_count),
+        (0, COUNT)
+    );
     let ids: Vec<_> =
         values.iter().map(|value| VideoId::parse(value["video_id"].as_str().unwrap()).unwrap()).collect();
     assert!(archive.last_seqs(&ids).await.unwrap().iter().all(|head| *head == 1));
@@ -210,7 +214,7 @@ async fn through_a_proxy() -> (Proxy, MongoArchive) {
     let proxy = Proxy::before(port, None).await;
     let mut config = fresh_database();
     // Members give their address in their answers; a direct connection does not follow it.
-    config.uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", proxy.ports.proxy);
+    config.uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", proxy.ports.proxy).into();
     let archive = open_archive(&config).await;
     (proxy, archive)
 }
@@ -231,12 +235,13 @@ async fn check_outage(mode: Mode) {
         archive.comments(&video, CommentPage::After(0), 10).await.unwrap_err(),
         archive.partition_positions(&[0]).await.unwrap_err(),
     ] {
-        assert!(error.is_transient() && error.part() == "mongodb", "{error}");
+        assert!(error.is_transient() && error.store_name() == "mongodb", "{error}");
     }
     let reads_took = begun.elapsed() / 3;
-    // A commit has ten seconds. If the connection is cut, it may look for a server twice, for three seconds each.
-    assert!(commit_took < Duration::from_secs(12), "{mode:?}: a commit failed after {commit_took:?}");
-    assert!(reads_took < Duration::from_secs(9), "{mode:?}: a read failed after {reads_took:?}");
+    // A commit has ten seconds. If the connection is cut, it may look for a server twice, for three seconds each. The
+    // rest is for a busy machine: without a bound, the driver would wait for half a minute and try again.
+    assert!(commit_took < Duration::from_secs(20), "{mode:?}: a commit failed after {commit_took:?}");
+    assert!(reads_took < Duration::from_secs(15), "{mode:?}: a read failed after {reads_took:?}");
     proxy.set(Mode::Open);
     let begun = Instant::now();
     let stands = loop {
@@ -266,14 +271,14 @@ async fn a_silent_server_is_an_error_soon_and_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opening_without_a_server_is_an_error() {
     let mut config = fresh_database();
-    config.uri = "mongodb://127.0.0.1:1/?replicaSet=rs0".to_owned();
+    config.uri = "mongodb://127.0.0.1:1/?replicaSet=rs0".into();
     let begun = Instant::now();
     let archive = MongoArchive::new(config).await.expect("a server that is away is no wrong configuration");
     let error = archive.open(&CountingRules::default()).await.unwrap_err();
-    assert!(error.is_transient() && error.part() == "mongodb", "{error}");
+    assert!(error.is_transient() && error.store_name() == "mongodb", "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let mut config = fresh_database();
-    config.uri = "mongodb://127.0.0.1:1/?noSuchOption=1&tls=maybe".to_owned();
+    config.uri = "mongodb://127.0.0.1:1/?noSuchOption=1&tls=maybe".into();
     let error = MongoArchive::new(config).await.unwrap_err();
     assert!(!error.is_transient(), "{error}");
 }
@@ -294,7 +299,7 @@ async fn identities_stored_by_an_earlier_release_still_mark_repeats() {
     let named = |id: &str| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
     let effects =
         archive.commit_batch(&batch(0, 0, &[named("old"), named("new")])).await.unwrap().batch_effects;
-    assert_eq!((effects.counted_events, effects.repeated_events), (1, 1));
+    assert_eq!((effects.counted_event_count, effects.repeated_event_count), (1, 1));
 }
 
 /// Several processes, each with batches of its own, whose transactions conflict on a video.
@@ -321,6 +326,8 @@ async fn several_processes_count_one_video() {
     assert_eq!(comments.iter().map(|comment| comment.seq).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
 }
 
+#[path = "real_mongodb/credentials.rs"]
+mod credentials;
 #[path = "real_mongodb/half_lives.rs"]
 mod half_lives;
 #[path = "real_mongodb/identities.rs"]

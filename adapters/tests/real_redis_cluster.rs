@@ -20,7 +20,7 @@ use tokio::sync::{RwLock, mpsc};
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A lock: tests that move slots or take nodes away have the cluster alone.
-static CLUSTER_CALM: RwLock<()> = RwLock::const_new(());
+static CLUSTER_UNDISTURBED: RwLock<()> = RwLock::const_new(());
 
 fn cluster_urls() -> String {
     std::env::var("LIVERANK_TEST_REDIS_CLUSTER")
@@ -32,8 +32,13 @@ fn fresh_prefix() -> String {
 }
 
 fn link() -> Arc<RedisLink> {
-    RedisLink::new(RedisConfig { url: cluster_urls(), cluster: true, prefix: fresh_prefix(), ca_file: None })
-        .unwrap()
+    RedisLink::new(RedisConfig {
+        url: cluster_urls().into(),
+        is_cluster: true,
+        prefix: fresh_prefix(),
+        ca_file: None,
+    })
+    .unwrap()
 }
 
 fn video(id: &str) -> VideoId {
@@ -138,38 +143,42 @@ async fn publish_until_taken(bus: &RedisBus, comment: Comment) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_cluster_ranking_passes_the_ranking_store_suite() {
-    let _calm = CLUSTER_CALM.read().await;
+    let _calm = CLUSTER_UNDISTURBED.read().await;
     let fresh = || async { Arc::new(RedisRanking::new(link())) as Arc<dyn RankingStore> };
     liverank_adapters_testkit::ranking_store::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_cluster_bus_passes_the_comment_bus_suite() {
-    let _calm = CLUSTER_CALM.read().await;
+    let _calm = CLUSTER_UNDISTURBED.read().await;
     let fresh = || async { Arc::new(RedisBus::new(link())) as Arc<dyn CommentBus> };
     liverank_adapters_testkit::comment_bus::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_cluster_assignments_pass_the_assignment_store_suite() {
-    let _calm = CLUSTER_CALM.read().await;
+    let _calm = CLUSTER_UNDISTURBED.read().await;
     let fresh = || async { Arc::new(RedisAssignments::new(link())) as Arc<dyn AssignmentStore> };
     liverank_adapters_testkit::assignment_store::suite(fresh).await;
 }
 
 #[tokio::test]
 async fn a_wrong_node_address_is_an_error() {
-    let _calm = CLUSTER_CALM.read().await;
+    let _calm = CLUSTER_UNDISTURBED.read().await;
     let single = std::env::var("LIVERANK_TEST_REDIS").expect("testbed/testbed up redis");
-    let link =
-        RedisLink::new(RedisConfig { url: single, cluster: true, prefix: fresh_prefix(), ca_file: None });
+    let link = RedisLink::new(RedisConfig {
+        url: single.into(),
+        is_cluster: true,
+        prefix: fresh_prefix(),
+        ca_file: None,
+    });
     let error = RedisRanking::new(link.unwrap()).checkpoint().await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("cluster support disabled"), "{error}");
     // A cluster that is configured as a single Redis: two of its three nodes do not hold the key.
     let (mut told, prefix) = (0, fresh_prefix());
     for url in cluster_urls().split(',') {
         let config =
-            RedisConfig { url: url.to_owned(), cluster: false, prefix: prefix.clone(), ca_file: None };
+            RedisConfig { url: url.into(), is_cluster: false, prefix: prefix.clone(), ca_file: None };
         if let Err(error) = RedisRanking::new(RedisLink::new(config).unwrap()).checkpoint().await {
             assert!(!error.is_transient() && error.to_string().contains("it is a cluster"), "{error}");
             told += 1;
@@ -180,11 +189,11 @@ async fn a_wrong_node_address_is_an_error() {
 
 #[tokio::test]
 async fn comments_go_by_sharded_channels_and_streams_in_one_slot() {
-    let _calm = CLUSTER_CALM.read().await;
+    let _calm = CLUSTER_UNDISTURBED.read().await;
     let prefix = fresh_prefix();
     let link = RedisLink::new(RedisConfig {
-        url: cluster_urls(),
-        cluster: true,
+        url: cluster_urls().into(),
+        is_cluster: true,
         prefix: prefix.clone(),
         ca_file: None,
     });
@@ -203,11 +212,11 @@ async fn comments_go_by_sharded_channels_and_streams_in_one_slot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscription_follows_a_slot_that_moves() {
-    let _alone = CLUSTER_CALM.write().await;
+    let _alone = CLUSTER_UNDISTURBED.write().await;
     let prefix = fresh_prefix();
     let link = RedisLink::new(RedisConfig {
-        url: cluster_urls(),
-        cluster: true,
+        url: cluster_urls().into(),
+        is_cluster: true,
         prefix: prefix.clone(),
         ca_file: None,
     });
@@ -272,7 +281,7 @@ async fn a_subscription_follows_a_slot_that_moves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_node_affects_only_its_slots_and_comes_back() {
-    let _alone = CLUSTER_CALM.write().await;
+    let _alone = CLUSTER_UNDISTURBED.write().await;
     let link = link();
     let (bus, boards) = (RedisBus::new(Arc::clone(&link)), RedisRanking::new(link));
     boards.commit_snapshot(1, &[]).await.unwrap();
@@ -322,7 +331,7 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_subscriptions_are_renewed_channel_by_channel() {
-    let _alone = CLUSTER_CALM.write().await;
+    let _alone = CLUSTER_UNDISTURBED.write().await;
     let bus = RedisBus::new(link());
     let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     let ids: Vec<String> = (0..1200).map(|at| format!("v{at}")).collect();

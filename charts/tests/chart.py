@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "charts"
 CRD = ROOT / "crds" / "rankingcluster.yaml"
 CRD_COPY = CHARTS / "liverank" / "files" / "rankingcluster.yaml"
+CRD_BOTH = ROOT / "crds" / "v1beta1" / "rankingcluster.yaml"
+CRD_BOTH_COPY = CHARTS / "liverank" / "files" / "rankingcluster-v1beta1.yaml"
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 # Helm answers within a second; what hangs is a failure.
 PATIENCE = 60

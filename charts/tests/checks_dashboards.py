@@ -163,12 +163,14 @@ def check_asked():
     shown = " ".join(expression for body in committed().values() for _, expression in expressions(body))
     for metric in ("consumer_lag_records", "consumer_lag_seconds", "consumer_projection_lag_records", "gateway_canary_seconds", "http_requests_total",
                    "http_request_seconds", "http_refusals_total", "consumer_board_freshness_seconds", "reader_capacity", "reader_viewers",
-                   "manager_moves_total", "gateway_stream_interruption_seconds", "manager_heartbeat_age_seconds", "consumer_export_lag_records"):
+                   "manager_moves_total", "websocket_list_freshness_seconds", "gateway_stream_interruption_seconds", "manager_heartbeat_age_seconds", "consumer_export_lag_records"):
         require(f"liverank_{metric}" in shown, f"no dashboard shows liverank_{metric}")
     reasons = re.search(r"pub enum MoveReason \{(.*?)\n    \}", (ROOT / "services/manager/src/metrics.rs").read_text(), re.DOTALL)[1]
     marks = [mark["name"] for mark in committed()["readers-and-moves"]["annotations"]["list"]]
     for reason in re.findall(r'= "(\w+)"', reasons):
         require(f"Moves: {reason}" in marks, f"no annotation for moves by {reason}")
+    for way in ("more", "fewer"):
+        require(f"Readers: {way}" in marks, f"no annotation for {way} readers")
 
 
 def check_thresholds():

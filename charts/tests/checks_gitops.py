@@ -9,42 +9,73 @@ from pathlib import Path
 import yaml
 from chart import CHARTS, CRD, ROOT, flags, helm, key, render, require, same
 
-BASE = CHARTS / "kustomize" / "base"
-OPERATOR = BASE / "operator.yaml"
+KUSTOMIZE = CHARTS / "kustomize"
 GITOPS = CHARTS / "gitops"
 HEADER = "# Made from charts/liverank by `charts/test --write`; a check compares.\n"
 # The resource is of crds/, and a test's pod is for Helm alone.
 VALUES = ("crds.enabled=false",)
+# Each base with the values that it is rendered with and the folder of its definition.
+BASES = {
+    "base": (VALUES, CRD.parent),
+    "v1beta1": ((*VALUES, "conversion.enabled=true"), CRD.parent / "v1beta1"),
+}
 
 
-def rendered():
-    """The chart with its defaults, as `liverank` in the namespace liverank."""
-    done = helm("template", "liverank", CHARTS / "liverank", "--namespace", "liverank", "--skip-tests", *flags(VALUES))
+def rendered(values):
+    """The chart with its defaults and these values, as `liverank` in the namespace liverank."""
+    done = helm("template", "liverank", CHARTS / "liverank", "--namespace", "liverank", "--skip-tests", *flags(values))
     require(done.returncode == 0, done.stderr)
     objects = [body for body in yaml.safe_load_all(done.stdout) if body]
     return HEADER + yaml.safe_dump_all(objects, sort_keys=False)
 
 
 def write():
-    OPERATOR.write_text(rendered())
+    for name, (values, _) in BASES.items():
+        (KUSTOMIZE / name / "operator.yaml").write_text(rendered(values))
 
 
 def check_base():
-    same(OPERATOR.read_text() == rendered(), True, "charts/kustomize/base/operator.yaml is the chart's (charts/test --write)")
-    base = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    for name, (values, definition) in BASES.items():
+        check_one_base(name, values, definition)
+
+
+def check_one_base(name, values, definition):
+    folder = KUSTOMIZE / name
+    operator = folder / "operator.yaml"
+    same(operator.read_text() == rendered(values), True, f"charts/kustomize/{name}/operator.yaml is the chart's (charts/test --write)")
+    base = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for resource in base["resources"]:
-        there = (BASE / resource).resolve()
-        require(there.exists(), f"kustomization.yaml names {resource}")
+        there = (folder / resource).resolve()
+        require(there.exists(), f"{name}/kustomization.yaml names {resource}")
         require(there.is_file() or (there / "kustomization.yaml").exists(), f"{resource} is no base")
-    crds = yaml.safe_load((CRD.parent / "kustomization.yaml").read_text())["resources"]
-    same(crds, [CRD.name], "resources of crds")
-    everything = render("liverank", *VALUES, release="liverank", namespace="liverank")
+    require(definition in [(folder / resource).resolve() for resource in base["resources"]], f"{name} has another definition")
+    crds = yaml.safe_load((definition / "kustomization.yaml").read_text())["resources"]
+    same(crds, [CRD.name], f"resources of {definition.name}")
+    everything = render("liverank", *values, release="liverank", namespace="liverank")
     hooks = {name for name, body in everything.items() if "helm.sh/hook" in body["metadata"].get("annotations", {})}
     wanted = everything.keys() - hooks
-    found = {key(body) for body in yaml.safe_load_all(OPERATOR.read_text())}
-    same(found, wanted, "objects of the base")
-    for body in yaml.safe_load_all(OPERATOR.read_text()):
+    bodies = list(yaml.safe_load_all(operator.read_text()))
+    same({key(body) for body in bodies}, wanted, f"objects of {name}")
+    for body in bodies:
         same(body["metadata"].get("namespace", "liverank"), base["namespace"], f"namespace of {key(body)}")
+    check_converter(name, bodies, yaml.safe_load((definition / CRD.name).read_text()), base["namespace"])
+
+
+def check_converter(name, bodies, definition, namespace):
+    """The Service that a definition of two versions names is the operator's, and leads to the port that converts."""
+    webhook = definition["spec"].get("conversion", {}).get("webhook")
+    (deployment,) = [body for body in bodies if body["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    converts = [argument for argument in container["args"] if argument.startswith("--conversion-listen=")]
+    if webhook is None:
+        same(converts, [], f"{name}: nobody is asked to convert")
+        return
+    service = webhook["clientConfig"]["service"]
+    same(service["namespace"], namespace, f"{name}: the namespace of the webhook")
+    (found,) = [body for body in bodies if body["kind"] == "Service" and body["metadata"]["name"] == service["name"]]
+    (port,) = [port for port in found["spec"]["ports"] if port["port"] == service["port"]]
+    (listens,) = [it for it in container["ports"] if it["name"] == port["targetPort"]]
+    same([argument.rsplit(":", 1)[-1] for argument in converts], [str(listens["containerPort"])], f"{name}: the port that converts")
 
 
 def health():
@@ -62,6 +93,7 @@ CASES = [
     ("too few pods", {"conditions": {"Reconciling": "False", "Ready": "False"}}, "Progressing"),
     ("going to sleep", {"conditions": {"Reconciling": "True", "Ready": "False"}}, "Progressing"),
     ("asleep", {"conditions": {"Reconciling": "False", "Stalled": "False", "Ready": "True"}}, "Healthy"),
+    ("paused in v1beta1", {"spec": {"reconciliation": "Paused"}, "conditions": {"Ready": "True"}}, "Suspended"),
     ("paused", {"paused": True, "conditions": {"Reconciling": "False", "Ready": "True"}}, "Suspended"),
 ]
 
@@ -78,7 +110,7 @@ def lua(value):
 
 
 def resource(case):
-    body = {"metadata": {"generation": 2}, "spec": {"paused": case.get("paused", False)}}
+    body = {"metadata": {"generation": 2}, "spec": case.get("spec", {"paused": case.get("paused", False)})}
     if "conditions" in case:
         conditions = [{"type": kind, "status": status, "message": kind} for kind, status in case["conditions"].items()]
         body["status"] = {"observedGeneration": case.get("generation", 2), "conditions": conditions}
@@ -159,7 +191,7 @@ def check_scaling():
 
 CHECKS = [
     ("scaling: the recipes scale what there is by what it tells", check_scaling),
-    ("kustomize: the base is what the chart renders", check_base),
+    ("kustomize: the bases are what the chart renders, and v1beta1 has who converts", check_base),
     ("Argo CD: the health check says what the conditions say", check_health),
     ("Argo CD, Flux: the examples are of this chart", check_examples),
 ]

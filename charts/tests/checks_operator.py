@@ -6,7 +6,7 @@ import re
 import readme
 import yaml
 from chart import (
-    CHARTS, CLUSTER_WIDE, CRD, CRD_COPY, ROOT, cluster_problems, helm, key, matches, of_kind, only, pods, refused,
+    CHARTS, CLUSTER_WIDE, CRD, CRD_BOTH, CRD_BOTH_COPY, CRD_COPY, ROOT, cluster_problems, helm, key, matches, of_kind, only, pods, refused,
     render, require, same, unrestricted,
 )
 
@@ -22,6 +22,7 @@ ALL_ON = (
     "extraVolumes[0].name=ca", "extraVolumes[0].configMap.name=ca",
     "extraVolumeMounts[0].name=ca", "extraVolumeMounts[0].mountPath=/etc/ssl/extra",
     "podSecurityContext.fsGroupChangePolicy=OnRootMismatch", "tls.secretName=operator-tls",
+    "conversion.enabled=true", "conversion.annotations.i=j",
 )
 BARE = (
     "crds.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
@@ -62,6 +63,7 @@ WRONG = {
     "podUser=Root": "podUser", "extraEnv[0].value=x": "name", "extraVolumeMounts[0].name=x": "mountPath",
     "image.registry=a b": "registry", "watchNamespaces={a_b}": "watchNamespaces", "watchNamespaces={a,a}": "watchNamespaces",
     "test.reconcile=maybe": "reconcile", "tls.secretName=A_B": "secretName",
+    "conversion.enabled=maybe": "enabled", "conversion.secret=x": "secret",
 }
 
 
@@ -291,7 +293,7 @@ def check_allow():
     require(f"--allow-file={mount['mountPath']}/allow.yaml" in container["args"], "the operator does not read it")
     same([volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == mount["name"]],
          [only(objects, "ConfigMap", "-allow")["metadata"]["name"]], "what is mounted")
-    fields = set(re.findall(r"(?m)^    pub ([a-z_]+): (?:Patterns|SecurityLevel),", (ROOT / "operator/src/policy.rs").read_text()))
+    fields = set(re.findall(r"(?m)^    pub ([a-z_]+): (?:NamePatterns|HostPatterns|SecurityLevel),", (ROOT / "operator/src/policy.rs").read_text()))
     words = {re.sub("_([a-z])", lambda it: it[1].upper(), field) for field in fields}
     schema = json.loads((CHARTS / "liverank" / "values.schema.json").read_text())
     same(set(schema["properties"]["allow"]["properties"]), words, "fields of allow")
@@ -321,10 +323,55 @@ def check_crd():
     found = only(render("liverank"), "CustomResourceDefinition")
     same(found["metadata"].pop("annotations"), {"helm.sh/resource-policy": "keep"}, "annotations")
     same(found["metadata"].pop("labels")["app.kubernetes.io/name"], "liverank-operator", "label")
+    del found["spec"]["conversion"]
     require(found == wanted, "what is rendered is not crds/rankingcluster.yaml")
     found = only(render("liverank", "crds.keep=false"), "CustomResourceDefinition")
     require("annotations" not in found["metadata"], "kept all the same")
     same(of_kind(render("liverank", "crds.enabled=false"), "CustomResourceDefinition"), [], "resources")
+
+
+def check_conversion():
+    """v1beta1 is served where it is asked for, by the Service and with the certificate that the operator is told."""
+    same(CRD_BOTH_COPY.read_text() == CRD_BOTH.read_text(), True, "the chart's copy is crds/v1beta1/rankingcluster.yaml (charts/test --write)")
+    objects = render("liverank", "conversion.enabled=true")
+    wanted = yaml.safe_load(CRD_BOTH.read_text())
+    found = only(objects, "CustomResourceDefinition")
+    service, deployment = only(objects, "Service"), only(objects, "Deployment")
+    name = service["metadata"]["name"]
+    reference = found["spec"]["conversion"]["webhook"]["clientConfig"]["service"]
+    same((reference["namespace"], reference["name"]), ("here", name), "the Service of the webhook")
+    reference.update(namespace="liverank", name="liverank-operator")
+    same(found["metadata"].pop("annotations"), {"helm.sh/resource-policy": "keep"}, "annotations")
+    found["metadata"].pop("labels")
+    require(found == wanted, "what is rendered is not crds/v1beta1/rankingcluster.yaml")
+    (port,) = [port for port in service["spec"]["ports"] if port["port"] == reference["port"]]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (own,) = [own["containerPort"] for own in container["ports"] if own["name"] == port["targetPort"]]
+    require(f"--conversion-listen=0.0.0.0:{own}" in container["args"], "the operator listens elsewhere")
+    require(f"--conversion-service={name}" in container["args"], "the operator's certificate is another's")
+    admitted = [rule["ports"][0]["port"] for rule in only(objects, "NetworkPolicy")["spec"]["ingress"]]
+    same(admitted, [9060, own], "ports that are let in")
+    (secret,) = [arg.split("=")[1] for arg in container["args"] if arg.startswith("--conversion-secret=")]
+    same(list(granted(only(objects, "Role", "-conversion"))),
+         [("secrets.", ["create"], None), ("secrets.", ["get", "update"], [secret])], "permissions on Secrets")
+    same(list(granted(only(objects, "ClusterRole", ":conversion"))),
+         [("customresourcedefinitions.apiextensions.k8s.io", ["get", "patch"], ["rankingclusters.liverank.dev"])], "permissions on the resource")
+    for role in of_kind(objects, "Role") + of_kind(objects, "ClusterRole"):
+        reaches = [name for name, _, _ in granted(role) if name.startswith(("secrets", "customresourcedefinitions"))]
+        require(not reaches or role["metadata"]["name"].endswith("conversion"), f"{role['metadata']['name']}: {reaches}")
+    given = render("liverank", "conversion.enabled=true", "tls.secretName=a", "conversion.annotations.b=c")
+    same([key for key in given if key[2].endswith("conversion")], [], "permissions where a certificate is given")
+    same(only(given, "CustomResourceDefinition")["metadata"]["annotations"], {"helm.sh/resource-policy": "keep", "b": "c"}, "annotations")
+    same([key for key in render("liverank") if key[2].endswith("conversion")], [], "permissions where nothing is converted")
+
+
+def check_conversion_stays():
+    """A roll-back to a revision that serves one version names the webhook as the later one does: what the operator wrote beside it stays."""
+    found = {}
+    for enabled in ("false", "true"):
+        found[enabled] = only(render("liverank", f"conversion.enabled={enabled}"), "CustomResourceDefinition")["spec"]
+    same(found["false"]["conversion"], found["true"]["conversion"], "who converts where one version is served")
+    same([version["name"] for version in found["false"]["versions"]], ["v1alpha1"], "the versions where one is served")
 
 
 def check_two_releases():
@@ -388,12 +435,15 @@ def check_alerts():
     for alert in found:
         require({"summary", "description"} <= alert["annotations"].keys(), f"{alert['alert']} does not say what it is")
         require(alert["labels"]["severity"] in ("critical", "warning", "info"), f"{alert['alert']}: {alert['labels']}")
-    # Without Helm the same file is used (testbed/alerts-test tests it): the chart changes nothing but whose operator it is.
+    # Without Helm the same file is used (testbed/alerts-test tests it): the chart changes nothing but whose operator it is, and that
+    # an operator is missed that was never seen.
     plain = yaml.safe_load((CHARTS / "liverank" / "files" / "alerts.yaml").read_text())
     plain = [alert for group in plain["groups"] for alert in group["rules"]]
     operator = 'namespace="here",service="try-liverank-operator"'
     for alert in plain:
         alert["expr"] = alert["expr"].replace('job!=""', operator)
+        if alert["alert"] == "LiverankOperatorAbsent":
+            alert["expr"] = f"absent(liverank_operator_leader{{{operator}}})\n"
     same(found, plain, "alerts of the chart")
     require(sum(operator in alert["expr"] for alert in found) == 5, "the operator's alerts are not those of the release")
     fewer = [alert["alert"] for alert in alerts("prometheusRule.disabled={LiverankDeadLetters}")]
@@ -531,6 +581,8 @@ CHECKS = [
     ("liverank: no user of its own on OpenShift", check_user),
     ("liverank: the chart's copy of the resource is the generated one", check_crd_copy),
     ("liverank: the resource is rendered whole, and kept", check_crd),
+    ("liverank: v1beta1 is served and converted where it is asked for", check_conversion),
+    ("liverank: who converts is named in the same way where v1beta1 is not served", check_conversion_stays),
     ("liverank: two releases share no name", check_two_releases),
     ("liverank: the network policy", check_network_policy),
     ("liverank: wrong values are refused by name", check_wrong_values),

@@ -9,13 +9,14 @@ import checks_demo
 import checks_gitops
 import checks_operator
 import readme
-from chart import CRD, CRD_COPY, Failure
+from chart import CRD, CRD_BOTH, CRD_BOTH_COPY, CRD_COPY, Failure
 
 CHECKS = checks_operator.CHECKS + checks_gitops.CHECKS + checks_demo.CHECKS + checks_dashboards.CHECKS
 
 
 def write():
     shutil.copyfile(CRD, CRD_COPY)
+    shutil.copyfile(CRD_BOTH, CRD_BOTH_COPY)
     for chart in ("liverank", "liverank-demo"):
         readme.write(chart)
     checks_gitops.write()

@@ -2,7 +2,7 @@
 //! instructions that they execute. Each run measures one path: `hot_paths count|stream|list|plan|route` prints the
 //! number of operations.
 //!
-//! Only the functions `measured_…` are counted, not the making of their input.
+//! Only the instructions of the functions `measure_…` are counted, not those that make the functions' input.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use std::hint::black_box;
 use anyhow::{Context, bail};
 use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::event_log::RawRecord;
-use liverank_consumer::batches::{CountedBesides, GatheredBatch};
+use liverank_consumer::batches::{GatheredBatch, OptionalCounting};
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::counting::{self, CountingRules, UniqueKinds};
 use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, readers_to_join};
@@ -22,7 +22,7 @@ use liverank_core::placement::{
 use liverank_core::ranking::RankedVideo;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_reader::entry::EncodedEntry;
-use liverank_reader::ring::{CommentRing, TakenEvents};
+use liverank_reader::ring::{CommentRing, NextEvents};
 use liverank_websocket::measure::ListEncoder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -30,17 +30,17 @@ use rand::{RngExt, SeedableRng};
 const EVENT_COUNT: usize = 5_000;
 const COMMENT_COUNT: u64 = 50;
 const VIEWER_COUNT: usize = 500;
-const LIST_LINES: usize = 100;
-const LIST_UPDATES: usize = 200;
-const ROUTES_CHOSEN: u32 = 20_000;
+const LIST_LINE_COUNT: usize = 100;
+const LIST_UPDATE_COUNT: usize = 200;
+const ROUTE_COUNT: u32 = 20_000;
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).context("name a path: count, stream, list, plan or route")?;
     let operations = match path.as_str() {
         "count" => measured_count(&example_events()),
-        "stream" => measured_stream(&comments()?),
+        "stream" => measured_stream(&example_comments()?),
         "list" => measured_list(ListEncoder::new(), example_lists()?),
-        "plan" => measured_plan(&situation()?),
+        "plan" => measured_plan(&example_planner_situation()?),
         "route" => measured_route(&ExampleCluster::new()?),
         other => bail!("there is no path {other:?}: count, stream, list, plan or route"),
     };
@@ -75,20 +75,20 @@ fn example_events() -> Vec<RawRecord> {
 fn measured_count(records: &[RawRecord]) -> usize {
     let owned = BTreeMap::from([(0, ArchivePosition { next_offset: 0, last_record: None })]);
     let mut gathered = GatheredBatch::default();
-    let sorted = gathered.sort(records, &owned, |_| true);
-    gathered.append_sorted(
+    let sorted = gathered.classify(records, &owned, |_| true);
+    gathered.append_classified(
         sorted,
         UniqueKinds::default(),
-        CountedBesides { windows: 0, decays: 0, identity_documents: true },
+        OptionalCounting { window_kind_count: 0, half_life_count: 0, identity_documents: true },
     );
     let batch = gathered.batch;
-    black_box(batch.first_records().count());
+    black_box(batch.first_record_of_each_video().count());
     let effects = counting::apply_batch(&batch.records, [], [], &CountingRules::default());
     black_box(&effects.videos);
-    effects.counted_events as usize
+    effects.counted_event_count as usize
 }
 
-fn comments() -> anyhow::Result<Vec<Comment>> {
+fn example_comments() -> anyhow::Result<Vec<Comment>> {
     let comment = |seq| {
         Ok(Comment {
             id: CommentId::parse(&format!("comment-{seq}"))?,
@@ -110,16 +110,16 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
 fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
     let mut ring = CommentRing::new(100, 4 << 20);
-    ring.begin_turn(numbering.clone(), 0);
+    ring.begin_epoch(numbering.clone(), 0);
     let mut viewers = vec![ring.cursor_from_now(); VIEWER_COUNT];
     let (mut given, mut sink) = (0, Vec::with_capacity(64 * 1024));
     for portion in comments.chunks(5) {
         for comment in portion {
-            ring.push(comment.seq, EncodedEntry::of(&numbering, comment));
+            ring.push(comment.seq, EncodedEntry::encode(&numbering, comment));
         }
         ring.reveal_all();
         for viewer in &mut viewers {
-            while let TakenEvents::Events { bytes, count } = ring.take_comments(viewer) {
+            while let NextEvents::Events { bytes, count } = ring.take_next_comments(viewer) {
                 sink.clear();
                 sink.extend_from_slice(&bytes);
                 given += count as usize;
@@ -136,17 +136,17 @@ fn example_lists() -> anyhow::Result<Vec<Vec<RankedVideo>>> {
     let line = |at: usize| {
         let (video, owner) = (format!("video-{at}"), format!("owner-{}", at % 7));
         let (video_id, user_id) = (VideoId::parse(&video)?, UserId::parse(&owner)?);
-        anyhow::Ok(RankedVideo { video_id, score: (LIST_LINES - at) as f64 * 10.0, user_id })
+        anyhow::Ok(RankedVideo { video_id, score: (LIST_LINE_COUNT - at) as f64 * 10.0, user_id })
     };
-    let mut list = (0..LIST_LINES).map(line).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut list = (0..LIST_LINE_COUNT).map(line).collect::<anyhow::Result<Vec<_>>>()?;
     let mut update = || {
         for _ in 0..3 {
-            list[random.random_range(0..LIST_LINES)].score += f64::from(random.random_range(1..30_i32));
+            list[random.random_range(0..LIST_LINE_COUNT)].score += f64::from(random.random_range(1..30_i32));
         }
         list.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.video_id.cmp(&b.video_id)));
         list.clone()
     };
-    Ok((0..LIST_UPDATES).map(|_| update()).collect())
+    Ok((0..LIST_UPDATE_COUNT).map(|_| update()).collect())
 }
 
 /// Measures the encoding of a list of a hundred videos and of its changes. One operation of this measurement is an
@@ -161,7 +161,7 @@ fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<RankedVideo>>) -> usiz
 }
 
 /// Returns a situation for the planner: 2,000 videos on 20 readers, one of which is draining.
-fn situation() -> anyhow::Result<Situation> {
+fn example_planner_situation() -> anyhow::Result<Situation> {
     let mut random = StdRng::seed_from_u64(3);
     let reader = |at: usize| {
         let standing = if at == 7 { ReaderAvailability::Draining } else { ReaderAvailability::Open };
@@ -200,23 +200,23 @@ fn measured_plan(situation: &Situation) -> usize {
 struct ExampleCluster {
     video: VideoId,
     assigned: AssignedReaders,
-    held: BTreeMap<ReaderId, HeldVideo>,
+    held_by_reader: BTreeMap<ReaderId, HeldVideo>,
 }
 
 impl ExampleCluster {
     fn new() -> anyhow::Result<Self> {
         let video = VideoId::parse("video")?;
         let mut readers = Vec::new();
-        let mut held = BTreeMap::new();
+        let mut held_by_reader = BTreeMap::new();
         for (at, viewers) in [900, 1_000, 1_100, 700].into_iter().enumerate() {
             let reader = ReaderId::parse(&format!("reader-{at}"))?;
             readers.push(ReaderShare { reader: reader.clone(), weight: 250_000 });
-            held.insert(
+            held_by_reader.insert(
                 reader,
                 HeldVideo { video: video.clone(), viewers, epoch: 3, ready: true, shedding: false },
             );
         }
-        Ok(Self { video, assigned: AssignedReaders { epoch: 3, readers }, held })
+        Ok(Self { video, assigned: AssignedReaders { epoch: 3, readers }, held_by_reader })
     }
 }
 
@@ -226,7 +226,7 @@ impl ClusterView for ExampleCluster {
     }
 
     fn reader_status(&self, reader: &ReaderId) -> Option<ReaderStatus> {
-        self.held.contains_key(reader).then_some(ReaderStatus::Alive)
+        self.held_by_reader.contains_key(reader).then_some(ReaderStatus::Alive)
     }
 
     fn viewer_url(&self, reader: &ReaderId) -> Option<String> {
@@ -234,11 +234,11 @@ impl ClusterView for ExampleCluster {
     }
 
     fn held_video(&self, reader: &ReaderId, _: &VideoId) -> Option<&HeldVideo> {
-        self.held.get(reader)
+        self.held_by_reader.get(reader)
     }
 
     fn usage_thousandths(&self, reader: &ReaderId) -> u64 {
-        self.held.get(reader).map_or(0, |held| held.viewers / 2)
+        self.held_by_reader.get(reader).map_or(0, |held| held.viewers / 2)
     }
 
     fn room(&self, _: &ReaderId) -> u64 {
@@ -254,16 +254,16 @@ impl ClusterView for ExampleCluster {
     }
 
     fn viewers(&self, _: &VideoId) -> u64 {
-        self.held.values().map(|held| held.viewers).sum()
+        self.held_by_reader.values().map(|held| held.viewers).sum()
     }
 }
 
 /// Measures the choice of a reader for a new viewer. One operation of this measurement is a viewer.
 #[inline(never)]
 fn measured_route(cluster: &ExampleCluster) -> usize {
-    for lot in 0..ROUTES_CHOSEN {
+    for lot in 0..ROUTE_COUNT {
         let lots = [lot.wrapping_mul(2_654_435_761), lot];
         black_box(readers_to_join(cluster, &cluster.video, &cluster.assigned, lots));
     }
-    ROUTES_CHOSEN as usize
+    ROUTE_COUNT as usize
 }

@@ -1,35 +1,29 @@
-//! The command line of `liverank`: its commands, the flags that all processes have in common, and the call of each
-//! command.
+//! The command line of `liverank`: its commands, and the call of each.
 
-use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_adapters::clock;
 use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
-use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::output::OutputArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
-use liverank_runtime::tls::{ProcessTls, TlsArgs};
-use liverank_runtime::traces::{self, TraceArgs};
-use liverank_runtime::{HttpArgs, HttpSettings, ServiceContext};
-use liverank_runtime::{process, server, shutdown};
+use liverank_runtime::{ServiceContext, server, shutdown};
 use serde_json::json;
 
-use crate::doctor::Doctor;
+use crate::doctor::DoctorArgs;
 use crate::help::{self, HelpAmount};
-use crate::look::orders::{CordonArgs, Drain, Move};
-use crate::look::{MovesShown, Plan, Status};
-use crate::probe::Probe;
+use crate::look::orders::{CordonArgs, DrainArgs, MoveArgs};
+use crate::look::plan::PlanArgs;
+use crate::look::{MovesArgs, StatusArgs};
+use crate::manual::{CompletionArgs, ManArgs};
+use crate::probe::ProbeArgs;
+use crate::process::RoleArgs;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::TokenCommand;
-use crate::tools::{DeadLetterCommand, EraseCommand, RebuildCommand, Tool};
-use crate::top::Top;
+use crate::tools::{DeadLetterCommand, EraseCommand, RebuildCommand, StoreCommand};
+use crate::top::TopArgs;
 use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
@@ -43,11 +37,17 @@ use crate::{role, up};
 #[derive(Debug, Parser)]
 #[command(name = "liverank", version, propagate_version = true, max_term_width = 110)]
 pub enum Cli {
-    /// All services in one process, on embedded storage (or on the stores given): to try, to develop, to test.
-    Up(Box<up::Up>),
-    /// The gateway: accepts interactions, answers rankings, serves the console and all other public paths.
+    /// Runs all services in one process: to try, to develop, to test.
+    ///
+    /// They work on embedded storage, or on the stores that are given.
+    Up(Box<up::UpArgs>),
+    /// Accepts interactions, answers rankings, serves all public paths.
+    ///
+    /// The console is among what a gateway serves.
     Gateway(Box<RoleArgs<liverank_gateway::Config>>),
-    /// Reads the log: counts and scores events, numbers and publishes comments.
+    /// Counts and scores events of the log, and publishes comments.
+    ///
+    /// A consumer numbers the comments of a video, too.
     Consumer(Box<RoleArgs<liverank_consumer::Config>>),
     /// Pushes ranked lists over WebSocket.
     Websocket(Box<RoleArgs<liverank_websocket::Config>>),
@@ -60,33 +60,45 @@ pub enum Cli {
     /// Answers statistics of the whole system in one place.
     Statistics(Box<RoleArgs<liverank_statistics::Config>>),
     /// Prints the state of the readers, and everything that is wrong.
-    Status(Box<Status>),
-    /// Shows readers, viewers, hot videos, moves, lag and rates, and updates them.
-    Top(Box<Top>),
-    /// Prints the moves of videos between readers: waiting, in progress and ended ones, with their reasons.
-    Moves(Box<MovesShown>),
-    /// Prints the last decisions of the planner in the managers, with reasons.
-    Plan(Box<Plan>),
+    Status(Box<StatusArgs>),
+    /// Shows readers, viewers, hot videos, moves, lag and rates, live.
+    Top(Box<TopArgs>),
+    /// Prints the moves of videos between readers, with their reasons.
+    ///
+    /// Moves that wait, that are in progress, and that ended lately are shown.
+    Moves(Box<MovesArgs>),
+    /// Prints the last decisions of the managers' planner, with reasons.
+    Plan(Box<PlanArgs>),
     /// Moves a video to a reader, or to several, by hand.
-    Move(Box<Move>),
-    /// Cordons readers: they get no new videos, and keep those that they have.
+    Move(Box<MoveArgs>),
+    /// Cordons readers: they keep their videos, and get no new ones.
     Cordon(Box<CordonArgs>),
     /// Opens cordoned or drained readers again.
     Uncordon(Box<CordonArgs>),
-    /// Drains readers: their viewers move to other readers, at the usual pace.
-    Drain(Box<Drain>),
-    /// Checks if a system could run here: stores, versions, topics, clocks, limits. Each fault comes with its remedy.
-    Doctor(Box<Doctor>),
-    /// Shows the settings of a role with their sources, or checks a file of settings.
+    /// Drains readers: their viewers move to others, at the usual pace.
+    Drain(Box<DrainArgs>),
+    /// Checks if a system could run here, and says what mends a fault.
+    ///
+    /// Stores, their versions, topics, clocks, limits and a running system are checked.
+    Doctor(Box<DoctorArgs>),
+    /// Shows a role's settings with their sources, or checks a file.
     #[command(subcommand)]
     Config(crate::settings::ConfigCommand),
-    /// Simulates viewers and posters of a running system, and reports if anything got lost.
-    Load(Box<Load>),
-    /// Compares policies of giving videos to readers by the readers' load over time; also on recorded load reports.
+    /// Simulates viewers and posters, and reports if anything got lost.
+    ///
+    /// The system is one that runs already.
+    Load(Box<LoadArgs>),
+    /// Compares policies of giving videos to readers, in a simulation.
+    ///
+    /// Policies are compared by the readers' load over time, also on recorded load reports.
     Simulate(Box<liverank_simulate::Args>),
-    /// Compares log, archive and boards while the system serves, and names each video that differs.
-    Verify(Box<Tool<verify::Options>>),
-    /// Rebuilds one store from another while the system serves, and then replaces it as a whole.
+    /// Compares log, archive and boards, and names what differs.
+    ///
+    /// The system serves meanwhile.
+    Verify(Box<StoreCommand<verify::VerifyArgs>>),
+    /// Rebuilds one store from another, while the system serves.
+    ///
+    /// What is rebuilt is put in place as a whole, once it is complete.
     #[command(subcommand)]
     Rebuild(RebuildCommand),
     /// Dead letters: records that could not be read.
@@ -101,161 +113,32 @@ pub enum Cli {
     /// Makes tokens to try a system that asks viewers for them.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Prints a shell's script that completes commands and flags: `source <(liverank completion bash)`.
-    Completion(Completion),
-    /// Writes the manual pages, one for each command: `man -l DIR/liverank.1`.
-    Man(Man),
+    /// Prints a shell's script that completes commands and flags.
+    ///
+    /// In bash, `source <(liverank completion bash)` makes it work.
+    Completion(CompletionArgs),
+    /// Writes the manual pages, one for each command.
+    ///
+    /// `man -l DIR/liverank.1` shows the first one.
+    Man(ManArgs),
     /// Prints the version.
     Version(OutputArgs),
-    /// Asks processes until they answer 2xx, say their `/readyz`: for images without another HTTP client.
-    Probe(Probe),
-}
-
-/// The arguments of `liverank completion`.
-#[derive(Debug, Clone, Args)]
-pub struct Completion {
-    /// The shell whose completion script is printed.
-    shell: clap_complete::Shell,
-}
-
-impl Completion {
-    fn run(self) -> anyhow::Result<ExitCode> {
-        // The script is written to memory first, because the library panics if standard output is closed.
-        let mut script = Vec::new();
-        clap_complete::generate(
-            self.shell,
-            &mut command_line(HelpAmount::AllSettings),
-            "liverank",
-            &mut script,
-        );
-        std::io::stdout().write_all(&script)?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// The arguments of `liverank man`.
-#[derive(Debug, Clone, Args)]
-pub struct Man {
-    /// The directory of the pages; it is created if necessary.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
-}
-
-/// Returns the command without its subcommands `help`, which need no manual page.
-fn without_help_commands(command: Command) -> Command {
-    command.disable_help_subcommand(true).mut_subcommands(without_help_commands)
-}
-
-impl Man {
-    fn run(&self) -> anyhow::Result<ExitCode> {
-        let write = || {
-            std::fs::create_dir_all(&self.directory)?;
-            clap_mangen::generate_to(
-                without_help_commands(command_line(HelpAmount::AllSettings)),
-                &self.directory,
-            )
-        };
-        write().with_context(|| format!("writing to {}", self.directory.display()))?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// The time that a process may take to end after its drain, before it is ended by force: several times what a service
-/// does at its end.
-const MAX_TIME_AFTER_DRAIN: Duration = Duration::from_secs(10);
-
-/// The flags of every process.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Process")]
-pub struct Process {
-    /// A YAML file with the same settings as these flags; keys of other services are ignored.
-    #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    log: LogArgs,
-    #[command(flatten)]
-    traces: TraceArgs,
-    #[command(flatten)]
-    http: HttpArgs,
-    #[command(flatten)]
-    pub tls: TlsArgs,
-    /// The address of the admin port: /livez, /readyz and /metrics.
-    #[arg(long, env = "LIVERANK_ADMIN_LISTEN", help_heading = "Process", value_name = "ADDRESS")]
-    pub admin_listen: SocketAddr,
-    /// The most seconds that a drain may take after SIGTERM or Ctrl-C; a second signal ends at once.
-    #[arg(long, env = "LIVERANK_DRAIN_SECONDS", help_heading = "Process", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
-    drain_seconds: u64,
-    #[command(flatten)]
-    pub identity: IdentityArgs,
-}
-
-impl Process {
-    /// Starts logging and the async runtime, and runs `main` with a context that is shut down by signals.
-    pub fn run<F: Future<Output = anyhow::Result<()>>>(
-        &self,
-        main: impl FnOnce(ServiceContext) -> F,
-    ) -> anyhow::Result<ExitCode> {
-        telemetry::init_logging(&self.log);
-        server::raise_file_limit();
-        let identity = self.identity.open_identity()?;
-        let process = process::ProcessRuntime {
-            drain_time: Duration::from_secs(self.drain_seconds),
-            late_end_time: MAX_TIME_AFTER_DRAIN,
-            thread_count: None,
-            catches_panics: liverank_adapters::catches_panics_here,
-        };
-        let ProcessTls {
-            listener_tls: listener,
-            admin_tls: admin,
-            peer_tls: peers,
-            file_reloading: reloading,
-        } = self.tls.open()?;
-        let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
-        let lived = process.run(|shell| {
-            let metrics = shell.metrics.clone();
-            let (tracer, export) = self.traces.open(&peers, &metrics, instance_name());
-            let running =
-                main(ServiceContext { identity, http_settings: http, peer_tls: peers, tracer, ..shell });
-            async move {
-                tokio::select! {
-                    ended = traces::run_with_export(export, running) => ended,
-                    never = reloading.reload_forever(&metrics) => match never {},
-                }
-            }
-        });
-        lived.map(|()| ExitCode::SUCCESS)
-    }
-}
-
-/// Returns the name of the host, which is the pod's name on Kubernetes; `None` if `HOSTNAME` is not set.
-fn instance_name() -> Option<String> {
-    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty())
-}
-
-/// The flags of a service that runs as a process of its own.
-#[derive(Debug, Clone, Args)]
-pub struct RoleArgs<C: Args> {
-    /// The address to listen on.
-    #[arg(long, env = "LIVERANK_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    #[command(flatten)]
-    pub config: C,
-    #[command(flatten)]
-    pub stores: StoreArgs,
-    #[command(flatten)]
-    pub process: Process,
+    /// Asks processes until they answer 2xx, say their `/readyz`.
+    ///
+    /// It is for images without another HTTP client.
+    Probe(ProbeArgs),
 }
 
 /// The arguments of `liverank load`.
 #[derive(Debug, Clone, Args)]
-pub struct Load {
+pub struct LoadArgs {
     #[command(flatten)]
     load: liverank_load::Args,
     #[command(flatten)]
     log: LogArgs,
 }
 
-impl Load {
+impl LoadArgs {
     /// Runs `liverank load`. The exit code is 1 if anything acknowledged was missing, repeated or out of order.
     fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::init_logging(&self.log);
@@ -319,7 +202,7 @@ impl Cli {
             Self::Uncordon(it) => it.uncordon_readers(),
             Self::Drain(it) => it.run(),
             Self::Doctor(it) => it.run(),
-            Self::Config(it) => it.run(),
+            Self::Config(it) => it.run(&command_line(HelpAmount::AllSettings)),
             Self::Load(load) => load.run(),
             Self::Simulate(args) => {
                 liverank_simulate::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
@@ -330,8 +213,8 @@ impl Cli {
             Self::Erase(what) => what.run(),
             Self::Identity(what) => what.run(),
             Self::Token(token) => token.run(),
-            Self::Completion(completion) => completion.run(),
-            Self::Man(man) => man.run(),
+            Self::Completion(completion) => completion.run(&mut command_line(HelpAmount::AllSettings)),
+            Self::Man(man) => man.run(command_line(HelpAmount::AllSettings)),
             Self::Version(output) => {
                 let version = env!("CARGO_PKG_VERSION");
                 output.print_value(&json!({"version": version}), || format!("liverank {version}\n"))?;
@@ -347,10 +230,10 @@ const UP_ADMIN_ADDRESS: &str = "127.0.0.1:9090";
 
 /// Returns the command line with the default addresses of each role, and with the help that `shown` asks for.
 pub fn command_line(shown: HelpAmount) -> Command {
-    help::arrange_help(with_own_defaults(Cli::command()), shown)
+    help::arrange_help(with_default_addresses(Cli::command()), shown)
 }
 
-pub fn with_own_defaults(command: Command) -> Command {
+pub fn with_default_addresses(command: Command) -> Command {
     let up = |command: Command| {
         command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN_ADDRESS))
     };
@@ -370,6 +253,7 @@ pub fn with_own_defaults(command: Command) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
     use liverank_protocol::roles;
 
     use super::*;
@@ -381,7 +265,7 @@ mod tests {
     }
 
     /// The commands that print no result: they serve until they are ended, or write files or a script.
-    const COMMANDS_WITHOUT_ANSWER: &[&str] = &["up", "completion", "man", "init"];
+    const COMMANDS_WITHOUT_ANSWER: &[&str] = &["up", "completion", "man"];
 
     /// Collects every command without subcommands, with the words that lead to it.
     fn collect_leaf_commands<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
@@ -427,9 +311,38 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_that_does_not_exist_is_answered_with_ours_or_with_none() {
+        for (args, hint) in [
+            (["up", "--port", "80"], Some("'--gateway-listen'")),
+            (["reader", "--port", "80"], Some("'--listen'")),
+            (["reader", "--id", "a"], Some("'--reader-id'")),
+            (["status", "--gateway", "http://a"], Some("'--url'")),
+            (["load", "--gateway", "http://a"], Some("'--url'")),
+            (["gateway", "--lisen", "a:80"], Some("'--listen'")),
+            (["up", "--expert", "a"], None),
+        ] {
+            let line: Vec<std::ffi::OsString> = ["liverank"].iter().chain(&args).map(Into::into).collect();
+            let command = command_line(HelpAmount::from_arguments(&line));
+            let error = liverank_runtime::config::parse_settings::<Cli>(
+                command,
+                &line,
+                &std::collections::BTreeMap::new(),
+            );
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains("unexpected argument"), "{args:?}: {text}");
+            match hint {
+                Some(hint) => assert!(text.contains(hint), "{args:?}: {text}"),
+                None => assert!(!text.contains("similar"), "{args:?}: {text}"),
+            }
+        }
+    }
+
+    #[test]
     fn every_command_has_a_manual_page() {
         let directory = tempfile::tempdir().unwrap();
-        Man { directory: directory.path().to_owned() }.run().unwrap();
+        ManArgs { directory: directory.path().to_owned() }
+            .run(command_line(HelpAmount::AllSettings))
+            .unwrap();
         let mut command = command_line(HelpAmount::AllSettings);
         command.build();
         let mut found = Vec::new();
@@ -460,6 +373,135 @@ mod tests {
                 assert!(named, "liverank {} has no --{} with {variable}", role.name(), setting.name);
             }
         }
+    }
+
+    /// Returns the text of all Rust sources below a folder of the repository.
+    fn read_sources(folder: &std::path::Path) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                text.push_str(&read_sources(&path));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+        text
+    }
+
+    /// Returns the names of the fields of all flags that a service's sources declare.
+    fn declared_flags(sources: &str) -> Vec<&str> {
+        let with_flags = sources.split("\n#[derive(").filter(|item| {
+            let derived = item.split(')').next().unwrap_or_default();
+            derived.split(", ").any(|name| name.ends_with("Args"))
+        });
+        let fields = with_flags.flat_map(|item| item.split("\n}\n").next().unwrap_or_default().lines());
+        fields
+            .filter_map(|line| line.strip_prefix("    pub ")?.split_once(": ").map(|(name, _)| name))
+            .collect()
+    }
+
+    #[test]
+    fn every_flag_of_a_service_is_read_somewhere() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let of_cli = read_sources(&root.join("cli/src"));
+        let mut found = 0;
+        for role in Role::ALL {
+            let sources = read_sources(&root.join("services").join(role.name()).join("src"));
+            for flag in declared_flags(&sources) {
+                found += 1;
+                let reads = |text: &str| {
+                    let name = format!(".{flag}");
+                    let is_longer = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+                    text.split(&name).skip(1).any(|rest| !is_longer(rest))
+                };
+                assert!(
+                    reads(&sources) || reads(&of_cli),
+                    "nothing reads the flag {flag} of {}",
+                    role.name()
+                );
+            }
+        }
+        assert!(found > 40, "{found} flags");
+    }
+
+    /// Calls `check` for every command, those of commands included, with the words that call it.
+    fn for_each_command(command: &clap::Command, words: &str, check: &mut impl FnMut(&str, &clap::Command)) {
+        check(words, command);
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            for_each_command(inner, &format!("{words} {}", inner.get_name()), check);
+        }
+    }
+
+    #[test]
+    fn every_time_on_the_command_line_is_written_in_one_way() {
+        const TIMES: [&str; 14] = [
+            "seconds",
+            "ms",
+            "millis",
+            "minutes",
+            "hours",
+            "days",
+            "timeout",
+            "interval",
+            "duration",
+            "within",
+            "linger",
+            "heartbeat",
+            "period",
+            "after",
+        ];
+        // They say how many of something, how often, or when.
+        const OTHERS: [&str; 7] = [
+            "requests-per-second",
+            "writes-per-second",
+            "max-viewers-moved-per-minute",
+            "traces-per-minute",
+            "drain-on-timeout",
+            "after",
+            "minutes",
+        ];
+        let (mut found, mut wrong) = (0, Vec::new());
+        let command = command_line(HelpAmount::AllSettings);
+        for_each_command(&command, "liverank", &mut |words, command| {
+            let shown =
+                command.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_hide_set());
+            for arg in shown {
+                let Some(name) = arg.get_long() else { continue };
+                let mut check = |is_right: bool, what: &str| {
+                    if !is_right {
+                        wrong.push(format!("{words} --{name} {what}"));
+                    }
+                };
+                let is_duration = arg.get_value_names().is_some_and(|names| names[0] == "DURATION");
+                let is_time = !OTHERS.contains(&name) && name.split('-').any(|word| TIMES.contains(&word));
+                check(is_duration || !is_time, "names a time, and its value no DURATION");
+                if !is_duration {
+                    continue;
+                }
+                found += 1;
+                let has_unit = |text: &std::ffi::OsString| {
+                    ["s", "m", "h", "d"].iter().any(|unit| text.to_string_lossy().ends_with(unit))
+                };
+                let defaults = arg.get_default_values();
+                check(defaults.iter().all(|text| has_unit(&text.into())), "has a default without a unit");
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default().to_lowercase();
+                let units = [" seconds", "in minutes", "in hours"];
+                check(!units.iter().any(|unit| help.contains(unit)), "names a unit: any may be written");
+                let takes = |value: &str| {
+                    let parsed = command.clone().try_get_matches_from(["one", &format!("--{name}"), value]);
+                    // Whatever else a command asks for is another matter.
+                    parsed.map_or_else(|error| error.kind() != ErrorKind::ValueValidation, |_| true)
+                };
+                check(
+                    ["500ms", "10s", "10m"].map(takes).contains(&true),
+                    "takes neither 500ms nor 10s nor 10m",
+                );
+                check(!takes("10 seconds") && !takes("PT10S"), "takes another syntax");
+            }
+        });
+        assert_eq!(wrong, Vec::<String>::new());
+        assert!(found > 30, "{found} durations: the walk meets them");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! leave. Within a minute, somebody who is new to liverank has seen a split, moves and a drain.
 //!
 //! The viewers are real ones: each holds a comment stream at the gateway, so the system treats them as any other
-//! viewer. The script is data ([`DEMO_SCRIPT`]). The demo is limited to [`DEMO_VIEWERS`] viewers and ends by itself,
-//! and only one runs at a time.
+//! viewer. The script is data ([`DEMO_SCRIPT`]). The demo is limited to [`MAX_DEMO_VIEWERS`] viewers and ends by
+//! itself, and only one runs at a time.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use anyhow::Context;
 use futures::StreamExt;
 use liverank_core::ReaderId;
 use liverank_core::handover::{CordonLevel, PlannerLease};
-use liverank_gateway::demo::{DemoHandle, DemoOrder, DemoState};
+use liverank_gateway::demo::{DemoHandle, DemoOrder};
+use liverank_protocol::DemoState;
 use liverank_protocol::access::CalledService;
 use liverank_protocol::{ClusterLoad, CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown};
 use liverank_runtime::client::{Client, RequestBuilder};
@@ -23,9 +24,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The largest number of demo viewers at once. So many are enough for the planner to act (the planner ignores
+/// The largest number of demo viewers at once. This number is enough for the planner to act (the planner ignores
 /// imbalances below 25 viewers). Each demo viewer takes four sockets.
-const DEMO_VIEWERS: usize = 460;
+const MAX_DEMO_VIEWERS: usize = 460;
 /// The id of the video that goes viral.
 const VIRAL_VIDEO: &str = "moon-landing-live";
 /// The videos of the demo, each with its owner and its share of the viewers.
@@ -46,8 +47,8 @@ const COMMENT_TEXTS: [&str; 6] = [
     "Here from the front page.",
     "I have waited years for this.",
 ];
-/// The time between two steps of the demo, in which viewers connect and one of them posts.
-const BEAT_INTERVAL: Duration = Duration::from_millis(100);
+/// The time between two ticks of the demo: in each tick some viewers connect, and one viewer posts.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// The number of seconds for which the demo tries at its start to reach a manager that knows its planner.
 const MAX_START_SECONDS: usize = 30;
 /// The time within which a request of the demo must be answered.
@@ -58,33 +59,33 @@ const MAX_ORDERS_WAITING: usize = 2;
 /// A step of the demo's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScriptAct {
-    /// This many viewers come to all videos, some in each beat.
-    Come(usize),
+    /// This many viewers come to all videos, some in each tick.
+    ViewersArrive(usize),
     /// This many viewers come to the video that goes viral.
-    Viral(usize),
+    VideoGoesViral(usize),
     /// The last reader is drained, so that its viewers move to others.
-    Drain,
+    DrainReader,
     /// The drained reader is opened again.
-    Open,
+    ReopenReader,
     /// All viewers of the demo leave.
-    Leave,
+    ViewersLeave,
 }
 
 /// The script of the demo: for each step the second at which it begins, and the text that the console shows.
 const DEMO_SCRIPT: [(u64, ScriptAct, &str); 5] = [
-    (0, ScriptAct::Come(180), "180 viewers come to seven videos"),
+    (0, ScriptAct::ViewersArrive(180), "180 viewers come to seven videos"),
     (
         10,
-        ScriptAct::Viral(280),
+        ScriptAct::VideoGoesViral(280),
         "One video goes viral: 280 viewers come within seconds, and the planner splits it",
     ),
     (
         34,
-        ScriptAct::Drain,
+        ScriptAct::DrainReader,
         "A reader is emptied: its viewers go over to the others, and nobody loses a comment",
     ),
-    (52, ScriptAct::Open, "The reader is open again, and the planner evens the load out"),
-    (74, ScriptAct::Leave, "The viewers leave"),
+    (52, ScriptAct::ReopenReader, "The reader is open again, and the planner evens the load out"),
+    (74, ScriptAct::ViewersLeave, "The viewers leave"),
 ];
 /// The second at which the demo ends.
 const END_SECOND: u64 = 78;
@@ -101,7 +102,7 @@ pub struct DemoSystem {
     /// The identity of an operator, which the demo shows to the managers.
     pub identity: Identity,
     /// Makes the tokens of viewers; `None` if the system asks viewers for none.
-    pub token: Option<TokenMaker>,
+    pub token_maker: Option<TokenMaker>,
 }
 
 /// Creates the demo of a system. Returns the handle that starts and stops it, and a future that must run until the end
@@ -117,13 +118,13 @@ pub fn new_demo(
         let shutdown = shell.shutdown.clone();
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            ended = serve_orders(DemoStage::new(system, &peers), wanted, tell) => ended,
+            ended = serve_demo_orders(DemoClient::new(system, &peers), wanted, tell) => ended,
         }
     })
 }
 
-async fn serve_orders(
-    stage: DemoStage,
+async fn serve_demo_orders(
+    stage: DemoClient,
     mut wanted: mpsc::Receiver<DemoOrder>,
     tell: watch::Sender<DemoState>,
 ) -> anyhow::Result<()> {
@@ -149,7 +150,7 @@ async fn serve_orders(
 }
 
 /// Opens the readers that an earlier process left cordoned because it was killed in the middle of a demo.
-async fn reopen_readers(stage: &DemoStage) {
+async fn reopen_readers(stage: &DemoClient) {
     for _ in 0..MAX_START_SECONDS {
         if stage.cordon_reader(None).await.is_ok() {
             return;
@@ -162,7 +163,7 @@ async fn wait_for_stop(wanted: &mut mpsc::Receiver<DemoOrder>) {
     while wanted.recv().await.is_some_and(|order| order != DemoOrder::Stop) {}
 }
 
-async fn play_script(stage: &DemoStage, tell: &watch::Sender<DemoState>) -> anyhow::Result<()> {
+async fn play_script(stage: &DemoClient, tell: &watch::Sender<DemoState>) -> anyhow::Result<()> {
     let begun = Instant::now();
     // Dropping the set at the end closes all viewers' streams.
     let mut viewers = JoinSet::new();
@@ -177,11 +178,11 @@ async fn play_script(stage: &DemoStage, tell: &watch::Sender<DemoState>) -> anyh
         while let Some((_, act, text)) = acts.next_if(|(at, ..)| *at <= seconds) {
             step = text;
             match act {
-                ScriptAct::Come(count) => coming.extend(viewers_by_video(*count)),
-                ScriptAct::Viral(count) => coming.extend(std::iter::repeat_n(VIRAL_VIDEO, *count)),
-                ScriptAct::Drain => stage.cordon_reader(Some(CordonLevel::Draining)).await?,
-                ScriptAct::Open => stage.cordon_reader(None).await?,
-                ScriptAct::Leave => viewers.abort_all(),
+                ScriptAct::ViewersArrive(count) => coming.extend(videos_of_viewers(*count)),
+                ScriptAct::VideoGoesViral(count) => coming.extend(std::iter::repeat_n(VIRAL_VIDEO, *count)),
+                ScriptAct::DrainReader => stage.cordon_reader(Some(CordonLevel::Draining)).await?,
+                ScriptAct::ReopenReader => stage.cordon_reader(None).await?,
+                ScriptAct::ViewersLeave => viewers.abort_all(),
             }
         }
         tell.send_replace(DemoState {
@@ -190,19 +191,19 @@ async fn play_script(stage: &DemoStage, tell: &watch::Sender<DemoState>) -> anyh
             seconds_left: END_SECOND - seconds,
         });
         for video in coming.drain(..coming.len().min(5)) {
-            if viewers.len() < DEMO_VIEWERS {
+            if viewers.len() < MAX_DEMO_VIEWERS {
                 viewers.spawn(stage.watch_video(video, viewers.len()));
             }
         }
-        stage.post_for_beat(beat).await;
+        stage.post_for_tick(beat).await;
         while viewers.try_join_next().is_some() {}
-        sleep_until(begun + BEAT_INTERVAL * u32::try_from(beat + 1).unwrap_or(u32::MAX)).await;
+        sleep_until(begun + TICK_INTERVAL * u32::try_from(beat + 1).unwrap_or(u32::MAX)).await;
     }
     Ok(())
 }
 
 /// Returns the video of each of `count` viewers, in mixed order: each video gets its share of the viewers.
-fn viewers_by_video(count: usize) -> Vec<&'static str> {
+fn videos_of_viewers(count: usize) -> Vec<&'static str> {
     let parts: Vec<&str> =
         DEMO_VIDEOS.iter().flat_map(|(video, _, part)| std::iter::repeat_n(*video, *part)).collect();
     // The step has no divisor in common with the number of parts, so it visits all of them in turn.
@@ -210,20 +211,20 @@ fn viewers_by_video(count: usize) -> Vec<&'static str> {
 }
 
 /// The running system, and the clients that reach it.
-struct DemoStage {
+struct DemoClient {
     system: DemoSystem,
     client: Client,
     managers: PeerClient,
 }
 
-impl DemoStage {
+impl DemoClient {
     fn new(system: DemoSystem, peers: &PeerClient) -> Self {
         let managers = peers.with_token_for(&system.identity, CalledService::Manager);
         Self { system, client: peers.client(), managers }
     }
 
     fn with_user_token(&self, user: &str, request: RequestBuilder) -> RequestBuilder {
-        match self.system.token.as_ref().and_then(|token| token(user).ok()) {
+        match self.system.token_maker.as_ref().and_then(|token| token(user).ok()) {
             Some(token) => request.bearer_auth(token),
             None => request,
         }
@@ -242,11 +243,11 @@ impl DemoStage {
         }
     }
 
-    /// Posts for one of the viewers: an interaction, or a comment in every seventh beat. Errors are ignored, because a
+    /// Posts for one of the viewers: an interaction, or a comment in every seventh tick. Errors are ignored, because a
     /// lost post does no harm.
-    async fn post_for_beat(&self, beat: u64) {
+    async fn post_for_tick(&self, beat: u64) {
         let at = beat as usize;
-        let user = format!("demo-{}", at * 37 % DEMO_VIEWERS);
+        let user = format!("demo-{}", at * 37 % MAX_DEMO_VIEWERS);
         let (video, owner, _) = DEMO_VIDEOS[if at.is_multiple_of(2) { 6 } else { at * 5 % 6 }];
         let (path, body): (&str, Value) = if at.is_multiple_of(7) {
             (
@@ -304,17 +305,17 @@ mod tests {
         let come: usize = DEMO_SCRIPT
             .iter()
             .map(|(_, act, _)| match act {
-                ScriptAct::Come(count) | ScriptAct::Viral(count) => *count,
+                ScriptAct::ViewersArrive(count) | ScriptAct::VideoGoesViral(count) => *count,
                 _ => 0,
             })
             .sum();
-        assert_eq!(come, DEMO_VIEWERS);
-        assert_eq!(DEMO_SCRIPT.last().unwrap().1, ScriptAct::Leave);
+        assert_eq!(come, MAX_DEMO_VIEWERS);
+        assert_eq!(DEMO_SCRIPT.last().unwrap().1, ScriptAct::ViewersLeave);
     }
 
     #[test]
     fn every_video_has_its_part_of_the_viewers() {
-        let spread = viewers_by_video(180);
+        let spread = videos_of_viewers(180);
         let most = DEMO_VIDEOS.iter().map(|(_, _, part)| part).sum::<usize>();
         for (video, _, part) in DEMO_VIDEOS {
             let own = spread.iter().filter(|one| **one == video).count();

@@ -13,18 +13,20 @@ use liverank_core::Millis;
 use liverank_protocol::ClusterLoad;
 use liverank_protocol::access::CallerRole;
 use liverank_protocol::roles::Store;
+use liverank_runtime::peer::PeerClient;
 use liverank_runtime::{now_ms, server};
 use serde::Serialize;
 
+use crate::front_door::{GatewayAccessArgs, counting_trouble_in_overview};
 use crate::look::{ManagersArgs, find_troubles};
 use crate::stores::StoreArgs;
 use liverank_runtime::output::format_table;
 
 /// The time within which a store must answer all questions of the check.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The largest difference between a store's clock and this machine's that is accepted, in milliseconds: measured
-/// latencies are wrong by that much.
-const CLOCKS_APART_MS: Millis = 1_000;
+/// The largest accepted difference between a store's clock and this machine's clock, in milliseconds: latencies
+/// measured across both clocks are wrong by the difference.
+const MAX_CLOCK_DIFFERENCE_MS: Millis = 1_000;
 /// The number of open files that a reader with its default capacity needs: a socket for each viewer, and a few of its
 /// own.
 const MIN_OPEN_FILES: u64 = 20_256;
@@ -33,7 +35,9 @@ const MIN_BACKLOG: u64 = 4_096;
 
 /// The arguments of `liverank doctor`.
 #[derive(Debug, Clone, Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
+    #[command(flatten)]
+    gateway: GatewayAccessArgs,
     #[command(flatten)]
     managers: ManagersArgs,
     #[command(flatten)]
@@ -55,6 +59,7 @@ enum CheckState {
 /// One check of the doctor, with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct DoctorCheck {
+    /// The part of the system that was checked, such as `managers` or `counting`.
     part: &'static str,
     state: CheckState,
     /// The description of what was found, or of what is wrong.
@@ -78,11 +83,11 @@ impl DoctorCheck {
     }
 }
 
-impl Doctor {
+impl DoctorArgs {
     /// Runs all checks of `liverank doctor` and prints them. The exit code is 1 if a check found a fault.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let checks = runtime.block_on(self.checks());
+        let checks = runtime.block_on(self.run_checks());
         // Does not wait for a store's last retry on another thread.
         runtime.shutdown_background();
         self.managers.output.print_value(&serde_json::to_value(&checks)?, || checks_table(&checks))?;
@@ -90,13 +95,15 @@ impl Doctor {
         Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    async fn checks(&self) -> Vec<DoctorCheck> {
+    async fn run_checks(&self) -> Vec<DoctorCheck> {
         let version =
             format!("{} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
         let mut checks = vec![DoctorCheck::good_check("liverank", version)];
         let stores = join_all(Store::ALL.map(|store| self.check_store(store)));
-        let (stores, exports, managers) = tokio::join!(stores, self.check_exports(), self.check_managers());
+        let (stores, exports, managers, counting) =
+            tokio::join!(stores, self.check_exports(), self.check_managers(), self.check_counting());
         checks.extend(stores.into_iter().chain(exports).flatten().chain(managers));
+        checks.push(counting);
         checks.push(check_open_files(server::raise_file_limit()));
         let backlog = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
         checks.extend(backlog.and_then(|text| text.trim().parse().ok()).map(check_backlog));
@@ -171,7 +178,7 @@ impl Doctor {
                 "not asked: --identity-key-file says who asks",
             )];
         }
-        let load = async { self.managers.as_role(CallerRole::Cli)?.get::<ClusterLoad>("load").await };
+        let load = async { self.managers.client_as_role(CallerRole::Cli)?.get::<ClusterLoad>("load").await };
         match load.await {
             Err(error) => vec![DoctorCheck::wrong_check(PART_NAME, format!("{error:#}"), "liverank manager")],
             Ok(load) => {
@@ -187,10 +194,29 @@ impl Doctor {
             }
         }
     }
+
+    /// Checks whether consumers keep up with the log: asks a gateway for the lag of counting.
+    async fn check_counting(&self) -> DoctorCheck {
+        const PART_NAME: &str = "counting";
+        let counting = async {
+            let client = PeerClient::over_tls(&self.managers.tls.open()?).client();
+            counting_trouble_in_overview(&self.gateway.fetch_overview(&client).await?)
+        };
+        match counting.await {
+            Ok(None) => DoctorCheck::good_check(PART_NAME, "no record waits for long"),
+            Ok(Some(trouble)) => DoctorCheck::wrong_check(
+                PART_NAME,
+                trouble,
+                "liverank consumer; where one runs, its log says why it waits",
+            ),
+            // Before the first start there is no gateway, and nothing is wrong with that.
+            Err(error) => DoctorCheck::skipped_check(PART_NAME, format!("not known: {error:#}")),
+        }
+    }
 }
 
-/// Turns what a store or topic reported into checks. `between` is the time before and after the store answered, to
-/// compare its clock.
+/// Turns what a store or topic reported into checks. `between` are this machine's times before the store was asked and
+/// after it answered: the store's clock is compared with them.
 fn checks_of_inspection(
     part: &'static str,
     inspection: &Inspection,
@@ -206,18 +232,14 @@ fn checks_of_inspection(
             .map(|it| DoctorCheck::wrong_check(part, it.problem.clone(), it.remedy.clone())),
     );
     if let Some(clock) = inspection.server_time {
-        checks.extend(clock_difference(part, clock, between));
+        checks.extend(check_clock(part, clock, between));
     }
     checks
 }
 
-fn clock_difference(
-    part: &'static str,
-    clock: Millis,
-    (before, after): (Millis, Millis),
-) -> Option<DoctorCheck> {
+fn check_clock(part: &'static str, clock: Millis, (before, after): (Millis, Millis)) -> Option<DoctorCheck> {
     let (apart, way) = if clock < before { (before - clock, "behind") } else { (clock - after, "ahead of") };
-    (apart > CLOCKS_APART_MS).then(|| {
+    (apart > MAX_CLOCK_DIFFERENCE_MS).then(|| {
         let found = format!("its clock is {:.1} s {way} that of this machine", apart as f64 / 1000.0);
         DoctorCheck::wrong_check(part, found, "timedatectl set-ntp true, on the machine that is wrong")
     })
@@ -263,11 +285,11 @@ mod tests {
 
     #[test]
     fn clock_comparison_allows_for_the_answer_time() {
-        assert_eq!(clock_difference("redis", 5_000, (4_900, 5_100)), None);
-        assert_eq!(clock_difference("redis", 4_000, (4_900, 5_100)), None);
-        let behind = clock_difference("redis", 2_400, (4_900, 5_100)).unwrap();
+        assert_eq!(check_clock("redis", 5_000, (4_900, 5_100)), None);
+        assert_eq!(check_clock("redis", 4_000, (4_900, 5_100)), None);
+        let behind = check_clock("redis", 2_400, (4_900, 5_100)).unwrap();
         assert_eq!(behind.found, "its clock is 2.5 s behind that of this machine");
-        let ahead = clock_difference("redis", 8_100, (4_900, 5_100)).unwrap();
+        let ahead = check_clock("redis", 8_100, (4_900, 5_100)).unwrap();
         assert_eq!(ahead.found, "its clock is 3.0 s ahead of that of this machine");
     }
 

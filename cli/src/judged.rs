@@ -12,7 +12,7 @@ pub trait CheckedSettings {
     /// Checks that a process could run with these settings, listening on `at` and with this identity.
     ///
     /// # Errors
-    /// The settings that do not fit, by the names of their flags.
+    /// An error names the flags of the settings that do not fit.
     fn check_settings(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
 }
 
@@ -26,14 +26,14 @@ impl CheckedSettings for liverank_gateway::Config {
 impl CheckedSettings for liverank_websocket::Config {
     fn check_settings(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
         self.boards.read_declarations()?;
-        identity.expect_gateways_known()
+        identity.check_can_verify_gateways()
     }
 }
 
 impl CheckedSettings for liverank_comment::Config {
     fn check_settings(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
         self.hook.check()?;
-        identity.expect_gateways_known()
+        identity.check_can_verify_gateways()
     }
 }
 
@@ -45,7 +45,7 @@ impl CheckedSettings for liverank_consumer::Config {
 
 impl CheckedSettings for liverank_reader::Config {
     fn check_settings(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
-        self.names_of_reader(at.port(), identity).map(drop)
+        self.reader_id_and_identity(at.port(), identity).map(drop)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | this one | connects to the managers; `status`, `moves`, `plan` |
+//! | this one | connects to the managers; `status`, `moves` |
+//! | `plan` | `plan` |
 //! | `orders` | `move`, `cordon`, `uncordon`, `drain`, each under a term of its own |
 
 use std::fmt::Write as _;
@@ -12,18 +13,20 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use liverank_core::handover::ReaderShare;
 use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
-use liverank_protocol::{ClusterLoad, MoveState, MovesAnswer, ReaderState};
+use liverank_protocol::{ClusterLoad, MoveState, MovesAnswer, ReaderState, RefusalDetails};
 use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::peer::{ManagerUrls, PeerClient, PeerError, ServiceReplicas};
 use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::front_door::{GatewayAccessArgs, counting_trouble_in_overview};
 use liverank_runtime::output::{OutputArgs, format_table};
 
 pub mod orders;
+pub mod plan;
 
 /// The flags of every command that asks the managers: their addresses, and the caller's identity.
 #[derive(Debug, Clone, Args)]
@@ -50,13 +53,13 @@ impl ManagersArgs {
     ///
     /// # Errors
     /// No identity is given, or the key file is that of another caller.
-    pub fn as_role(&self, role: CallerRole) -> anyhow::Result<ManagerClient> {
+    pub fn client_as_role(&self, role: CallerRole) -> anyhow::Result<ManagerClient> {
         let given = self.identity.any_given();
         anyhow::ensure!(
             given,
             "managers tell this to nobody they do not know: set --identity-key-file (LIVERANK_IDENTITY_KEY_FILE)"
         );
-        let caller = KnownCaller::of(role).context("a role without a name of its own")?;
+        let caller = KnownCaller::of_role(role).context("a role without a name of its own")?;
         let identity = self.identity.open_identity()?.acting_as(&caller)?;
         let peers = PeerClient::over_tls(&self.tls.open()?).with_token_for(&identity, CalledService::Manager);
         let replicas = ServiceReplicas::new(peers, self.managers.manager_url.clone());
@@ -76,7 +79,7 @@ impl ManagerClient {
     /// Sends `POST path` with a JSON body to the managers and returns the answer.
     ///
     /// # Errors
-    /// As [`ManagerClient::get`].
+    /// The errors are those of [`ManagerClient::get`].
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -95,8 +98,7 @@ impl ManagerClient {
                 )
             }
             PeerError::Refused { status, detail } => {
-                let told = serde_json::from_str::<Value>(&detail).ok();
-                let told = told.and_then(|problem| problem["detail"].as_str().map(str::to_owned));
+                let told = RefusalDetails::parse(&detail).detail;
                 let is_unknown = status.as_u16() == 401;
                 let hint = if is_unknown {
                     "; --identity-key-file must be the file that the managers have"
@@ -110,29 +112,51 @@ impl ManagerClient {
 }
 
 /// Runs `main` to its end on an async runtime with one thread.
-pub fn run<F: Future<Output = anyhow::Result<ExitCode>>>(main: F) -> anyhow::Result<ExitCode> {
+pub fn run_on_current_thread<F: Future<Output = anyhow::Result<ExitCode>>>(
+    main: F,
+) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(main)
 }
 
 /// The arguments of `liverank status`.
 #[derive(Debug, Clone, Args)]
-pub struct Status {
+pub struct StatusArgs {
+    #[command(flatten)]
+    gateway: GatewayAccessArgs,
     #[command(flatten)]
     managers: ManagersArgs,
 }
 
-impl Status {
-    /// Runs `liverank status`: prints the state of the readers. The exit code is 1 if anything is not as it should be.
+impl StatusArgs {
+    /// Runs `liverank status`: prints the state of the readers and of counting. The exit code is 1 if anything is not as
+    /// it should be.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        run(async {
-            let load: ClusterLoad = self.managers.as_role(CallerRole::Cli)?.get("load").await?;
-            self.managers.output.print_value(&serde_json::to_value(&load)?, || status_text(&load))?;
-            Ok(if find_troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        run_on_current_thread(async {
+            let mut value: Value = self.managers.client_as_role(CallerRole::Cli)?.get("load").await?;
+            let load = ClusterLoad::deserialize(&value)?;
+            let client = PeerClient::over_tls(&self.managers.tls.open()?).client();
+            let overview = self.gateway.fetch_overview(&client).await;
+            value["lag"] = overview.as_ref().map_or(Value::Null, |overview| overview["lag"].clone());
+            let counting = overview.and_then(|overview| counting_trouble_in_overview(&overview));
+            let mut troubles = find_troubles(&load);
+            troubles.extend(counting.as_ref().ok().cloned().flatten());
+            self.managers.output.print_value(&value, || {
+                let unknown = counting.as_ref().err().map(|why| format!("{why:#}"));
+                status_text(&load, &troubles, unknown.as_deref())
+            })?;
+            Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         })
     }
 }
 
-fn status_text(load: &ClusterLoad) -> String {
+/// Returns a number followed by the noun, which gets an `s` unless the number is 1.
+pub fn number_with_noun(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Returns a text with the state of the readers, everything that is wrong (`troubles`), and, if the state of counting
+/// is unknown, the reason for that (`counting_unknown`).
+fn status_text(load: &ClusterLoad, troubles: &[String], counting_unknown: Option<&str>) -> String {
     let percent = |reader: &ReaderState| reader.viewers * 100 / reader.capacity.max(1);
     let row = |reader: &ReaderState| {
         vec![
@@ -152,11 +176,16 @@ fn status_text(load: &ClusterLoad) -> String {
     let planner = load.term.as_ref().map_or("nobody", |term| term.holder.as_str());
     let _ = writeln!(
         text,
-        "\n{viewers} viewers of {} videos; {planner} plans; {} viewers are on their way",
-        load.videos, load.in_flight
+        "\n{} of {}; {planner} plans; {} on their way",
+        number_with_noun(viewers, "viewer"),
+        number_with_noun(load.videos, "video"),
+        number_with_noun(load.in_flight, "viewer")
     );
-    for trouble in find_troubles(load) {
+    for trouble in troubles {
         let _ = writeln!(text, "! {trouble}");
+    }
+    if let Some(why) = counting_unknown {
+        let _ = writeln!(text, "? whether records are counted is not known: {why}");
     }
     text
 }
@@ -192,17 +221,18 @@ pub fn find_troubles(load: &ClusterLoad) -> Vec<String> {
 
 /// The arguments of `liverank moves`.
 #[derive(Debug, Clone, Args)]
-pub struct MovesShown {
+pub struct MovesArgs {
     #[command(flatten)]
     managers: ManagersArgs,
 }
 
-impl MovesShown {
+impl MovesArgs {
     /// Prints the moves of videos between readers.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        run(async {
-            let moves: MovesAnswer = self.managers.as_role(CallerRole::Cli)?.get("moves").await?;
-            self.managers.output.print_value(&serde_json::to_value(&moves)?, || moves_table(&moves.moves))?;
+        run_on_current_thread(async {
+            let value: Value = self.managers.client_as_role(CallerRole::Cli)?.get("moves").await?;
+            let answer = MovesAnswer::deserialize(&value)?;
+            self.managers.output.print_value(&value, || moves_table(&answer.moves))?;
             Ok(ExitCode::SUCCESS)
         })
     }
@@ -231,25 +261,6 @@ fn moves_table(moves: &[MoveState]) -> String {
     format_table(&head, &moves.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The arguments of `liverank plan`.
-#[derive(Debug, Clone, Args)]
-pub struct Plan {
-    #[command(flatten)]
-    managers: ManagersArgs,
-}
-
-impl Plan {
-    /// Prints the decisions of the planner in the managers.
-    pub fn run(&self) -> anyhow::Result<ExitCode> {
-        run(async {
-            let plan: Value = self.managers.as_role(CallerRole::Cli)?.get("plan").await?;
-            // The members of a decision depend on the release that made it, so the answer is printed as it came.
-            self.managers.output.print_value(&plan, || serde_yaml::to_string(&plan).unwrap_or_default())?;
-            Ok(ExitCode::SUCCESS)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,11 +278,16 @@ mod tests {
 
     #[test]
     fn status_is_a_table_and_says_what_is_wrong() {
-        let text = status_text(&load());
+        let text = status_text(&load(), &find_troubles(&load()), None);
         assert!(text.starts_with("READER    STATE  CORDON  VIEWERS  CAPACITY  FULL"), "{text}");
         assert!(text.contains("reader-1  alive  -       20000    20000     100 %"), "{text}");
-        assert!(text.contains("20000 viewers of 3 videos; manager-a plans; 2 viewers are on their way"));
+        assert!(text.contains("20000 viewers of 3 videos; manager-a plans; 2 viewers on their way"));
         assert!(text.ends_with("! reader-1 is full\n"), "{text}");
+        let text = status_text(&load(), &["counting is behind".to_owned()], Some("no gateway"));
+        assert!(
+            text.ends_with("! counting is behind\n? whether records are counted is not known: no gateway\n"),
+            "{text}"
+        );
         let mut late = load();
         late.readers[0].capacity = 40_000;
         late.readers[0].drain_overdue = true;

@@ -17,6 +17,7 @@ writes it anew). `liverank ROLE --help-all` prints the same for one role, and `l
 
 Each setting is a flag, a variable and a key of a YAML file (`--config`). `--kafka-topic` is the variable
 `LIVERANK_KAFKA_TOPIC` and the key `kafka-topic`. Flags win over variables, variables over the file, the file over defaults.
+A duration is a number with `ms`, `s`, `m`, `h` or `d`: `500ms`, `30s`, `5m`. A plain number is in the unit that the name has, or in seconds.
 Where there is no default, the table has a dash. What the operator sets on Kubernetes: [roles](roles.md) and
 [the resource](resource.md).
 
@@ -29,7 +30,8 @@ Made from the command line of `liverank`; a test compares this file with it (`UP
 writes it anew). The roles (`gateway`, `consumer`, …) and `up` are in [settings](configuration.md). `liverank man DIR` writes
 the same as manual pages.
 
-Where a table ends with *settings of …*, the command takes these settings as the roles do.
+Where a table ends with *settings of …*, the command takes these settings as the roles do. A duration is a number with `ms`, `s`,
+`m`, `h` or `d`: `500ms`, `30s`, `5m`. A plain number is in the unit that the name has, or in seconds.
 
 ";
 
@@ -46,7 +48,7 @@ struct Setting {
 }
 
 impl Setting {
-    fn of(arg: &Arg) -> Self {
+    fn from_arg(arg: &Arg) -> Self {
         let name = match (arg.get_long(), arg.get_value_names()) {
             // A value's name that only repeats the flag's name is left out.
             (Some(long), Some([value]))
@@ -61,22 +63,22 @@ impl Setting {
             arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
         let default = match defaults.as_slice() {
             [] => "–".to_owned(),
-            values => code(&values.join(",")),
+            values => code_in_cell(&values.join(",")),
         };
         let help =
             arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
         let values: Vec<String> =
-            arg.get_possible_values().iter().map(|value| code(value.get_name())).collect();
+            arg.get_possible_values().iter().map(|value| code_in_cell(value.get_name())).collect();
         let values = if values.is_empty() || !takes_value(arg) || arg.is_hide_possible_values_set() {
             String::new()
         } else {
             format!(" One of {}.", values.join(", "))
         };
         Self {
-            flag: code(&name),
+            flag: code_in_cell(&name),
             heading: arg.get_help_heading().map(str::to_owned),
             default,
-            meaning: cell(&sentence(&help)) + &values,
+            meaning: table_cell_text(&help_as_sentence(&help)) + &values,
         }
     }
 }
@@ -85,14 +87,14 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-/// Returns text as code in a table's cell. A bar would end the cell, even in code.
-fn code(text: &str) -> String {
+/// Returns text as code in a table's cell. A `|` is escaped, because it would end the cell even inside code.
+fn code_in_cell(text: &str) -> String {
     format!("`{}`", text.replace('|', "\\|"))
 }
 
 /// Returns text for a table's cell: on one line, and with the characters escaped that Markdown takes for the end of a
 /// cell or for a tag.
-fn cell(text: &str) -> String {
+fn table_cell_text(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
     let outside_code = |(at, part): (usize, &str)| {
         if at % 2 == 0 { part.replace('<', "&lt;").replace('*', "\\*") } else { part.to_owned() }
@@ -101,7 +103,7 @@ fn cell(text: &str) -> String {
 }
 
 /// Returns a help text as a sentence: clap removes the full stop of a help of one paragraph, and it is added again.
-fn sentence(help: &str) -> String {
+fn help_as_sentence(help: &str) -> String {
     let help = help.trim();
     if help.is_empty() || help.ends_with(['.', ':', '?', '!']) { help.to_owned() } else { format!("{help}.") }
 }
@@ -109,17 +111,17 @@ fn sentence(help: &str) -> String {
 fn settings_of(command: &Command) -> Vec<Setting> {
     let is_own =
         |arg: &&Arg| !arg.is_hide_set() && !["help", "help_all", "version"].contains(&arg.get_id().as_str());
-    command.get_arguments().filter(is_own).map(Setting::of).collect()
+    command.get_arguments().filter(is_own).map(Setting::from_arg).collect()
 }
 
 /// Returns the command line with the defaults of each role, and with the backticks that its help has in the source.
 fn documented_command_line() -> Command {
-    let mut command = cli::with_own_defaults(Cli::command());
+    let mut command = cli::with_default_addresses(Cli::command());
     command.build();
     command
 }
 
-fn table(text: &mut String, settings: &[Setting]) {
+fn write_settings_table(text: &mut String, settings: &[Setting]) {
     text.push_str("| setting | default | meaning |\n|---|---|---|\n");
     for setting in settings {
         let _ = writeln!(text, "| {} | {} | {} |", setting.flag, setting.default, setting.meaning);
@@ -127,9 +129,9 @@ fn table(text: &mut String, settings: &[Setting]) {
     text.push('\n');
 }
 
-fn about(command: &Command) -> String {
+fn command_summary(command: &Command) -> String {
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string);
-    sentence(&about.unwrap_or_default()).replace('<', "&lt;")
+    help_as_sentence(&about.unwrap_or_default()).replace('<', "&lt;")
 }
 
 /// Returns the text of `docs/configuration.md`: the settings of several roles, then those of each role alone.
@@ -170,8 +172,12 @@ fn settings_document() -> String {
     }
     for (name, settings) in &roles {
         let own: Vec<Setting> = settings.iter().filter(|it| !shared.contains(it)).cloned().collect();
-        let _ = writeln!(text, "## {name}\n\n{}\n", about(command.find_subcommand(name).expect("a role")));
-        table(&mut text, &own);
+        let _ = writeln!(
+            text,
+            "## {name}\n\n{}\n",
+            command_summary(command.find_subcommand(name).expect("a role"))
+        );
+        write_settings_table(&mut text, &own);
     }
     let up = command.find_subcommand("up").expect("up is a command");
     let of_roles: Vec<&Setting> = roles.iter().flat_map(|(_, settings)| settings).collect();
@@ -181,9 +187,9 @@ fn settings_document() -> String {
     let _ = writeln!(
         text,
         "## up\n\n{}\n\nIt takes the settings of the parts that it runs as they do, and these:\n",
-        about(up)
+        command_summary(up)
     );
-    table(&mut text, &own);
+    write_settings_table(&mut text, &own);
     text.trim_end().to_owned() + "\n"
 }
 
@@ -207,7 +213,7 @@ fn commands_document() -> String {
 
 fn write_command(text: &mut String, command: &mut Command, depth: usize) {
     let path = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
-    let _ = writeln!(text, "{} {path}\n\n{}\n", "#".repeat(depth), about(command));
+    let _ = writeln!(text, "{} {path}\n\n{}\n", "#".repeat(depth), command_summary(command));
     if !command.has_subcommands() {
         write_usage(text, command);
     }
@@ -225,7 +231,7 @@ fn write_usage(text: &mut String, command: &mut Command) {
         |it: &&Setting| it.heading.as_deref().is_some_and(|heading| SHARED_HEADINGS.contains(&heading));
     let own: Vec<Setting> = settings.iter().filter(|it| !is_shared(it)).cloned().collect();
     if !own.is_empty() {
-        table(text, &own);
+        write_settings_table(text, &own);
     }
     let shared: BTreeSet<&str> =
         settings.iter().filter(is_shared).filter_map(|it| it.heading.as_deref()).collect();
@@ -282,6 +288,6 @@ mod tests {
 
     #[test]
     fn a_cell_ends_neither_at_a_bar_nor_with_a_tag() {
-        assert_eq!(cell("a | b\n<c> `d<e>` *f*"), "a \\| b &lt;c> `d<e>` \\*f\\*");
+        assert_eq!(table_cell_text("a | b\n<c> `d<e>` *f*"), "a \\| b &lt;c> `d<e>` \\*f\\*");
     }
 }

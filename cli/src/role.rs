@@ -7,12 +7,12 @@ use liverank_protocol::roles::Role;
 use liverank_runtime::{ServiceContext, admin, server};
 use tokio::net::TcpListener;
 
-use crate::cli::RoleArgs;
 use crate::judged::CheckedSettings;
-use crate::stores::{StoreArgs, StoreUser};
+use crate::process::RoleArgs;
+use crate::stores::{RequiredStores, StoreArgs};
 
 /// The error if a process that calls others, or is called by them, was started without an identity.
-const NO_IDENTITY_ERROR: &str = "this process calls others or is called by them, and nobody would know whom by: set \
+const NO_IDENTITY_ERROR: &str = "this process calls others or is called by them, and the processes of a system recognise each other by an identity: set \
     --identity-key-file to a file with 32 random bytes or more, the same for all (`openssl rand -hex 32 > identity.key`); on \
     Kubernetes --identity-token-file and --identity-jwks-file";
 
@@ -20,7 +20,7 @@ const NO_IDENTITY_ERROR: &str = "this process calls others or is called by them,
 pub fn run<C: Args + CheckedSettings, B, F: Future<Output = anyhow::Result<()>>>(
     role: Role,
     settings: RoleArgs<C>,
-    open: impl AsyncFnOnce(StoreArgs, StoreUser) -> anyhow::Result<B>,
+    open: impl AsyncFnOnce(StoreArgs, RequiredStores) -> anyhow::Result<B>,
     service: impl FnOnce(C, B, TcpListener, ServiceContext) -> F,
 ) -> anyhow::Result<std::process::ExitCode> {
     let name = role.name();
@@ -31,7 +31,7 @@ pub fn run<C: Args + CheckedSettings, B, F: Future<Output = anyhow::Result<()>>>
     ensure!(has_identity || !matches!(role, Role::Gateway | Role::Manager | Role::Reader), NO_IDENTITY_ERROR);
     process.run(move |mut shell| async move {
         // A reader's identity has its id, which the reader itself finds out.
-        if let Some(caller) = KnownCaller::of(who).filter(|_| has_identity) {
+        if let Some(caller) = KnownCaller::of_role(who).filter(|_| has_identity) {
             shell.identity = shell.identity.acting_as(&caller)?;
         }
         // The settings are checked first: an error must name what is wrong, not what happens to be in the way. Opening
@@ -39,8 +39,8 @@ pub fn run<C: Args + CheckedSettings, B, F: Future<Output = anyhow::Result<()>>>
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let stores = open(stores, role.into()).await?;
         config.check_settings(address, &shell.identity)?;
-        let listener = server::bind_listener(address, name).await?;
-        let admin_listener = server::bind_listener(admin_listen, &format!("{name}'s admin port")).await?;
+        let listener = server::bind_listener(address, name, "--listen").await?;
+        let admin_listener = server::bind_listener(admin_listen, &format!("{name}'s admin port"), "--admin-listen").await?;
         tracing::info!(service = name, listen = %address, admin = %admin_listen, "started");
         let health = shell.health.clone();
         let draining = shell.shutdown.clone();

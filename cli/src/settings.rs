@@ -5,29 +5,26 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand};
 use liverank_protocol::roles::Role;
 use liverank_runtime::config::{self, EffectiveSetting};
-use serde_json::{Value, json};
-
-use crate::cli::command_line;
-use crate::help::HelpAmount;
 use liverank_runtime::output::{OutputArgs, format_table};
+use serde_json::{Value, json};
 
 /// The subcommands of `liverank config`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Prints every setting of a role with its value and its source. Secrets are not shown.
-    Show(Show),
+    Show(ShowArgs),
     /// Checks if a file of settings is good for every role, and names what is not understood.
-    Validate(Validate),
+    Validate(ValidateArgs),
 }
 
 /// The arguments of `liverank config show`.
 #[derive(Debug, Clone, Args)]
-pub struct Show {
+pub struct ShowArgs {
     /// The role: gateway, consumer, websocket, comment, reader, manager or statistics.
-    #[arg(value_parser = role)]
+    #[arg(value_parser = parse_role)]
     role: Role,
     /// The file of settings, if not the one that `LIVERANK_CONFIG` names.
     #[arg(long = "config", value_name = "FILE")]
@@ -38,7 +35,7 @@ pub struct Show {
 
 /// The arguments of `liverank config validate`.
 #[derive(Debug, Clone, Args)]
-pub struct Validate {
+pub struct ValidateArgs {
     /// The file of settings.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -46,7 +43,7 @@ pub struct Validate {
     output: OutputArgs,
 }
 
-fn role(text: &str) -> Result<Role, String> {
+fn parse_role(text: &str) -> Result<Role, String> {
     let names: Vec<&str> = Role::ALL.into_iter().map(Role::name).collect();
     Role::ALL
         .into_iter()
@@ -55,8 +52,12 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 /// Returns the effective settings of a role: flags, variables, the file and defaults, in this order; else the error as
-/// text.
-fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>, String> {
+/// text. `command` is the whole command line.
+fn effective_settings(
+    command: &Command,
+    role: Role,
+    file: Option<&PathBuf>,
+) -> Result<Vec<EffectiveSetting>, String> {
     let mut args: Vec<OsString> = vec!["liverank".into(), role.name().into()];
     if let Some(file) = file {
         args.extend(["--config".into(), file.into()]);
@@ -65,21 +66,22 @@ fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<EffectiveSetting>
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    config::effective_settings(command_line(HelpAmount::AllSettings), &args, &environment)
-        .map_err(|error| error.to_string())
+    config::effective_settings(command.clone(), &args, &environment).map_err(|error| error.to_string())
 }
 
 impl ConfigCommand {
-    /// Runs the subcommand of `liverank config`. For `validate`, the exit code is 1 if the file is wrong for a role.
-    pub fn run(&self) -> anyhow::Result<ExitCode> {
+    /// Runs the subcommand of `liverank config`. `command` is the whole command line, with all settings. For `validate`,
+    /// the exit code is 1 if the file is wrong for a role.
+    pub fn run(&self, command: &Command) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(it) => {
-                let all = effective(it.role, it.file.as_ref()).map_err(anyhow::Error::msg)?;
+                let all =
+                    effective_settings(command, it.role, it.file.as_ref()).map_err(anyhow::Error::msg)?;
                 let row =
-                    |it: &EffectiveSetting| vec![it.name.clone(), it.value.clone(), it.from.to_string()];
+                    |it: &EffectiveSetting| vec![it.name.clone(), it.value.clone(), it.source.to_string()];
                 let value = all
                     .iter()
-                    .map(|it| (it.name.clone(), json!({"value": it.value, "from": it.from.to_string()})));
+                    .map(|it| (it.name.clone(), json!({"value": it.value, "from": it.source.to_string()})));
                 let value = Value::Object(value.collect());
                 it.output.print_value(&value, || {
                     format_table(&["setting", "value", "from"], &all.iter().map(row).collect::<Vec<_>>())
@@ -87,8 +89,10 @@ impl ConfigCommand {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Validate(it) => {
-                let judged: Vec<(Role, Option<String>)> =
-                    Role::ALL.into_iter().map(|role| (role, effective(role, Some(&it.file)).err())).collect();
+                let judged: Vec<(Role, Option<String>)> = Role::ALL
+                    .into_iter()
+                    .map(|role| (role, effective_settings(command, role, Some(&it.file)).err()))
+                    .collect();
                 let wrong = judged.iter().any(|(_, error)| error.is_some());
                 let said = |error: Option<&String>| error.cloned().unwrap_or_else(|| "good".to_owned());
                 let value = judged

@@ -18,8 +18,11 @@ use liverank_adapters::inspect::Inspection;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
-use liverank_adapters::{Archive, AssignmentStore, Backends, CommentBus, EventLog, RankingStore, clock};
+use liverank_adapters::{
+    Archive, AssignmentStore, Backends, CommentBus, EventLog, RankingStore, SecretSource, clock,
+};
 use liverank_protocol::roles::{Role, Store};
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
 
 /// The flags that say where the stores are and how to connect to them.
 #[derive(Debug, Clone, Args)]
@@ -39,9 +42,9 @@ pub struct StoreArgs {
     #[arg(
         long,
         env = "LIVERANK_KAFKA_SESSION_TIMEOUT_MS",
-        value_name = "MS",
-        default_value_t = 6_000,
-        value_parser = clap::value_parser!(u64).range(1_000..=60_000)
+        value_name = "DURATION",
+        default_value = "6s",
+        value_parser = parser_in_unit::<u64>(SettingUnit::Millis, 1_000, 60_000)
     )]
     kafka_session_timeout_ms: u64,
     /// Connect to Kafka over TLS.
@@ -56,7 +59,7 @@ pub struct StoreArgs {
     /// The password for Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_PASSWORD", hide_env_values = true)]
     kafka_password: Option<HiddenText>,
-    /// A file with the password for Kafka, so that it is in no environment and no list of processes.
+    /// A file with the password for Kafka, so that it is in no environment and no list of processes; read at the start.
     #[arg(
         long,
         env = "LIVERANK_KAFKA_PASSWORD_FILE",
@@ -71,7 +74,8 @@ pub struct StoreArgs {
     /// by commas.
     #[arg(long, env = "LIVERANK_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<HiddenText>,
-    /// A file with the address of Redis, so that its password is in no environment and no list of processes.
+    /// A file with the address of Redis, so that its password is in no environment and no list of processes, and
+    /// changes without a restart.
     #[arg(long, env = "LIVERANK_REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis")]
     redis_url_file: Option<PathBuf>,
     /// The prefix of every Redis key's and channel's name, if it is to differ from --prefix.
@@ -86,7 +90,8 @@ pub struct StoreArgs {
     /// `MongoDB` (a replica set), as mongodb://[user:password@]host:port/?replicaSet=…; tls=true for TLS.
     #[arg(long, env = "LIVERANK_MONGODB", hide_env_values = true, value_name = "URI")]
     mongodb: Option<HiddenText>,
-    /// A file with the address of `MongoDB`, so that its password is in no environment and no list of processes.
+    /// A file with the address of `MongoDB`, so that its password is in no environment and no list of processes, and
+    /// changes without a restart.
     #[arg(long, env = "LIVERANK_MONGODB_URI_FILE", value_name = "FILE", conflicts_with = "mongodb")]
     mongodb_uri_file: Option<PathBuf>,
     /// The name of the `MongoDB` database.
@@ -136,13 +141,10 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be at most 32 of a-z 0-9 - _".into()) }
 }
 
-/// Returns a secret that is given as a value or in a file; `None` if neither is given.
-fn read_secret(given: Option<&HiddenText>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    let Some(file) = file else { return Ok(given.map(|secret| secret.0.clone())) };
-    let text = std::fs::read_to_string(file).with_context(|| format!("the file {}", file.display()))?;
-    let text = text.trim();
-    anyhow::ensure!(!text.is_empty(), "the file {} is empty", file.display());
-    Ok(Some(text.to_owned()))
+/// Returns the source of a secret that is given as a value or in a file; `None` if neither is given.
+fn secret_source(given: Option<&HiddenText>, file: Option<&Path>) -> Option<SecretSource> {
+    let in_file = file.map(|file| SecretSource::File(file.to_owned()));
+    in_file.or_else(|| given.map(|secret| secret.0.as_str().into()))
 }
 
 /// Checks a prefix of Redis keys: it may not have characters that are special in Redis, such as a brace, which would
@@ -153,23 +155,23 @@ fn parse_redis_prefix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be at most 63 of A-Z a-z 0-9 - _ . : /".into()) }
 }
 
-/// The role or command that needs stores.
+/// The stores that a role or command needs, and its name for error messages.
 #[derive(Debug, Clone, Copy)]
-pub struct StoreUser {
-    name: &'static str,
+pub struct RequiredStores {
+    required_by: &'static str,
     stores: &'static [Store],
 }
 
-impl From<Role> for StoreUser {
+impl From<Role> for RequiredStores {
     fn from(role: Role) -> Self {
-        Self { name: role.name(), stores: role.stores() }
+        Self { required_by: role.name(), stores: role.stores() }
     }
 }
 
-impl StoreUser {
-    /// Returns a user for a command that works on all stores.
-    pub const fn needing_all_stores(name: &'static str) -> Self {
-        Self { name, stores: &Store::ALL }
+impl RequiredStores {
+    /// Returns the requirement of a command that works on all stores; `required_by` is the command's name.
+    pub const fn needing_all_stores(required_by: &'static str) -> Self {
+        Self { required_by, stores: &Store::ALL }
     }
 }
 
@@ -184,7 +186,8 @@ pub fn hide_unused(role: Role, command: Command) -> Command {
 }
 
 impl StoreArgs {
-    const fn is_store_named(&self, store: Store) -> bool {
+    /// Returns true if the address of this store is given, by a flag or in a file.
+    const fn is_store_configured(&self, store: Store) -> bool {
         match store {
             Store::Kafka => self.kafka.is_some(),
             Store::Redis => self.redis.is_some() || self.redis_url_file.is_some(),
@@ -193,35 +196,40 @@ impl StoreArgs {
     }
 
     /// Returns true if Kafka, Redis or `MongoDB` is named by a flag.
-    pub fn any_store_named(&self) -> bool {
-        Store::ALL.into_iter().any(|store| self.is_store_named(store))
+    pub fn any_store_configured(&self) -> bool {
+        Store::ALL.into_iter().any(|store| self.is_store_configured(store))
     }
 
     /// Fails if a store that `who` needs is not named; the error lists all missing settings at once.
-    fn require_settings(&self, who: StoreUser) -> anyhow::Result<()> {
+    fn require_settings(&self, who: RequiredStores) -> anyhow::Result<()> {
         let flags = |stores: &[Store]| {
             let flags: Vec<String> = stores.iter().map(|store| format!("--{}", store.name())).collect();
             flags.join(" and ")
         };
         let needed = who.stores;
         let missing: Vec<Store> =
-            needed.iter().copied().filter(|store| !self.is_store_named(*store)).collect();
+            needed.iter().copied().filter(|store| !self.is_store_configured(*store)).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let variables: Vec<String> =
             missing.iter().map(|store| format!("LIVERANK_{}", store.name().to_uppercase())).collect();
         bail!(
-            "{} needs {}: {} is missing (or {} in the environment); `liverank up` runs everything without",
-            who.name,
+            "{} needs {}: {} {} missing (or {} in the environment); `liverank up` runs everything without",
+            who.required_by,
             flags(needed),
             flags(&missing),
+            if missing.len() == 1 { "is" } else { "are" },
             variables.join(" and "),
         )
     }
 
-    fn kafka(&self) -> anyhow::Result<Arc<KafkaLog>> {
+    fn open_kafka_log(&self) -> anyhow::Result<Arc<KafkaLog>> {
         let named = |name: &str| format!("{}{name}", self.prefix);
+        let password = secret_source(self.kafka_password.as_ref(), self.kafka_password_file.as_deref());
+        // Read once: the client library knows no way to change the password of a client.
+        let password =
+            password.map(|source| source.read(Store::Kafka.name())).transpose().context("--kafka")?;
         let config = KafkaConfig {
             brokers: self.kafka.clone().unwrap_or_default(),
             topic: named(&self.kafka_topic),
@@ -230,7 +238,7 @@ impl StoreArgs {
             tls: self.kafka_tls || self.kafka_ca_file.is_some(),
             ca_file: self.kafka_ca_file.clone(),
             username: self.kafka_username.clone(),
-            password: read_secret(self.kafka_password.as_ref(), self.kafka_password_file.as_deref())?,
+            password: password.map(|password| password.expose().to_owned()),
             sasl: match self.kafka_sasl {
                 SaslChoice::Plain => SaslMechanism::Plain,
                 SaslChoice::ScramSha256 => SaslMechanism::ScramSha256,
@@ -240,57 +248,59 @@ impl StoreArgs {
         Ok(Arc::new(KafkaLog::new(config).context("--kafka")?))
     }
 
-    fn link(&self) -> anyhow::Result<Arc<RedisLink>> {
+    fn open_redis_link(&self) -> anyhow::Result<Arc<RedisLink>> {
         let config = RedisConfig {
-            url: read_secret(self.redis.as_ref(), self.redis_url_file.as_deref())?.unwrap_or_default(),
-            cluster: self.redis_cluster,
+            url: secret_source(self.redis.as_ref(), self.redis_url_file.as_deref())
+                .unwrap_or_else(|| "".into()),
+            is_cluster: self.redis_cluster,
             prefix: self.redis_prefix.clone().unwrap_or_else(|| self.prefix.clone()),
             ca_file: self.redis_ca_file.clone(),
         };
         RedisLink::new(config).context("--redis")
     }
 
-    async fn mongo(&self) -> anyhow::Result<Arc<MongoArchive>> {
+    async fn open_mongo_archive(&self) -> anyhow::Result<Arc<MongoArchive>> {
         let config = MongoConfig {
-            uri: read_secret(self.mongodb.as_ref(), self.mongodb_uri_file.as_deref())?.unwrap_or_default(),
+            uri: secret_source(self.mongodb.as_ref(), self.mongodb_uri_file.as_deref())
+                .unwrap_or_else(|| "".into()),
             database: format!("{}{}", self.prefix, self.mongodb_database),
             ca_file: self.mongodb_ca_file.clone(),
         };
         Ok(Arc::new(MongoArchive::new(config).await.context("--mongodb")?))
     }
 
-    /// Returns Kafka's log if Kafka is named. As in all functions below, nothing is connected yet.
+    /// Returns Kafka's log if Kafka is named. The log connects to Kafka only when it is first used.
     pub fn open_log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
-        self.kafka.as_ref().map(|_| Ok(self.kafka()? as Arc<dyn EventLog>)).transpose()
+        self.kafka.as_ref().map(|_| Ok(self.open_kafka_log()? as Arc<dyn EventLog>)).transpose()
     }
 
     /// Opens the store of the boards, for the WebSocket service.
-    pub fn open_ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
+    pub fn open_ranking(&self, who: RequiredStores) -> anyhow::Result<Arc<dyn RankingStore>> {
         self.require_settings(who)?;
-        Ok(Arc::new(RedisRanking::new(self.link()?)))
+        Ok(Arc::new(RedisRanking::new(self.open_redis_link()?)))
     }
 
     /// Opens the store of assignments, for a manager.
-    pub fn open_assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
+    pub fn open_assignments(&self, who: RequiredStores) -> anyhow::Result<Arc<dyn AssignmentStore>> {
         self.require_settings(who)?;
-        Ok(Arc::new(RedisAssignments::new(self.link()?)))
+        Ok(Arc::new(RedisAssignments::new(self.open_redis_link()?)))
     }
 
     /// Opens the archive, for the statistics service.
-    pub async fn open_archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
+    pub async fn open_archive(self, who: RequiredStores) -> anyhow::Result<Arc<dyn Archive>> {
         self.require_settings(who)?;
-        Ok(self.mongo().await?)
+        Ok(self.open_mongo_archive().await?)
     }
 
     /// Returns what a store reports about itself; `None` if the store is not named.
     pub async fn inspect_store(&self, store: Store) -> anyhow::Result<Option<Inspection>> {
-        if !self.is_store_named(store) {
+        if !self.is_store_configured(store) {
             return Ok(None);
         }
         let inspection = match store {
-            Store::Kafka => self.kafka()?.inspect_brokers().await?,
-            Store::Redis => self.link()?.inspect_server().await?,
-            Store::Mongodb => self.mongo().await?.inspect_server().await?,
+            Store::Kafka => self.open_kafka_log()?.inspect_brokers().await?,
+            Store::Redis => self.open_redis_link()?.inspect_server().await?,
+            Store::Mongodb => self.open_mongo_archive().await?.inspect_server().await?,
         };
         Ok(Some(inspection))
     }
@@ -301,38 +311,38 @@ impl StoreArgs {
         topic: &str,
         has_positions: bool,
     ) -> anyhow::Result<Option<Inspection>> {
-        if !self.is_store_named(Store::Kafka) {
+        if !self.is_store_configured(Store::Kafka) {
             return Ok(None);
         }
-        Ok(Some(self.kafka()?.inspect_export_topic(topic, has_positions).await?))
+        Ok(Some(self.open_kafka_log()?.inspect_export_topic(topic, has_positions).await?))
     }
 
     /// Opens the log and the archive, for the comment service.
     pub async fn open_log_and_archive(
         self,
-        who: StoreUser,
+        who: RequiredStores,
     ) -> anyhow::Result<(Arc<dyn EventLog>, Arc<dyn Archive>)> {
         self.require_settings(who)?;
-        Ok((self.kafka()?, self.mongo().await?))
+        Ok((self.open_kafka_log()?, self.open_mongo_archive().await?))
     }
 
     /// Opens the archive and the comment bus, for a reader.
     pub async fn open_archive_and_bus(
         self,
-        who: StoreUser,
+        who: RequiredStores,
     ) -> anyhow::Result<(Arc<dyn Archive>, Arc<dyn CommentBus>)> {
         self.require_settings(who)?;
-        let bus = Arc::new(RedisBus::new(self.link()?));
-        Ok((self.mongo().await?, bus))
+        let bus = Arc::new(RedisBus::new(self.open_redis_link()?));
+        Ok((self.open_mongo_archive().await?, bus))
     }
 
     /// Opens all stores, which must all be named. If a store is not named, the error names `who`.
-    pub async fn open_all(self, who: StoreUser) -> anyhow::Result<Backends> {
+    pub async fn open_all(self, who: RequiredStores) -> anyhow::Result<Backends> {
         self.require_settings(who)?;
-        let link = self.link()?;
+        let link = self.open_redis_link()?;
         Ok(Backends {
-            log: self.kafka()?,
-            archive: self.mongo().await?,
+            log: self.open_kafka_log()?,
+            archive: self.open_mongo_archive().await?,
             ranking: Arc::new(RedisRanking::new(Arc::clone(&link))),
             comments: Arc::new(RedisBus::new(Arc::clone(&link))),
             assignments: Arc::new(RedisAssignments::new(link)),
@@ -411,14 +421,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_role_opens_the_stores_it_needs() {
-        for (role, wrong) in [
-            (Role::Websocket, UNUSABLE_FLAGS[1]),
-            (Role::Manager, UNUSABLE_FLAGS[1]),
-            (Role::Statistics, UNUSABLE_FLAGS[2]),
-        ] {
-            let error = open_for_role(role, &[wrong]).await.unwrap_err();
-            assert!(error.starts_with(wrong.split('=').next().unwrap()), "{}: {error}", role.name());
+    async fn several_missing_stores_are_missing() {
+        let error = open_for_role(Role::Consumer, &[REDIS_FLAG]).await.unwrap_err();
+        let said = "--kafka and --mongodb are missing (or LIVERANK_KAFKA and LIVERANK_MONGODB in";
+        assert!(error.contains(said), "{error}");
+    }
+
+    /// Returns flags of a store that opens, and of one that does not.
+    const fn usable_and_unusable_flags(store: Store) -> [&'static [&'static str]; 2] {
+        match store {
+            // An address alone is not looked at before it is connected to.
+            Store::Kafka => [&[KAFKA_FLAG], &[KAFKA_FLAG, "--kafka-ca-file=/nowhere"]],
+            Store::Redis => [&[REDIS_FLAG], &[UNUSABLE_FLAGS[1]]],
+            Store::Mongodb => [&[MONGODB_FLAG], &[UNUSABLE_FLAGS[2]]],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_role_opens_each_of_its_stores() {
+        for role in Role::ALL {
+            for broken in role.stores() {
+                let flags = role.stores().iter().flat_map(|store| {
+                    let [usable, unusable] = usable_and_unusable_flags(*store);
+                    if store == broken { unusable } else { usable }
+                });
+                let opened = open_for_role(role, &flags.copied().collect::<Vec<_>>()).await;
+                let (role, broken) = (role.name(), broken.name());
+                let Err(error) = opened else {
+                    panic!("liverank {role} never opens {broken}: cli/src/stores.rs");
+                };
+                assert!(error.starts_with(&format!("--{broken}")), "{role}: {error}");
+            }
         }
     }
 

@@ -36,7 +36,7 @@ const PUBLIC_KEYS_FILE: &str = "jwks.json";
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
     /// Prints a viewer's token for `liverank up --auth-dev`. Makes the keys if there are none.
-    User(UserToken),
+    User(UserTokenArgs),
 }
 
 /// A role that a token gives to its viewer.
@@ -52,7 +52,7 @@ enum TokenRole {
 
 /// The arguments of `liverank token user`.
 #[derive(Debug, Clone, Args)]
-pub struct UserToken {
+pub struct UserTokenArgs {
     /// The user of the token: what requests call `userid` or `user_id`.
     #[arg(long, value_name = "ID")]
     user: String,
@@ -73,7 +73,7 @@ pub struct UserToken {
     data_dir: PathBuf,
 }
 
-impl UserToken {
+impl UserTokenArgs {
     fn token_life(&self) -> Duration {
         self.hours.map_or(self.valid_for, |hours| Duration::from_hours(hours.into()))
     }
@@ -114,7 +114,7 @@ fn token_claims(user: &str, roles: &[TokenRole], valid_for: Duration, now: u64) 
 /// The keys that sign the tokens of `liverank up --auth-dev`.
 pub struct DevKeys {
     folder: PathBuf,
-    pair: Ed25519KeyPair,
+    key_pair: Ed25519KeyPair,
 }
 
 impl DevKeys {
@@ -126,9 +126,9 @@ impl DevKeys {
             make_key(&folder).with_context(|| format!("keys cannot be made in {}", folder.display()))?;
         }
         let bytes = fs::read(&private).with_context(|| private.display().to_string())?;
-        let pair = Ed25519KeyPair::from_pkcs8(&bytes)
+        let key_pair = Ed25519KeyPair::from_pkcs8(&bytes)
             .map_err(|error| anyhow!("{} holds no Ed25519 key: {error}", private.display()))?;
-        let keys = Self { folder, pair };
+        let keys = Self { folder, key_pair };
         // The public key is written each time, because it is derived from the private key.
         fs::write(keys.jwks_file(), keys.public_keys().to_string())
             .with_context(|| keys.jwks_file().display().to_string())?;
@@ -140,7 +140,7 @@ impl DevKeys {
     }
 
     fn public_keys(&self) -> Value {
-        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref());
+        let x = URL_SAFE_NO_PAD.encode(self.key_pair.public_key().as_ref());
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": DEV_ISSUER, "x": x}]})
     }
 
@@ -162,13 +162,13 @@ impl DevKeys {
 
     fn sign_claims(&self, claims: &Value) -> anyhow::Result<String> {
         let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": DEV_ISSUER});
-        let signed = format!("{}.{}", token_part(&header)?, token_part(claims)?);
-        let signature = self.pair.sign(signed.as_bytes());
+        let signed = format!("{}.{}", encode_token_part(&header)?, encode_token_part(claims)?);
+        let signature = self.key_pair.sign(signed.as_bytes());
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 }
 
-fn token_part(value: &Value) -> anyhow::Result<String> {
+fn encode_token_part(value: &Value) -> anyhow::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(value)?))
 }
 
@@ -215,7 +215,7 @@ impl UpAuth {
 
     /// Returns the gateway's settings for tokens; call [`UpAuth::check`] before. Makes the keys of `--auth-dev` if
     /// there are none.
-    pub fn args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
+    pub fn gateway_auth_args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
         if !self.auth_dev {
             return Ok(self.auth.clone());
         }

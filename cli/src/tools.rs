@@ -10,18 +10,19 @@ use clap::{Args, Subcommand};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::{Backends, EventLog, clock};
 use liverank_maintenance::progress::CommandProgress;
-use liverank_maintenance::rebuild::{Mongodb, RebuildWork, Scores};
+use liverank_maintenance::rebuild::{MongodbArgs, RebuildWork, ScoresArgs};
 use liverank_maintenance::{CommandVerdict, dlq, erase, verify};
 use liverank_runtime::now_ms;
 use liverank_runtime::output::{OutputArgs, OutputFormat};
 use liverank_runtime::telemetry::{self, LogArgs};
 use serde_json::json;
 
-use crate::stores::{StoreArgs, StoreUser, open_embedded};
+use crate::stores::{RequiredStores, StoreArgs, open_embedded};
 
-/// A command that describes its steps while it works. In JSON or YAML, its lines are printed at the end, as one value.
+/// A command that describes its steps while it works. With output in JSON or YAML, the command's lines are printed at
+/// its end, as one value.
 #[derive(Debug, Clone, Args)]
-pub struct Told<C: Args> {
+pub struct NarratedCommand<C: Args> {
     #[command(flatten)]
     command: C,
     #[command(flatten)]
@@ -68,20 +69,20 @@ impl Write for CommandNarrative {
 #[derive(Debug, Clone, Subcommand)]
 pub enum RebuildCommand {
     /// Rebuilds the boards in Redis from the archive in `MongoDB`.
-    Redis(Box<Tool<Told<Nothing>>>),
+    Redis(Box<StoreCommand<NarratedCommand<NoArgs>>>),
     /// Scores all videos anew: brings other weights, or another half-life of the trending board, into force.
-    Scores(Box<Tool<Told<Scores>>>),
+    Scores(Box<StoreCommand<NarratedCommand<ScoresArgs>>>),
     /// Rebuilds the archive in `MongoDB` from the log, which must reach back to its start or to the snapshot given.
-    Mongodb(Box<Tool<Told<Mongodb>>>),
+    Mongodb(Box<StoreCommand<NarratedCommand<MongodbArgs>>>),
 }
 
 /// The subcommands of `liverank dlq`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DeadLetterCommand {
     /// Lists the dead letters, each with its origin and the reason why it could not be read.
-    List(Box<Tool<dlq::List>>),
+    List(Box<StoreCommand<dlq::ListArgs>>),
     /// Appends dead letters that can be read by now to the log; replayed again within a day, they count once.
-    Replay(Box<Tool<Told<dlq::Replay>>>),
+    Replay(Box<StoreCommand<NarratedCommand<dlq::ReplayArgs>>>),
 }
 
 /// The subcommands of `liverank erase`.
@@ -91,17 +92,17 @@ pub enum EraseCommand {
     ///
     /// The erasure goes through the log, as moderation does, while the system serves. Killed in the middle and run
     /// again, it continues.
-    User(Box<Tool<erase::Options>>),
+    User(Box<StoreCommand<erase::EraseArgs>>),
 }
 
 impl EraseCommand {
-    /// Runs the subcommand. The exit code is 1 if something could not be removed.
+    /// Runs the subcommand of `liverank erase`. The exit code is 1 if some of the user's data could not be removed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::User(tool) => tool.run(async |mut tool: Tool<erase::Options>, progress| {
-                let backends = tool.backends("erase").await?;
-                tool.command.embedded = !tool.stores.any_store_named();
-                erase::user(&tool.command, &backends, &progress, now_ms(), &mut std::io::stdout()).await
+            Self::User(tool) => tool.run(async |mut tool: StoreCommand<erase::EraseArgs>, progress| {
+                let backends = tool.open_backends("erase").await?;
+                tool.command.embedded = !tool.stores.any_store_configured();
+                erase::erase_user(&tool.command, &backends, &progress, now_ms(), &mut std::io::stdout()).await
             }),
         }
     }
@@ -109,11 +110,11 @@ impl EraseCommand {
 
 /// The arguments of a command that has no flags of its own.
 #[derive(Debug, Clone, Args)]
-pub struct Nothing {}
+pub struct NoArgs {}
 
 /// A command that works on the stores, with the flags that all such commands have in common.
 #[derive(Debug, Clone, Args)]
-pub struct Tool<C: Args> {
+pub struct StoreCommand<C: Args> {
     #[command(flatten)]
     command: C,
     /// Instead of Kafka, Redis and `MongoDB`: the data directory of a `liverank up` that is not running.
@@ -128,7 +129,7 @@ pub struct Tool<C: Args> {
     log: LogArgs,
 }
 
-impl<C: Args> Tool<C> {
+impl<C: Args> StoreCommand<C> {
     /// Runs `main` to its end, and returns its verdict as an exit code.
     fn run<F: Future<Output = anyhow::Result<CommandVerdict>>>(
         self,
@@ -145,16 +146,16 @@ impl<C: Args> Tool<C> {
         })
     }
 
-    async fn backends(&self, who: &'static str) -> anyhow::Result<Backends> {
+    async fn open_backends(&self, who: &'static str) -> anyhow::Result<Backends> {
         match &self.data_dir {
-            Some(directory) if !self.stores.any_store_named() => {
+            Some(directory) if !self.stores.any_store_configured() => {
                 if !directory.is_dir() {
                     bail!("there is no data directory {}", directory.display());
                 }
                 open_embedded(directory)
                     .context("the data directory; a `liverank up` on it has to be stopped first")
             }
-            _ => self.stores.clone().open_all(StoreUser::needing_all_stores(who)).await,
+            _ => self.stores.clone().open_all(RequiredStores::needing_all_stores(who)).await,
         }
     }
 
@@ -172,49 +173,51 @@ impl<C: Args> Tool<C> {
     }
 }
 
-impl Tool<verify::Options> {
-    /// Runs `liverank verify`. The exit code is 1 if something differs.
+impl StoreCommand<verify::VerifyArgs> {
+    /// Runs `liverank verify`. The exit code is 1 if log, archive and boards differ in something.
     pub fn verify_stores(self) -> anyhow::Result<ExitCode> {
         self.run(async |mut tool: Self, progress| {
-            let backends = tool.backends("verify").await?;
-            tool.command.embedded = !tool.stores.any_store_named();
+            let backends = tool.open_backends("verify").await?;
+            tool.command.embedded = !tool.stores.any_store_configured();
             verify::run(&tool.command, &backends, &progress, &mut std::io::stdout()).await
         })
     }
 }
 
 impl RebuildCommand {
-    /// Runs the subcommand. The exit code is 1 if the rebuild was refused.
+    /// Runs the subcommand of `liverank rebuild`. The exit code is 1 if the rebuild was refused.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Redis(tool) => tool.run(async |tool, progress| {
-                if tool.data_dir.is_some() && !tool.stores.any_store_named() {
+                if tool.data_dir.is_some() && !tool.stores.any_store_configured() {
                     bail!("the boards of embedded storage are in memory, and are made anew at each start");
                 }
-                let backends = tool.backends("rebuild redis").await?;
+                let backends = tool.open_backends("rebuild redis").await?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict = work(&backends, &progress, &mut told).rebuild_redis().await?;
+                let verdict = rebuild_work(&backends, &progress, &mut told).rebuild_redis().await?;
                 told.print_end(verdict)
             }),
             Self::Scores(tool) => tool.run(async |tool, progress| {
-                let backends = tool.backends("rebuild scores").await?;
+                let backends = tool.open_backends("rebuild scores").await?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict =
-                    work(&backends, &progress, &mut told).rebuild_scores(&tool.command.command).await?;
+                let verdict = rebuild_work(&backends, &progress, &mut told)
+                    .rebuild_scores(&tool.command.command)
+                    .await?;
                 told.print_end(verdict)
             }),
             Self::Mongodb(tool) => tool.run(async |tool, progress| {
-                let backends = tool.backends("rebuild mongodb").await?;
+                let backends = tool.open_backends("rebuild mongodb").await?;
                 let mut told = CommandNarrative::new(tool.command.output);
-                let verdict =
-                    work(&backends, &progress, &mut told).rebuild_mongodb(&tool.command.command).await?;
+                let verdict = rebuild_work(&backends, &progress, &mut told)
+                    .rebuild_mongodb(&tool.command.command)
+                    .await?;
                 told.print_end(verdict)
             }),
         }
     }
 }
 
-const fn work<'a>(
+const fn rebuild_work<'a>(
     backends: &'a Backends,
     progress: &'a CommandProgress,
     told: &'a mut CommandNarrative,
@@ -223,7 +226,8 @@ const fn work<'a>(
 }
 
 impl DeadLetterCommand {
-    /// Runs the subcommand. The exit code is 1 if a dead letter still cannot be read.
+    /// Runs the subcommand of `liverank dlq`. The exit code is 1 if a dead letter that was to be replayed still cannot
+    /// be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(tool) => tool.run(async |tool, _| {

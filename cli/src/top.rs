@@ -12,36 +12,31 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use clap::Args;
+use liverank_protocol::SystemState;
 use liverank_runtime::client::Client;
 use liverank_runtime::duration::parser_of_range;
-use liverank_runtime::peer::{PeerClient, root_cause};
+use liverank_runtime::peer::PeerClient;
 use liverank_runtime::tls::PeerTlsArgs;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use reqwest::{StatusCode, Url};
-use serde_json::Value;
 
+use crate::front_door::GatewayAccessArgs;
 use crate::look;
 use liverank_runtime::output::{OutputArgs, OutputFormat};
-use picture::Picture;
 
 mod picture;
 mod screen;
 mod text;
 
-/// The time within which the gateway must answer: it waits up to 3 s for the stores itself.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
+/// The time between the two requests for a state that is printed only once: a rate needs two states, and the gateway
+/// gathers a new state at most once a second.
+const SNAPSHOT_SAMPLE_INTERVAL: Duration = Duration::from_millis(1_500);
 
 /// The arguments of `liverank top`.
 #[derive(Debug, Clone, Args)]
-pub struct Top {
-    /// The address of a gateway.
-    #[arg(long, env = "LIVERANK_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: Url,
-    /// A viewer's token with the role operator or service, if the system asks viewers for tokens.
-    #[arg(long, env = "LIVERANK_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
+pub struct TopArgs {
+    #[command(flatten)]
+    gateway: GatewayAccessArgs,
     /// The time between two updates.
     #[arg(long, alias = "interval-seconds", value_name = "DURATION", default_value = "2s",
           value_parser = parser_of_range(Duration::from_secs(1), Duration::from_mins(1)))]
@@ -55,20 +50,25 @@ pub struct Top {
     tls: PeerTlsArgs,
 }
 
-impl Top {
-    /// Shows the state of the system until `q` is pressed. Prints it once, as text, with `--once`, in JSON or YAML, or
-    /// if standard output is no terminal.
+impl TopArgs {
+    /// Shows the state of the system, with updates, until `q` is pressed. With `--once`, with output in JSON or YAML,
+    /// or if standard output is no terminal, prints the state once and ends.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        look::run(async {
+        look::run_on_current_thread(async {
             let client = PeerClient::over_tls(&self.tls.open()?).client();
             if self.once || self.output.output != OutputFormat::Table || !std::io::stdout().is_terminal() {
-                let answer = self.fetch_overview(&client).await?;
-                let picture = Picture::read(&answer)?;
-                self.output.print_value(&answer, || text::of(&picture))?;
+                let mut answer = self.gateway.fetch_overview(&client).await?;
+                if !picture::has_rates(&picture::parse_overview(&answer)?) {
+                    tokio::time::sleep(SNAPSHOT_SAMPLE_INTERVAL).await;
+                    answer = self.gateway.fetch_overview(&client).await?;
+                }
+                let state = picture::parse_overview(&answer)?;
+                // What came is printed as it is: a later release says more than this one knows.
+                self.output.print_value(&answer, || text::overview_text(&state))?;
                 return Ok(ExitCode::SUCCESS);
             }
             // If the first request fails, the error is printed on an ordinary screen.
-            let first = Picture::read(&self.fetch_overview(&client).await?)?;
+            let first = picture::parse_overview(&self.gateway.fetch_overview(&client).await?)?;
             let mut terminal = ratatui::init();
             let ended = self.show_until_quit(&client, &mut terminal, first).await;
             ratatui::restore();
@@ -80,11 +80,11 @@ impl Top {
         &self,
         client: &Client,
         terminal: &mut ratatui::DefaultTerminal,
-        first: Picture,
+        first: SystemState,
     ) -> anyhow::Result<()> {
-        let (mut picture, mut trouble) = (first, None);
+        let (mut state, mut trouble) = (first, None);
         loop {
-            terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
+            terminal.draw(|frame| screen::draw(frame, &state, trouble.as_deref()))?;
             let until = Instant::now() + self.interval;
             while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
             {
@@ -100,38 +100,20 @@ impl Top {
                         }
                     }
                     Event::Resize(..) => {
-                        terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
+                        terminal.draw(|frame| screen::draw(frame, &state, trouble.as_deref()))?;
                     }
                     _ => {}
                 }
             }
-            match self.fetch_overview(client).await.and_then(|answer| Picture::read(&answer)) {
-                Ok(seen) => (picture, trouble) = (seen, None),
+            match self
+                .gateway
+                .fetch_overview(client)
+                .await
+                .and_then(|answer| picture::parse_overview(&answer))
+            {
+                Ok(seen) => (state, trouble) = (seen, None),
                 Err(error) => trouble = Some(format!("{error:#}")),
             }
-        }
-    }
-
-    async fn fetch_overview(&self, client: &Client) -> anyhow::Result<Value> {
-        let url = self.url.join("/operate").context("--url")?;
-        let mut request = client.get(url).timeout(REQUEST_TIMEOUT);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await;
-        let answer = answer.map_err(|error| {
-            let why = root_cause(&error);
-            anyhow::anyhow!("the front door does not answer at {}; set --url: {why}", self.url)
-        })?;
-        match answer.status() {
-            StatusCode::OK => answer.json().await.context("what answers there is not liverank"),
-            StatusCode::UNAUTHORIZED => bail!(
-                "this system asks viewers for tokens, and {}: --token (LIVERANK_TOKEN), with the role operator",
-                if self.token.is_some() { "this one is not good" } else { "none is given" }
-            ),
-            StatusCode::FORBIDDEN => bail!("the token lacks the role operator or service"),
-            StatusCode::NOT_FOUND => bail!("{} is of a release without this, or no front door", self.url),
-            status => bail!("the front door answers {status}"),
         }
     }
 }

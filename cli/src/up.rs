@@ -10,18 +10,20 @@ use clap::{Args, Command};
 use liverank_adapters::Backends;
 use liverank_protocol::access::{CallerRole, KnownCaller};
 use liverank_runtime::identity::local::KeyRing;
-use liverank_runtime::{Identity, ServiceContext, admin, server};
+use liverank_runtime::server::bind_listener;
+use liverank_runtime::{Identity, ServiceContext, admin};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::cli::Process;
 use crate::demo;
-use crate::stores::{StoreArgs, StoreUser, open_embedded};
+use crate::identity::{DATA_KEY_FILE, open_or_create_key_ring};
+use crate::process::ProcessArgs;
+use crate::stores::{RequiredStores, StoreArgs, open_embedded};
 use crate::token::{DevKeys, UpAuth};
 
 /// The arguments of `liverank up`.
 #[derive(Debug, Clone, Args)]
-pub struct Up {
+pub struct UpArgs {
     /// The directory of the embedded stores; not used with --kafka, --redis and --mongodb.
     #[arg(long, env = "LIVERANK_DATA_DIR", default_value = "liverank-data", value_name = "DIR")]
     data_dir: PathBuf,
@@ -84,7 +86,7 @@ pub struct Up {
     #[command(flatten)]
     stores: StoreArgs,
     #[command(flatten)]
-    process: Process,
+    process: ProcessArgs,
 }
 
 /// The listening sockets, all of them bound before anything runs.
@@ -93,68 +95,84 @@ struct Listeners {
     websocket: TcpListener,
     comment: TcpListener,
     readers: Vec<TcpListener>,
-    manager: Vec<TcpListener>,
+    managers: Vec<TcpListener>,
     statistics: TcpListener,
     admin: TcpListener,
 }
 
-impl Up {
+impl UpArgs {
     /// Runs all services until they were asked to end and have drained.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let process = self.process.clone();
         process.run(|mut shell| async move {
-            if !self.process.identity.any_given() {
-                // With a random secret, the services know each other, and nobody outside can act as one of them.
-                shell.identity = Identity::with_keys(KeyRing::with_random_secret()?);
-            }
             // The settings are checked first, then the ports are opened, then the files: nothing is created on disk for
             // a system that cannot run.
-            let real = self.judge().await?;
+            let real = self.check_settings().await?;
             let listeners = self.bind().await?;
-            let (backends, storage) = self.backends(real)?;
-            let welcome = welcome(
+            let on_disk = real.is_none();
+            let (backends, storage) = self.open_backends(real)?;
+            let own_key = !self.process.identity.any_given();
+            if own_key {
+                shell.identity = Identity::with_keys(self.own_identity_secret(on_disk)?);
+            }
+            let welcome = welcome_text(
                 &listeners,
                 shell.http_settings.tls.is_some(),
                 &storage,
-                self.tokens_hint().as_deref(),
+                (own_key && on_disk).then(|| self.data_dir.join(DATA_KEY_FILE)),
+                self.token_command().as_deref(),
             )?;
-            let mut services = start(&self, listeners, &backends, &shell)?;
+            let mut services = start_services(&self, listeners, &backends, &shell)?;
             // Nobody may read the output; the system is up all the same.
             let _ = writeln!(std::io::stdout(), "{welcome}");
-            first_end(&mut services, &shell).await
+            wait_until_ended(&mut services, &shell).await
         })
     }
 
-    /// Returns the line of the welcome text that says how to get a token, if viewers need development tokens.
-    fn tokens_hint(&self) -> Option<String> {
-        let data_dir = self.data_dir.display();
-        let line = format!("\n  tokens       liverank token user --user ann --data-dir {data_dir}\n");
-        self.auth.uses_dev_keys().then_some(line)
+    /// Returns the secret by which the services know each other if none was given. Only a program that may read the
+    /// data directory, such as `liverank status` of the same user, can act as one of these services. If `liverank up`
+    /// keeps nothing on disk, the secret is random.
+    fn own_identity_secret(&self, on_disk: bool) -> anyhow::Result<KeyRing> {
+        if on_disk { open_or_create_key_ring(&self.data_dir) } else { KeyRing::with_random_secret() }
     }
 
+    /// Returns the command that prints a token of the user `ann`, if viewers need development tokens.
+    fn token_command(&self) -> Option<String> {
+        let command = format!("liverank token user --user ann --data-dir {}", self.data_dir.display());
+        self.auth.uses_dev_keys().then_some(command)
+    }
+
+    /// Binds every port. The port of the gateway is bound first, so that the error of a second `liverank up` names the
+    /// port that people know.
     async fn bind(&self) -> anyhow::Result<Listeners> {
+        let gateway = bind_listener(self.gateway_listen, "the gateway", "--gateway-listen").await?;
         let mut readers = Vec::new();
         for (at, address) in self.reader_listen.iter().enumerate() {
-            readers.push(server::bind_listener(*address, &format!("reader-{}", at + 1)).await?);
+            readers.push(bind_listener(*address, &format!("reader-{}", at + 1), "--reader-listen").await?);
         }
-        let mut manager = Vec::new();
+        let mut managers = Vec::new();
         for address in &self.manager_listen {
-            manager.push(server::bind_listener(*address, "the manager").await?);
+            managers.push(bind_listener(*address, "the manager", "--manager-listen").await?);
         }
+        let websocket = (self.websocket_listen, "the websocket service", "--websocket-listen");
+        let comment = (self.comment_listen, "the comment service", "--comment-listen");
+        let statistics = (self.statistics_listen, "the statistics service", "--statistics-listen");
+        let admin = (self.process.admin_listen, "the admin port", "--admin-listen");
+        let bind = async |(address, what, flag)| bind_listener(address, what, flag).await;
         Ok(Listeners {
-            gateway: server::bind_listener(self.gateway_listen, "the gateway").await?,
-            websocket: server::bind_listener(self.websocket_listen, "the websocket service").await?,
-            comment: server::bind_listener(self.comment_listen, "the comment service").await?,
+            gateway,
+            websocket: bind(websocket).await?,
+            comment: bind(comment).await?,
             readers,
-            manager,
-            statistics: server::bind_listener(self.statistics_listen, "the statistics service").await?,
-            admin: server::bind_listener(self.process.admin_listen, "the admin port").await?,
+            managers,
+            statistics: bind(statistics).await?,
+            admin: bind(admin).await?,
         })
     }
 
     /// Checks the settings of `liverank up`. Returns the stores that are named, not connected yet; `None` for embedded
     /// ones.
-    async fn judge(&self) -> anyhow::Result<Option<Backends>> {
+    async fn check_settings(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
         self.consumer.boards.read_declarations()?;
@@ -165,7 +183,7 @@ impl Up {
             "--tls-cert-file needs --peer-ca-file here: the parts ask each other over TLS, at 127.0.0.1 or where they listen, and \
              know each other's certificate by its authority"
         );
-        if !self.stores.any_store_named() {
+        if !self.stores.any_store_configured() {
             let exports = &self.consumer.export;
             let is_asked = exports.export_comments.is_some() || exports.export_boards.is_some();
             ensure!(
@@ -174,10 +192,10 @@ impl Up {
             );
             return Ok(None);
         }
-        self.stores.clone().open_all(StoreUser::needing_all_stores("up")).await.map(Some)
+        self.stores.clone().open_all(RequiredStores::needing_all_stores("up")).await.map(Some)
     }
 
-    fn backends(&self, real: Option<Backends>) -> anyhow::Result<(Backends, String)> {
+    fn open_backends(&self, real: Option<Backends>) -> anyhow::Result<(Backends, String)> {
         if let Some(real) = real {
             return Ok((real, "Kafka, Redis and MongoDB as given".into()));
         }
@@ -186,25 +204,29 @@ impl Up {
     }
 }
 
-type Services = JoinSet<(&'static str, anyhow::Result<()>)>;
+type ServiceTasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
-fn start(
-    up: &Up,
+fn start_services(
+    up: &UpArgs,
     listeners: Listeners,
     backends: &Backends,
     shell: &ServiceContext,
-) -> anyhow::Result<Services> {
+) -> anyhow::Result<ServiceTasks> {
     let url = |listener: &TcpListener| {
-        anyhow::Ok(format!("{}://{}", shell.http_settings.scheme(), reachable(listener.local_addr()?)))
+        anyhow::Ok(format!(
+            "{}://{}",
+            shell.http_settings.scheme(),
+            reachable_address(listener.local_addr()?)
+        ))
     };
-    let manager = url(listeners.manager.first().context("--manager-listen needs an address")?)?;
+    let manager = url(listeners.managers.first().context("--manager-listen needs an address")?)?;
     let statistics = url(&listeners.statistics)?;
     let comment = url(&listeners.comment)?;
     let websocket = url(&listeners.websocket)?;
     let both = ["--manager-url", &manager, "--statistics-url", &statistics];
     let front = ["--comment-url", &comment, "--websocket-url", &websocket];
     let asks_for_tokens = up.auth.is_required();
-    let mut services = Services::new();
+    let mut services = ServiceTasks::new();
     macro_rules! spawn {
         ($name:literal, $service:expr) => {
             let running = $service;
@@ -213,12 +235,12 @@ fn start(
     }
     // If the gateway asks viewers for tokens, the services behind it must accept viewers from the gateway only.
     let shell = &ServiceContext {
-        identity: shell.identity.clone().with_viewers_by_gateway(asks_for_tokens),
+        identity: shell.identity.clone().with_gateway_for_viewers(asks_for_tokens),
         ..shell.clone()
     };
     let (b, s) = (|| backends.clone(), || shell.clone());
     let acting = |role| {
-        let caller = KnownCaller::of(role).context("no reader")?;
+        let caller = KnownCaller::of_role(role).context("no reader")?;
         anyhow::Ok(ServiceContext { identity: shell.identity.acting_as(&caller)?, ..shell.clone() })
     };
     let named_url = |(at, listener)| anyhow::Ok(format!("reader-{}={}", at + 1, url(listener)?));
@@ -230,14 +252,15 @@ fn start(
         "statistics",
         liverank_statistics::run(b().archive, listeners.statistics, acting(CallerRole::Statistics)?)
     );
-    let manager_settings = settings(&[&["--autopilot", "--reader-urls", &reader_urls], &both[2..]].concat())?;
-    let (ports, own_shell) = (listeners.manager, acting(CallerRole::Manager)?);
+    let manager_settings =
+        parse_service_config(&[&["--autopilot", "--reader-urls", &reader_urls], &both[2..]].concat())?;
+    let (ports, own_shell) = (listeners.managers, acting(CallerRole::Manager)?);
     spawn!("manager", liverank_manager::run(manager_settings, b().assignments, ports, own_shell));
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
         let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
         let own_shell = ServiceContext { metrics: shell.metrics.labelled_with_reader(&name), ..s() };
-        let own = settings(&[&own[..], &both].concat())?;
+        let own = parse_service_config(&[&own[..], &both].concat())?;
         spawn!("reader", liverank_reader::run(own, b().archive, b().comments, listener, own_shell));
     }
     let comment = comment_settings(up, &both)?;
@@ -260,31 +283,31 @@ fn start(
     Ok(services)
 }
 
-fn comment_settings(up: &Up, flags: &[&str]) -> anyhow::Result<liverank_comment::Config> {
-    let mut comment: liverank_comment::Config = settings(flags)?;
+fn comment_settings(up: &UpArgs, flags: &[&str]) -> anyhow::Result<liverank_comment::Config> {
+    let mut comment: liverank_comment::Config = parse_service_config(flags)?;
     comment.comment_rules_file.clone_from(&up.comment_rules_file);
     comment.hook.clone_from(&up.hook);
     Ok(comment)
 }
 
-fn gateway_settings(up: &Up, flags: &[&str]) -> anyhow::Result<liverank_gateway::Config> {
-    let mut gateway: liverank_gateway::Config = settings(flags)?;
-    gateway.auth = up.auth.args(&up.data_dir)?;
+fn gateway_settings(up: &UpArgs, flags: &[&str]) -> anyhow::Result<liverank_gateway::Config> {
+    let mut gateway: liverank_gateway::Config = parse_service_config(flags)?;
+    gateway.auth = up.auth.gateway_auth_args(&up.data_dir)?;
     gateway.moderation_open = up.moderation_open;
     gateway.canary = up.canary;
     gateway.boards.clone_from(&up.consumer.boards);
     Ok(gateway)
 }
 
-fn websocket_settings(up: &Up) -> anyhow::Result<liverank_websocket::Config> {
-    let mut websocket: liverank_websocket::Config = settings(&[])?;
+fn websocket_settings(up: &UpArgs) -> anyhow::Result<liverank_websocket::Config> {
+    let mut websocket: liverank_websocket::Config = parse_service_config(&[])?;
     websocket.boards.clone_from(&up.consumer.boards);
     Ok(websocket)
 }
 
 /// Returns the addresses, the identity and the tokens that the demo needs of this system.
 fn demo_system(
-    up: &Up,
+    up: &UpArgs,
     gateway: &str,
     manager: &str,
     identity: Identity,
@@ -294,19 +317,20 @@ fn demo_system(
         gateway: gateway.parse()?,
         manager: manager.parse()?,
         identity,
-        token: keys.map(|keys| -> demo::TokenMaker { Box::new(move |user: &str| keys.viewer_token(user)) }),
+        token_maker: keys
+            .map(|keys| -> demo::TokenMaker { Box::new(move |user: &str| keys.viewer_token(user)) }),
     })
 }
 
 /// Returns a service's configuration from these flags, and defaults for the rest.
-fn settings<C: Args>(flags: &[&str]) -> anyhow::Result<C> {
+fn parse_service_config<C: Args>(flags: &[&str]) -> anyhow::Result<C> {
     let command = C::augment_args(Command::new("up").no_binary_name(true));
     Ok(C::from_arg_matches(&command.try_get_matches_from(flags)?)?)
 }
 
 /// Waits until all services have ended: drained after a signal, or because one failed, which ends the others, too.
 /// Returns the first service's failure.
-async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::Result<()> {
+async fn wait_until_ended(services: &mut ServiceTasks, shell: &ServiceContext) -> anyhow::Result<()> {
     let mut failure = Ok(());
     let mut draining = false;
     // The admin port ends last: it never ends by itself.
@@ -332,21 +356,44 @@ async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::R
 }
 
 /// Returns the address by which a listener is reached from this machine: a wildcard address becomes 127.0.0.1.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn reachable_address(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());
     }
     address
 }
 
+/// Returns the commands to try at the gateway `front`, such as `http://localhost:8080`. If there is a `token_command`,
+/// the commands send the token that it prints, and act as the user of that token.
+fn commands_to_try(front: &str, token_command: Option<&str>) -> String {
+    let (header, second_user) = match token_command {
+        Some(_) => (r#" -H "Authorization: Bearer $TOKEN""#, "ann"),
+        None => ("", "ben"),
+    };
+    let token = token_command.map(|command| format!("    TOKEN=$({command})\n")).unwrap_or_default();
+    format!(
+        r#"{token}    curl {front}/interact{header} --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
+    curl {front}/videos{header}
+    curl -N '{front}/connect?userid=ann&videoid=cats'{header}     (and in another terminal)
+    curl {front}/comment{header} --json '{{"userid":"{second_user}","videoid":"cats","comment":"Hello!"}}'"#
+    )
+}
+
 /// Returns the welcome text: all addresses, and a few commands to try.
-fn welcome(listeners: &Listeners, tls: bool, storage: &str, tokens: Option<&str>) -> anyhow::Result<String> {
-    let port = |listener: &TcpListener| anyhow::Ok(reachable(listener.local_addr()?).to_string());
+fn welcome_text(
+    listeners: &Listeners,
+    tls: bool,
+    storage: &str,
+    key: Option<PathBuf>,
+    token_command: Option<&str>,
+) -> anyhow::Result<String> {
+    let port = |listener: &TcpListener| anyhow::Ok(reachable_address(listener.local_addr()?).to_string());
     let front = port(&listeners.gateway)?.replace("127.0.0.1", "localhost");
     let readers: Vec<String> = listeners.readers.iter().map(port).collect::<Result<_, _>>()?;
-    let managers: Vec<String> = listeners.manager.iter().map(port).collect::<Result<_, _>>()?;
+    let managers: Vec<String> = listeners.managers.iter().map(port).collect::<Result<_, _>>()?;
+    let scheme = if tls { "https" } else { "http" };
     Ok(format!(
-        r#"
+        r"
   liverank is up                                    data: {storage}
 
   page         {scheme}://{front}/
@@ -358,18 +405,20 @@ fn welcome(listeners: &Listeners, tls: bool, storage: &str, tokens: Option<&str>
   statistics   {scheme}://{statistics}/statistics
   admin        {scheme}://{admin}/readyz   /livez   /metrics
   API          {scheme}://{front}/docs
-{tokens}
+{key}
   try
-    curl {scheme}://{front}/interact --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
-    curl {scheme}://{front}/videos
-    curl -N '{scheme}://{front}/connect?userid=ann&videoid=cats'     (and in another terminal)
-    curl {scheme}://{front}/comment --json '{{"userid":"ben","videoid":"cats","comment":"Hello!"}}'
+{commands}
 
   Ctrl-C drains and ends.
-"#,
-        scheme = if tls { "https" } else { "http" },
+",
         ws = if tls { "wss" } else { "ws" },
-        tokens = tokens.unwrap_or_default(),
+        key = key.map_or_else(String::new, |file| {
+            format!(
+                "  key          --identity-key-file {}      for liverank status, moves, plan\n",
+                file.display()
+            )
+        }),
+        commands = commands_to_try(&format!("{scheme}://{front}"), token_command),
         websocket = port(&listeners.websocket)?,
         comment = port(&listeners.comment)?,
         readers = readers.join("  "),

@@ -22,9 +22,35 @@ use liverank_runtime::{ServiceContext, server};
 use tokio::net::TcpListener;
 
 /// The time within which a service must start its tasks, and end.
-const SOON: Duration = Duration::from_secs(20);
+const TASK_TIMEOUT: Duration = Duration::from_secs(20);
 /// An address at which nothing listens.
 const NOBODY: &str = "http://127.0.0.1:9";
+
+/// The names of the tasks that the gateway must start.
+const GATEWAY_TASKS: &[&str] =
+    &["keep_keys", "keep_revoked", "measure_freshness", "open_log", "run_canary", "watch_dependencies"];
+const CONSUMER_TASKS: &[&str] =
+    &["clocks", "counter", "export_boards", "export_comments", "forget", "keep_boards", "lag", "projector"];
+const READER_TASKS: &[&str] = &[
+    "channels",
+    "compare_heads",
+    "dispatch",
+    "drain",
+    "hand_over",
+    "heartbeat",
+    "keep_alive",
+    "report",
+    "viewer_counts",
+];
+const MANAGER_TASKS: &[&str] = &[
+    "autopilot",
+    "carry_out_moves",
+    "follow_assignments",
+    "follow_readers",
+    "note_peaks",
+    "report",
+    "sweep",
+];
 
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 type Start = fn(Backends, TcpListener, ServiceContext) -> Running;
@@ -55,14 +81,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                     ["--auth-jwks-url", NOBODY, "--auth-issuer", NOBODY, "--auth-audience", "liverank"];
                 Box::pin(liverank_gateway::run(settings(&keys), b, at, context))
             },
-            &[
-                "keep_keys",
-                "keep_revoked",
-                "measure_freshness",
-                "open_log",
-                "run_canary",
-                "watch_dependencies",
-            ],
+            GATEWAY_TASKS,
         ),
         (
             "consumer",
@@ -70,7 +89,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                 let flags = ["--export-comments", "comments", "--export-boards", "boards"];
                 Box::pin(liverank_consumer::run(settings(&flags), b, context))
             },
-            &["counter", "export_boards", "export_comments", "forget", "keep_boards", "lag", "projector"],
+            CONSUMER_TASKS,
         ),
         (
             "websocket",
@@ -91,24 +110,14 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                 let flags = ["--manager-url", NOBODY, "--statistics-url", NOBODY];
                 Box::pin(liverank_reader::run(settings(&flags), b.archive, b.comments, at, context))
             },
-            &[
-                "channels",
-                "compare_heads",
-                "dispatch",
-                "drain",
-                "hand_over",
-                "heartbeat",
-                "keep_alive",
-                "report",
-                "viewer_counts",
-            ],
+            READER_TASKS,
         ),
         (
             "manager",
             |b, at, context| {
                 Box::pin(liverank_manager::run(settings(&["--autopilot"]), b.assignments, vec![at], context))
             },
-            &["autopilot", "carry_out_moves", "follow_assignments", "follow_readers", "report", "sweep"],
+            MANAGER_TASKS,
         ),
         (
             "statistics",
@@ -134,11 +143,11 @@ fn backends(directory: &std::path::Path) -> Backends {
 /// description of how it ended.
 async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
-    let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+    let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test", "--listen").await.unwrap();
     let context = ServiceContext::new(Duration::from_millis(200));
     context.failpoints.panic_in(task);
     let service = tokio::spawn(start(backends(directory.path()), listener, context));
-    let ended = tokio::time::timeout(SOON, service).await.map_err(|_| "it lives on".to_owned())?;
+    let ended = tokio::time::timeout(TASK_TIMEOUT, service).await.map_err(|_| "it lives on".to_owned())?;
     match ended {
         Ok(Err(error)) if format!("{error:#}").contains(&format!("the failpoint of {task}")) => Ok(()),
         // The task is a part of the service's own future: whoever runs the service gets the panic.
@@ -152,14 +161,14 @@ async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String>
 /// Starts a service and returns the names of its tasks, after waiting for all those in `expected`.
 async fn tasks_of(start: Start, expected: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
     let directory = tempfile::tempdir().unwrap();
-    let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+    let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test", "--listen").await.unwrap();
     let context = ServiceContext::new(Duration::from_millis(200));
     let service = tokio::spawn(start(backends(directory.path()), listener, context.clone()));
     // If the wait runs out, the missing tasks are missing from the names.
-    let _ = tokio::time::timeout(SOON, context.failpoints.wait_until_started(expected)).await;
+    let _ = tokio::time::timeout(TASK_TIMEOUT, context.failpoints.wait_until_started(expected)).await;
     context.shutdown.cancel();
     service.await.unwrap().unwrap();
-    context.failpoints.names()
+    context.failpoints.started_task_names()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ use liverank_runtime::{ServiceContext, server};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(30);
 /// An address at which nothing listens.
 const NOBODY: &str = "http://127.0.0.1:9";
 /// Midnight in Berlin, in milliseconds since 1970, at the end of the day on which clocks are set back, which has 25
@@ -58,7 +58,8 @@ impl System {
             assignments: Arc::new(EmbeddedAssignments::new()),
             clock: time,
         };
-        let bind = async || server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+        let bind =
+            async || server::bind_listener(([127, 0, 0, 1], 0).into(), "the test", "--listen").await.unwrap();
         let (front, socket) = (bind().await, bind().await);
         let (gateway, websocket) = (front.local_addr().unwrap(), socket.local_addr().unwrap());
         let consumer = consume(&backends);
@@ -107,7 +108,7 @@ impl System {
     }
 
     async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + CONDITION_TIMEOUT;
         loop {
             let (_, found) = self.get(path).await;
             if is_so(&found) {
@@ -144,7 +145,7 @@ fn lines(list: &Value) -> Vec<(String, i64)> {
 async fn connect(
     url: &str,
 ) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + CONDITION_TIMEOUT;
     loop {
         match tokio_tungstenite::connect_async(url).await {
             Ok((socket, _)) => return socket,
@@ -164,7 +165,7 @@ async fn socket_shows(socket: &mut (impl StreamExt<Item = Message> + Unpin), exp
         }
         panic!("the socket ended");
     };
-    tokio::time::timeout(PATIENCE, shown).await.unwrap_or_else(|_| panic!("never {expected:?}"));
+    tokio::time::timeout(CONDITION_TIMEOUT, shown).await.unwrap_or_else(|_| panic!("never {expected:?}"));
 }
 
 #[tokio::test]

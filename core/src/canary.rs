@@ -1,10 +1,10 @@
-//! The canary: a video of the system's own, by which it measures its delays end to end.
+//! The canary: a video that belongs to the system itself, and by which the system measures its delays from end to end.
 //!
 //! Gateways post interactions and comments to the canary ([`CANARY_ID`]) and measure when they arrive at the place
-//! where viewers would see them. The canary's events are counted and its comments are numbered as any other video's,
-//! so that the measured path is the path of all events. The canary is on no board, its comments are published but not
-//! archived, and every interface that accepts ids from outside refuses its id ([`parse_outside_id`]). Readers serve it
-//! to gateways only, which show a pass. Nothing of it grows with time but its counts.
+//! where viewers would see them. The canary's events are counted and its comments are numbered as any other video's, so
+//! that the measured path is the path of all events. The canary is on no board, its comments are published but not
+//! archived, and every interface that accepts ids from outside refuses its id ([`parse_outside_id`]). Readers serve the
+//! canary to gateways only, which show a pass. Nothing of the canary grows with time but its counts.
 //!
 //! Only the canary's own user may post to the canary, and that user may post to no other video ([`check_event`]). So a
 //! foreign producer's events that name the canary become dead letters.
@@ -32,19 +32,19 @@ pub fn is_canary(video: &VideoId) -> bool {
 /// Accepts the id of a video that comes from outside, or returns an error that names `field`.
 ///
 /// # Errors
-/// Those of [`VideoId::parse_field`], and the canary's id: a stranger could make the system look better or worse than
-/// it is.
+/// Returns the errors of [`VideoId::parse_field`], and an error for the canary's id: events of a stranger on the canary
+/// could make the system look better or worse than it is.
 pub fn parse_outside_id(field: &'static str, text: &str) -> Result<VideoId, Invalid> {
     let video = VideoId::parse_field(field, text)?;
-    refuse_video(field, &video)?;
+    refuse_canary_video(field, &video)?;
     Ok(video)
 }
 
 /// Refuses the canary's id in `field`.
 ///
 /// # Errors
-/// The canary's id, because that video is the system's own.
-pub fn refuse_video(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
+/// Returns an error for the canary's id, because that video belongs to the system itself.
+pub fn refuse_canary_video(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
     if is_canary(video) {
         return Err(Invalid::new(
             field,
@@ -57,15 +57,15 @@ pub fn refuse_video(field: &'static str, video: &VideoId) -> Result<(), Invalid>
 /// Refuses an event that combines the canary video with another user, or the canary's user with another video.
 ///
 /// # Errors
-/// Names the field that is wrong.
+/// The error names the wrong field.
 pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Result<(), Invalid> {
     let is_its_user = |user: &UserId| user.as_str() == CANARY_ID;
     match is_canary(video) {
         true if is_its_user(user) && owner.is_none_or(is_its_user) => Ok(()),
-        true => refuse_video("video_id", video),
+        true => refuse_canary_video("video_id", video),
         false => {
-            refuse_user("user_id", user.as_str())?;
-            owner.map_or(Ok(()), |owner| refuse_user("owner_id", owner.as_str()))
+            refuse_canary_user("user_id", user.as_str())?;
+            owner.map_or(Ok(()), |owner| refuse_canary_user("owner_id", owner.as_str()))
         }
     }
 }
@@ -73,8 +73,8 @@ pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Re
 /// Refuses the id of the canary's user in `field`.
 ///
 /// # Errors
-/// The canary's user, who is the system itself.
-pub fn refuse_user(field: &'static str, user: &str) -> Result<(), Invalid> {
+/// Returns an error for the id of the canary's user, because that user is the system itself.
+pub fn refuse_canary_user(field: &'static str, user: &str) -> Result<(), Invalid> {
     if user == CANARY_ID {
         return Err(Invalid::new(field, format!("must not be {CANARY_ID}: that user is the system itself")));
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::moderation::ActorRole;
+use crate::moderation::actor_role::ActorRole;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
 mod unnumbered;
@@ -15,7 +15,7 @@ pub use unnumbered::UnnumberedComment;
 /// The longest comment accepted, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4096;
 
-/// The id of [`nobody_user`]. No real user has it.
+/// The id of [`nobody_user`]. No real user has this id.
 pub const NOBODY_ID: &str = "liverank:nobody";
 
 /// Checks a comment's text: 1 to 4,096 characters. `field` is the field's name in the error.
@@ -35,7 +35,7 @@ pub enum EntryKind {
     /// A comment.
     #[default]
     Comment,
-    /// A comment that was removed: its sequence number is kept, its text is not. Nobody is shown it.
+    /// A comment that was removed: its sequence number is kept, its text is not. No viewer is shown the entry.
     Removed,
     /// A comment of a user who is shadow-banned: only its author is shown it.
     Shadowed,
@@ -57,7 +57,7 @@ pub enum EntryKind {
         of: u64,
     },
     /// An entry of a kind that a later release has added: its sequence number is kept, and nobody is shown it. No
-    /// release writes it.
+    /// release writes an entry of this kind.
     #[serde(other)]
     Unknown,
 }
@@ -73,7 +73,7 @@ impl EntryKind {
         matches!(self, Self::Comment | Self::Shadowed)
     }
 
-    /// Whether `viewer` may be shown a comment that is this, and that `author` wrote.
+    /// Whether `viewer` may be shown an entry of this kind that `author` wrote.
     pub fn is_shown_to(&self, author: &UserId, viewer: Option<&UserId>) -> bool {
         match self {
             Self::Comment => true,
@@ -145,7 +145,7 @@ pub fn nobody_user() -> UserId {
 }
 
 /// Derives the id of a comment that carries an idempotency key: the same user, video and key always make the same id.
-pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
+pub fn comment_id_of_key(user: &UserId, video: &VideoId, key: &str) -> CommentId {
     let mut hash = Sha256::new();
     for part in [user.as_str(), video.as_str(), key] {
         // Lengths keep ("ab", "c") and ("a", "bc") apart.
@@ -156,7 +156,7 @@ pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
 }
 
 /// Makes the id of a comment without an idempotency key, from 128 random bits.
-pub fn random_id(bits: u128) -> CommentId {
+pub fn random_comment_id(bits: u128) -> CommentId {
     CommentId::parse(&to_hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
 }
 
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn derived_comment_id(user: &str, video: &str, key: &str) -> CommentId {
-        derived_id(&UserId::parse(user).unwrap(), &VideoId::parse(video).unwrap(), key)
+        comment_id_of_key(&UserId::parse(user).unwrap(), &VideoId::parse(video).unwrap(), key)
     }
 
     #[test]

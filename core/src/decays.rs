@@ -1,4 +1,4 @@
-//! Half-lives of boards' own: decayed scores that an archive counts beside the score of `trending`.
+//! Half-lives that boards have of their own: decayed scores that an archive counts beside the score of `trending`.
 //!
 //! A board may ask for a half-life of its own, and for weights with it. Such a pair is a [`Decay`]; boards that ask
 //! for the same pair share it. For each decay that an archive counts, every video has a decayed score
@@ -16,8 +16,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::boards::BoardWeights;
-use crate::counting::{CountingRules, LogRecord};
+use crate::boards::weights::BoardWeights;
+use crate::counting::record::LogRecord;
+use crate::counting::rules::CountingRules;
 use crate::score::thousandths_added;
 use crate::trending::{Log2Worths, log2_difference, log2_sum};
 use crate::{Invalid, Millis, canary};
@@ -42,7 +43,7 @@ impl Decay {
     /// Makes the decay with this half-life and these weights; `None` means the weights of all boards.
     ///
     /// # Errors
-    /// Names `halfLifeMinutes` if the half-life is out of bounds.
+    /// The error names `halfLifeMinutes` if the half-life is out of bounds.
     pub fn new(half_life_minutes: u64, weights: Option<BoardWeights>) -> Result<Self, Invalid> {
         if !(1..=MAX_HALF_LIFE_MINUTES).contains(&half_life_minutes) {
             let wrong = format!("must be a whole number from 1 to {MAX_HALF_LIFE_MINUTES}");
@@ -54,7 +55,7 @@ impl Decay {
     /// Reads the text that [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Names the field that is wrong.
+    /// The error names the wrong field.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (minutes, weights) = text.split_once(' ').map_or((text, None), |(it, rest)| (it, Some(rest)));
         let minutes = minutes.parse().map_err(|_| Invalid::new("halfLifeMinutes", "must be a number"))?;
@@ -89,7 +90,7 @@ pub struct CountedDecay {
     pub run: u32,
     /// The log's time after which every event is in the scores; of earlier events some may be missing. `None` if all
     /// counted events are in them.
-    pub whole_after: Option<Millis>,
+    pub complete_after: Option<Millis>,
 }
 
 /// The decays that an archive counts. Cheap to clone.
@@ -123,22 +124,22 @@ impl CountedDecays {
     }
 
     /// Returns the entry of this decay; `None` if the decay is not counted.
-    pub fn of(&self, decay: &Decay) -> Option<&CountedDecay> {
+    pub fn find(&self, decay: &Decay) -> Option<&CountedDecay> {
         self.iter().find(|counted| counted.decay == *decay)
     }
 
     /// Returns the entries for the `wanted` decays: known ones unchanged, new ones as counted from here on. `counted`
     /// is the log's time of the last record that has been counted. `new_run` returns numbers that no run ever had.
     #[must_use]
-    pub fn changed_to(
+    pub fn with_wanted_decays(
         &self,
         wanted: &[Decay],
         counted: Option<Millis>,
         mut new_run: impl FnMut() -> u32,
     ) -> Self {
         let of = |decay: &Decay| {
-            let known = self.of(decay).copied();
-            known.unwrap_or_else(|| CountedDecay { decay: *decay, run: new_run(), whole_after: counted })
+            let known = self.find(decay).copied();
+            known.unwrap_or_else(|| CountedDecay { decay: *decay, run: new_run(), complete_after: counted })
         };
         wanted.iter().map(of).collect()
     }
@@ -146,50 +147,50 @@ impl CountedDecays {
     /// Returns the entries after a part of the log was counted without decays: every decay begins a new run. `until`
     /// is the log's time of the last record of that part.
     #[must_use]
-    pub fn with_gap(&self, until: Option<Millis>, mut new_run: impl FnMut() -> u32) -> Self {
+    pub fn with_counting_gap(&self, until: Option<Millis>, mut new_run: impl FnMut() -> u32) -> Self {
         let later = |counted: &CountedDecay| CountedDecay {
             run: new_run(),
-            whole_after: counted.whole_after.max(until),
+            complete_after: counted.complete_after.max(until),
             ..*counted
         };
         self.iter().map(later).collect()
     }
 
     /// Counts an event in a video's scores, and returns what it added to each score.
-    pub(crate) fn count(
+    pub(crate) fn count_event(
         &self,
         scores: &mut DecayedScores,
         record: &LogRecord,
         rules: &CountingRules,
         worths: &mut Log2Worths,
-    ) -> Vec<RunPart> {
+    ) -> Vec<DecayContribution> {
         let event = &record.event;
         if self.is_empty() || canary::is_canary(&event.video_id) {
             return Vec::new();
         }
         let added = |CountedDecay { decay, run, .. }: &CountedDecay| {
-            let weights = decay.weights.map_or(rules.weights, |own| own.with_threshold(&rules.weights));
+            let weights = decay.weights.map_or(rules.weights, |own| own.to_weights(&rules.weights));
             let worth = thousandths_added(event, &weights);
             let log2 = worths.log2_worth(worth, event.timestamp, record.broker_time, decay.half_life_ms())?;
             scores.add(*decay, log2);
-            Some(RunPart { run: *run, log2 })
+            Some(DecayContribution { run: *run, log2 })
         };
         self.iter().filter_map(added).collect()
     }
 
     /// Subtracts what an event added in runs that still go on.
-    pub(crate) fn take_back(&self, scores: &mut DecayedScores, parts: &[RunPart]) {
-        for RunPart { run, log2 } in parts {
+    pub(crate) fn subtract_contributions(&self, scores: &mut DecayedScores, parts: &[DecayContribution]) {
+        for DecayContribution { run, log2 } in parts {
             if let Some(counted) = self.iter().find(|counted| counted.run == *run) {
-                scores.take_off(&counted.decay, *log2);
+                scores.subtract(&counted.decay, *log2);
             }
         }
     }
 }
 
-/// What one event added to a decayed score in one run.
+/// The amount that one event added to a decayed score in one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RunPart {
+pub struct DecayContribution {
     /// The run of the score's decay in which the event was counted.
     pub run: u32,
     /// The amount that the event added, as a logarithm.
@@ -204,7 +205,7 @@ pub struct DecayedScore {
     /// The score, as a logarithm.
     pub log2: f64,
     /// The number of events in the score.
-    pub events: u64,
+    pub event_count: u64,
 }
 
 /// The scores of a video by decays, sorted by decay. A decay without an event has no score here.
@@ -237,36 +238,36 @@ impl DecayedScores {
 
     /// Returns the score by this decay, as a logarithm; negative infinity if there is none.
     pub fn log2_of(&self, decay: &Decay) -> f64 {
-        self.place(decay).map_or(f64::NEG_INFINITY, |place| self.0[place].log2)
+        self.find_index(decay).map_or(f64::NEG_INFINITY, |place| self.0[place].log2)
     }
 
-    fn place(&self, decay: &Decay) -> Result<usize, usize> {
+    fn find_index(&self, decay: &Decay) -> Result<usize, usize> {
         self.0.binary_search_by_key(decay, |score| score.decay)
     }
 
     fn add(&mut self, decay: Decay, log2: f64) {
-        match self.place(&decay) {
+        match self.find_index(&decay) {
             Ok(place) => {
                 let score = &mut self.0[place];
-                (score.log2, score.events) = (log2_sum(score.log2, log2), score.events + 1);
+                (score.log2, score.event_count) = (log2_sum(score.log2, log2), score.event_count + 1);
             }
-            Err(place) => self.0.insert(place, DecayedScore { decay, log2, events: 1 }),
+            Err(place) => self.0.insert(place, DecayedScore { decay, log2, event_count: 1 }),
         }
     }
 
-    fn take_off(&mut self, decay: &Decay, log2: f64) {
-        let Ok(place) = self.place(decay) else { return };
+    fn subtract(&mut self, decay: &Decay, log2: f64) {
+        let Ok(place) = self.find_index(decay) else { return };
         let score = &mut self.0[place];
-        if score.events <= 1 {
+        if score.event_count <= 1 {
             self.0.remove(place);
             return;
         }
-        (score.log2, score.events) = (log2_difference(score.log2, log2), score.events - 1);
+        (score.log2, score.event_count) = (log2_difference(score.log2, log2), score.event_count - 1);
     }
 
     /// Removes the scores of decays that are no longer counted.
-    pub(crate) fn keep(&mut self, counted: &CountedDecays) {
-        self.0.retain(|score| counted.of(&score.decay).is_some());
+    pub(crate) fn retain_counted(&mut self, counted: &CountedDecays) {
+        self.0.retain(|score| counted.find(&score.decay).is_some());
     }
 }
 

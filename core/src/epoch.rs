@@ -13,6 +13,9 @@ pub const MAX_EPOCH: u64 = (1 << 53) - 1;
 /// The time by which epochs and terms may be ahead of the clock that they are minted from, in microseconds: 30 days,
 /// more than a hundred of the jumps that a store makes when another of its servers takes over.
 pub const MAX_AHEAD_MICROS: u64 = 30 * 24 * 3_600 * 1_000_000;
+/// The time by which two clocks of a system may differ, in microseconds: an hour, so that what is minted at one clock is
+/// plausible at the others.
+pub const MAX_CLOCK_SKEW_MICROS: u64 = 3_600_000_000;
 /// The greatest count that may be reported: more than there are people, and the sum of 30,000 such counts still stays
 /// below 2^53.
 pub const MAX_REPORTED_COUNT: u64 = 10_000_000_000;
@@ -22,15 +25,18 @@ pub const MAX_REPORTED_COUNT: u64 = 10_000_000_000;
 /// logical clock, as in Kulkarni et al., 2014). So a store that lost its data goes on above what it minted before,
 /// even if nobody is left who has seen those epochs.
 ///
-/// A replica that takes over may not have the last epochs, and its clock may be behind. So `other_server` is given,
-/// and adds a jump, if a replica may have taken over; it is the first byte of the identity of the server process. It
-/// is given if the counter last moved on another server, or if `seen` is greater than `counter` (then another server
-/// minted `seen`, and may have minted more that the caller has not seen). Reading the counter and minting are one
-/// atomic step. Redis does the same in `adapters/src/assignment_store/redis/state.lua`.
+/// A replica that takes over may not have the last epochs, and its clock may be behind. So `other_server` is given, and
+/// adds a jump, if a replica may have taken over; it is the first byte of the identity of the server process.
+/// `other_server` must be given if the counter last moved on another server, or if `seen` is greater than `counter`
+/// (then another server minted `seen`, and may have minted more that the caller has not seen). No jump leads to an
+/// epoch that is implausible by another clock of the system: such an epoch, once stored, would count as absent, and
+/// epochs would go back. Reading the counter and minting are one atomic step. Redis does the same in
+/// `adapters/src/assignment_store/redis/state.lua`.
 pub fn mint_epoch(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
     let next = counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)).saturating_add(1);
-    next.saturating_add(other_server.map_or(0, new_server_jump_micros))
+    let jumped = next.saturating_add(other_server.map_or(0, new_server_jump_micros));
+    next.max(jumped.min(latest_possible_epoch(now_micros).saturating_sub(MAX_CLOCK_SKEW_MICROS)))
 }
 
 /// Returns the amount, in microseconds, by which the first epoch on another server process is higher: 1 to 256
@@ -54,7 +60,7 @@ pub const fn is_plausible_epoch(epoch: u64, now_micros: u64) -> bool {
 /// Returns `epoch` if it is plausible; `field` is the name of its field in the error.
 ///
 /// # Errors
-/// An epoch or term that is too far ahead of the clock to have been minted.
+/// Returns an error for an epoch or term that is too far ahead of the clock to have been minted.
 pub fn check_epoch(field: &'static str, epoch: u64, now_micros: u64) -> Result<u64, Invalid> {
     if is_plausible_epoch(epoch, now_micros) {
         return Ok(epoch);
@@ -65,7 +71,7 @@ pub fn check_epoch(field: &'static str, epoch: u64, now_micros: u64) -> Result<u
 /// Returns `count` if it is plausible; `field` is the name of its field in the error.
 ///
 /// # Errors
-/// A count above [`MAX_REPORTED_COUNT`].
+/// Returns an error for a count above [`MAX_REPORTED_COUNT`].
 pub fn check_count(field: &'static str, count: u64) -> Result<u64, Invalid> {
     if count <= MAX_REPORTED_COUNT {
         Ok(count)
@@ -114,6 +120,17 @@ mod tests {
             is_plausible_epoch(most + 100 * new_server_jump_micros(u8::MAX), NOW),
             "a hundred fail-overs make nothing unbelievable"
         );
+    }
+
+    #[test]
+    fn no_jump_makes_an_epoch_that_is_implausible() {
+        let latest = latest_possible_epoch(NOW);
+        for counter in [latest - 1, latest - MAX_CLOCK_SKEW_MICROS, latest - MAX_CLOCK_SKEW_MICROS - 5] {
+            let minted = mint_epoch(counter, 0, NOW, Some(u8::MAX));
+            assert!(minted > counter && is_plausible_epoch(minted, NOW), "{counter} {minted}");
+        }
+        let seen = latest - MAX_CLOCK_SKEW_MICROS - 5;
+        assert_eq!(mint_epoch(0, seen, NOW, Some(9)), latest - MAX_CLOCK_SKEW_MICROS, "as far as it may");
     }
 
     #[test]

@@ -1,157 +1,31 @@
 //! Interactions: what a viewer did with a video, as clients post it and as the log keeps it.
 //!
-//! Clients and foreign producers write the same JSON. [`Interaction::parse`] is its only full reader, so a field that
-//! is refused at a gateway and a malformed record in the log are reported in the same words.
+//! Clients post interactions, and foreign producers write them to the log, in the same JSON. [`Interaction::parse`] is
+//! its only full reader, so a field that is refused at a gateway and a malformed record in the log are reported in the
+//! same words.
 
-use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::comment::check_text;
-use crate::comment::to_hex;
-use crate::moderation::{self, Moderation};
+use crate::comment::{check_text, to_hex};
+use crate::moderation::{record, version};
 use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId, canary};
 
 mod fields;
+pub(crate) mod format;
+pub(crate) mod interaction;
+pub(crate) mod kind;
+pub(crate) mod members;
 mod scan;
+mod usual;
 
-use fields::read_usual;
-
-/// The longest watch time that one event may have, in seconds: one day.
-pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
-
-/// The newest record format that this release reads. A record of a later format says so in its member `format`, and a
-/// consumer that meets one waits for a release that knows it ([`UnreadableRecord::NewerFormat`]). A record without the
-/// member has format 1. A release that writes what this one would misread (another type, another meaning) raises the
-/// number for those records only: all others stay readable for this release.
-pub const NEWEST_RECORD_FORMAT: u64 = 2;
-
-/// The reason for which a record of the log cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnreadableRecord {
-    /// A later release wrote the record. The record waits for a release that can read it, and never becomes a dead
-    /// letter.
-    #[error("the record is of format {format}, and this release reads formats up to {NEWEST_RECORD_FORMAT}")]
-    NewerFormat {
-        /// The format that the record names.
-        format: u64,
-    },
-    /// The record is malformed: no release reads it.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-}
-
-/// Makes [`Kind`] from one list, so that no kind is missing from [`Kind::ALL`]. `since` is the record format that
-/// introduced a kind which format 1 does not have.
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal $(since $since:literal)?,)+) => {
-        /// The kind of an interaction: what the viewer did.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Kind {
-            $($(#[$doc])* $kind,)+
-            /// Not an interaction of a viewer but a record of [`crate::moderation`]. No client can send one as an
-            /// interaction.
-            Moderation,
-        }
-
-        impl Kind {
-            /// Every kind that clients send, in the order of the documentation.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
-
-            /// Returns the kind's name in JSON, the value of `type`.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $name,)+
-                    Self::Moderation => "moderation",
-                }
-            }
-
-            /// Returns the format of this kind's records: the first record format that has the kind.
-            pub const fn format(self) -> u64 {
-                match self {
-                    $(Self::$kind => kinds!(@since $($since)?),)+
-                    // Moderation records have a version of their own.
-                    Self::Moderation => 1,
-                }
-            }
-        }
-    };
-    (@since) => { 1 };
-    (@since $since:literal) => { $since };
-}
-
-kinds! {
-    /// The viewer opened the video.
-    View = "view",
-    /// The viewer liked the video.
-    Like = "like",
-    /// The viewer commented on the video.
-    Comment = "comment",
-    /// The viewer shared the video.
-    Share = "share",
-    /// The viewer watched the video for a time.
-    WatchTime = "watch_time",
-    /// The viewer took back a like. An unlike is a type of its own and not a member `"undo": true` of a like: a
-    /// release that does not know the type refuses it, whereas one that does not know the member would count one more
-    /// like.
-    Unlike = "unlike" since 2,
-    /// The viewer took back a share.
-    Unshare = "unshare" since 2,
-}
-
-impl Kind {
-    /// Returns the kind of event that this kind takes back; `None` for kinds that take nothing back.
-    pub const fn takes_back(self) -> Option<Self> {
-        match self {
-            Self::Unlike => Some(Self::Like),
-            Self::Unshare => Some(Self::Share),
-            _ => None,
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
-            let [others @ .., last] = Self::ALL.map(Self::name);
-            Invalid::new("type", format!("must be {} or {last}", others.join(", ")))
-        })
-    }
-}
-
-/// The comment that an interaction of type `comment` carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommentBody {
-    /// The identity of the comment.
-    pub comment_id: CommentId,
-    /// The text of the comment.
-    pub text: String,
-    /// The comment under the same video that this comment replies to.
-    pub reply_to: Option<CommentId>,
-}
-
-/// One interaction: one thing that one viewer did with one video.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interaction {
-    /// The video that the interaction is about.
-    pub video_id: VideoId,
-    /// The user who acted.
-    pub user_id: UserId,
-    /// The kind of the interaction.
-    pub kind: Kind,
-    /// The watch time in milliseconds for [`Kind::WatchTime`]; 0 for every other kind.
-    pub watch_ms: u64,
-    /// The time of the interaction by the sender's clock (by the gateway's clock if the sender gave none), in
-    /// milliseconds.
-    pub timestamp: Millis,
-    /// The identity that the client chose for this event, if any.
-    pub event_id: Option<EventId>,
-    /// The owner of the video, if the sender knows it.
-    pub owner_id: Option<UserId>,
-    /// The comment, if it came through the comment service. A foreign event of type `comment` has none and is only
-    /// counted.
-    pub comment: Option<CommentBody>,
-    /// The moderation record; present for [`Kind::Moderation`] and for no other kind.
-    pub moderation: Option<Box<Moderation>>,
-}
+use fields::parse_fast;
+use format::version_if_newer;
+pub use format::{NEWEST_RECORD_FORMAT, UnreadableRecord};
+pub use interaction::{CommentBody, Interaction};
+pub use kind::Kind;
+pub use members::{MAX_WATCH_SECONDS, optional_text, required_text};
+use members::{parse_reply_to, parse_timestamp, parse_watch_ms};
 
 impl Interaction {
     /// Reads a record of the log: an interaction or a moderation record. `now` replaces an absent timestamp. What
@@ -162,30 +36,30 @@ impl Interaction {
     /// # Errors
     /// A record of a later format gives [`UnreadableRecord::NewerFormat`], whatever else is wrong with it.
     pub fn from_log(json: &[u8], now: Millis) -> Result<Self, UnreadableRecord> {
-        Self::from_log_of(json, now, |_| None)
+        Self::from_log_with_known_ids(json, now, |_| None)
     }
 
-    /// Reads a record as [`Interaction::from_log`] does, for callers that read many. `known` may return an existing id
-    /// of the video with this text: for a usual record, it is used instead of a new copy.
+    /// Reads a record as [`Interaction::from_log`] does, for callers that read many. `known` may return an existing
+    /// video id with this text: for a usual record, that id is used instead of a new copy.
     ///
     /// # Errors
-    /// Those of [`Interaction::from_log`].
-    pub fn from_log_of(
+    /// The errors are those of [`Interaction::from_log`].
+    pub fn from_log_with_known_ids(
         json: &[u8],
         now: Millis,
         known: impl FnOnce(&str) -> Option<VideoId>,
     ) -> Result<Self, UnreadableRecord> {
-        if let Some(event) = read_usual(json, now, known) {
+        if let Some(event) = parse_fast(json, now, known) {
             return Ok(event);
         }
         let value = crate::json::parse(json)?;
-        if let Some(format) = newer_version(&value, "format", NEWEST_RECORD_FORMAT) {
+        if let Some(format) = version_if_newer(&value, "format", NEWEST_RECORD_FORMAT) {
             return Err(UnreadableRecord::NewerFormat { format });
         }
-        if moderation::is_record(&value) {
-            return match newer_version(&value, "version", moderation::VERSION) {
+        if record::is_moderation_record(&value) {
+            return match version_if_newer(&value, "version", version::NEWEST_MODERATION_VERSION) {
                 Some(format) => Err(UnreadableRecord::NewerFormat { format }),
-                None => Ok(moderation::parse(&value)?),
+                None => Ok(record::parse(&value)?),
             };
         }
         Ok(Self::parse(&value, now)?)
@@ -251,7 +125,7 @@ impl Interaction {
             format: Option<u64>,
         }
         if let Some(moderation) = &self.moderation {
-            return moderation::to_json(self, moderation);
+            return record::to_json(self, moderation);
         }
         let wire = EventJson {
             video_id: &self.video_id,
@@ -270,100 +144,9 @@ impl Interaction {
     }
 }
 
-/// Returns the whole number in `member` of a record if it is greater than `latest`, the newest that this release
-/// reads. A value that is not a whole number is no format: foreign records may have such a member.
-fn newer_version(record: &Value, member: &str, latest: u64) -> Option<u64> {
-    record.get(member)?.as_u64().filter(|number| *number > latest)
-}
-
-/// Returns the string in the member `field` of `object`; an error if it is absent, null or no string.
-pub fn required_text<'a>(object: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
-    optional_text(object, field)?.ok_or_else(|| missing_field(object, field))
-}
-
-/// The names that the two seeds use for the same two fields: a sender who mixes them up is told which name to use.
-const FIELD_ALIASES: [(&str, &str); 2] = [("user_id", "userid"), ("video_id", "videoid")];
-
-fn missing_field(object: &Map<String, Value>, field: &'static str) -> Invalid {
-    let twins = FIELD_ALIASES.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
-    let mut others = twins.filter(|(name, other)| *name == field && object.contains_key(*other));
-    match others.next() {
-        Some((_, other)) => {
-            Invalid::new(field, format!("is required: here it is called {field}, not {other}"))
-        }
-        None => Invalid::missing(field),
-    }
-}
-
 /// Makes an identity for an event whose sender gave none, from 128 random bits.
-pub fn random_id(bits: u128) -> EventId {
+pub fn random_event_id(bits: u128) -> EventId {
     EventId::parse(&to_hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
-}
-
-/// Returns the string in the member `field` of `object`; `None` if it is absent or null, an error if it is no string.
-pub fn optional_text<'a>(
-    object: &'a Map<String, Value>,
-    field: &'static str,
-) -> Result<Option<&'a str>, Invalid> {
-    match object.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Invalid::new(field, "must be a string")),
-    }
-}
-
-/// Returns the comment that a comment replies to; `None` if the member is no valid id. Before liverank had replies,
-/// the member was ignored whatever its value, so old logs may still hold invalid ones. New ones are refused by the
-/// comment service, before they get into the log.
-fn parse_reply_to(object: &Map<String, Value>) -> Option<CommentId> {
-    CommentId::parse(object.get("reply_to")?.as_str()?).ok()
-}
-
-fn parse_watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
-    match object.get("watch_time") {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => {
-            let seconds =
-                value.as_f64().ok_or_else(|| Invalid::new("watch_time", "must be a number of seconds"))?;
-            seconds_to_ms(seconds).map(Some)
-        }
-    }
-}
-
-/// Converts seconds of watching to milliseconds; refuses less than 0 and more than one day.
-fn seconds_to_ms(seconds: f64) -> Result<u64, Invalid> {
-    if !seconds.is_finite() || !(0.0..=MAX_WATCH_SECONDS).contains(&seconds) {
-        return Err(Invalid::new("watch_time", "must be 0 to 86400 seconds"));
-    }
-    Ok((seconds * 1000.0).round() as u64)
-}
-
-/// The first millisecond after the years of four digits: the begin of the year 10000.
-const YEAR_10000: Millis = 253_402_300_800_000;
-
-/// Reads the timestamp: Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
-fn parse_timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
-    match object.get("timestamp") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(seconds)) => {
-            let seconds = seconds.as_f64().ok_or_else(invalid_timestamp)?;
-            check_time_range((seconds * 1000.0).round() as Millis).map(Some)
-        }
-        Some(Value::String(text)) => parse_rfc_3339(text).map(Some),
-        Some(_) => Err(invalid_timestamp()),
-    }
-}
-
-fn invalid_timestamp() -> Invalid {
-    Invalid::new("timestamp", "must be Unix seconds or an RFC 3339 time, from 1970 to 9999")
-}
-
-fn parse_rfc_3339(text: &str) -> Result<Millis, Invalid> {
-    check_time_range(text.parse::<Timestamp>().map_err(|_| invalid_timestamp())?.as_millisecond())
-}
-
-fn check_time_range(millis: Millis) -> Result<Millis, Invalid> {
-    if (0..YEAR_10000).contains(&millis) { Ok(millis) } else { Err(invalid_timestamp()) }
 }
 
 #[cfg(test)]
@@ -481,7 +264,11 @@ mod tests {
                 "a release that does not know {} would make it a dead letter",
                 kind.name()
             );
-            assert!(kind.format() <= NEWEST_RECORD_FORMAT, "this release reads what it writes");
+            assert!(
+                kind.format() <= NEWEST_RECORD_FORMAT,
+                "raise NEWEST_RECORD_FORMAT: this release would not read its own {}",
+                kind.name()
+            );
         }
     }
 
@@ -604,7 +391,7 @@ mod tests {
         #[test]
         fn the_fast_parser_reads_what_we_write(event in random_interaction()) {
             let json = event.to_json();
-            prop_assert!(read_usual(&json, NOW, |_| None).is_some());
+            prop_assert!(parse_fast(&json, NOW, |_| None).is_some());
         }
 
         #[test]

@@ -151,11 +151,11 @@ pub struct AssignmentNotice {
     /// The epoch of the assignment.
     pub epoch: u64,
     /// Whether this reader is one of the video's readers.
-    pub here: bool,
+    pub includes_this_reader: bool,
     /// The address of the best other reader of the video; `None` if there is no other.
-    pub elsewhere: Option<String>,
+    pub other_reader_url: Option<String>,
     /// Whether that other reader accepts viewers: it has room and is not shutting down.
-    pub elsewhere_takes: bool,
+    pub other_accepts_viewers: bool,
 }
 
 /// The time since an origin that the caller has chosen.

@@ -1,4 +1,4 @@
-//! Identifiers of videos, users, events, comments and readers: checked once where they enter, trusted from there on.
+//! Identifiers of videos, users, events, comments, readers and zones: checked once where they enter, trusted from there on.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -126,6 +126,12 @@ id!(
     /// The id of a reader instance; the same after a restart.
     ReaderId,
     "reader_id"
+);
+
+id!(
+    /// The name of the zone of a data centre in which a process runs.
+    ZoneId,
+    "zone"
 );
 
 #[cfg(test)]

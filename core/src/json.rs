@@ -49,8 +49,8 @@ const KNOWN_FIELDS: [&str; 31] = [
 /// Reads JSON text as a value.
 ///
 /// # Errors
-/// Text that is not JSON, as the field `body`; a number that is too large, as the member of the top-level object that
-/// holds it.
+/// The error names the field `body` for text that is not JSON, and for a number that is too large the top-level member
+/// that holds the number.
 pub fn parse(text: &[u8]) -> Result<Value, Invalid> {
     serde_json::from_slice(text).map_err(|error| match field_with_large_number(text) {
         Some(field) => Invalid::new(field, "must be a number that a 64-bit floating point number can hold"),
@@ -71,17 +71,17 @@ fn field_with_large_number(text: &[u8]) -> Option<&'static str> {
 }
 
 /// The greatest whole number that common JSON parsers keep exactly, 2^53 − 1.
-const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_991.0;
 
-/// Reads a whole number, 0 or more. The number may also have a fraction of zero (`7.0`), as JavaScript's arithmetic
-/// may write it. A number with a fraction is at times read as its neighbour; above 2^51 the neighbour is half beside a
-/// whole number, and is rounded to it.
-pub fn whole_number(value: &Value) -> Option<u64> {
+/// Reads a whole number, 0 or more. The number may also have a fraction of zero (`7.0`), as JavaScript's arithmetic may
+/// write it. Above 2^51, a number with a fraction is rounded to a whole number, because the parser may return the
+/// neighbouring float of such a number.
+pub fn to_whole_number(value: &Value) -> Option<u64> {
     let from_fraction = || {
         let number = value.as_f64()?;
         let whole = number.round();
         let is_whole = (number - whole).abs() <= number * f64::EPSILON;
-        (is_whole && (0.0..=LARGEST_EXACT).contains(&whole)).then_some(whole as u64)
+        (is_whole && (0.0..=MAX_EXACT_INTEGER).contains(&whole)).then_some(whole as u64)
     };
     value.as_u64().or_else(from_fraction)
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_may_be_written_with_a_fraction_of_nothing() {
-        let of = |text: &str| whole_number(&serde_json::from_str(text).unwrap());
+        let of = |text: &str| to_whole_number(&serde_json::from_str(text).unwrap());
         assert_eq!((of("7"), of("7.0"), of("0.0"), of("-0.0")), (Some(7), Some(7), Some(0), Some(0)));
         // This text is read as the number that is half beside it.
         assert_eq!(of("4259445766152562.0"), Some(4_259_445_766_152_562));

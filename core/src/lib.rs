@@ -13,14 +13,17 @@
 //! | [`score`] | how many points an interaction is worth |
 //! | [`boards`] | which videos are on a declared board, and what they are worth there |
 //! | [`trending`] | how the worth of an event decays |
+//! | [`idle`] | which videos nobody has interacted with for so long that they leave the boards |
 //! | [`windows`] | which hour, day or week an event is in, and when the counts of that window are final |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
+//! | [`digest`] | which short key stands for a text |
 //! | [`comment`] | what a comment is, its identity and its position in its channel |
 //! | [`moderation`] | what moderators do, and which comments of which users are refused because of it |
 //! | [`metadata`] | which metadata an app may store for a video |
 //! | [`stream_events`] | which events a viewer's stream has only if the viewer asks for them |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
+//! | [`liveness`] | which readers are alive and which are gone, as a manager sees it |
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | how epochs and terms are minted, and which epochs, terms and counts are plausible |
 //! | [`canary`] | which video is the system's own, and who may name it |
@@ -41,13 +44,16 @@ pub mod canary;
 pub mod comment;
 pub mod counting;
 pub mod decays;
+pub mod digest;
 pub mod epoch;
 pub mod event;
 pub mod handover;
+pub mod idle;
 pub mod ids;
 pub mod invalid;
 pub mod json;
 pub mod limits;
+pub mod liveness;
 pub mod metadata;
 pub mod moderation;
 pub mod placement;
@@ -63,8 +69,10 @@ pub mod viewer_role;
 pub mod windows;
 
 pub use comment::{Comment, CommentEpoch, StreamPosition};
-pub use event::{Interaction, Kind, UnreadableRecord};
-pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId};
+pub use event::format::UnreadableRecord;
+pub use event::interaction::Interaction;
+pub use event::kind::Kind;
+pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId, ZoneId};
 pub use invalid::Invalid;
 pub use metadata::Metadata;
 

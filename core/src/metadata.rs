@@ -27,8 +27,8 @@ impl Metadata {
     /// absent; other members are the app's own.
     ///
     /// # Errors
-    /// Names the member that is wrong, or `body` if the object as a whole is.
-    pub fn read(value: &Value) -> Result<Self, Invalid> {
+    /// The error names the wrong member, or `body` if the value as a whole is wrong.
+    pub fn from_value(value: &Value) -> Result<Self, Invalid> {
         let Value::Object(given) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
         check_text(given, "title", MAX_TITLE_CHARS)?;
         check_text(given, "category", MAX_CATEGORY_CHARS)?;
@@ -46,9 +46,9 @@ impl Metadata {
     /// Reads the text that [`Metadata::as_str`] returned.
     ///
     /// # Errors
-    /// Any text that is not valid metadata.
+    /// Returns an error for any text that is not valid metadata.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        Self::read(&crate::json::parse(text.as_bytes())?)
+        Self::from_value(&crate::json::parse(text.as_bytes())?)
     }
 
     /// Returns the metadata as JSON text without blanks.
@@ -70,7 +70,7 @@ impl Serialize for Metadata {
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(&Value::deserialize(deserializer)?).map_err(de::Error::custom)
+        Self::from_value(&Value::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -133,12 +133,12 @@ mod tests {
     fn metadata_is_kept_without_null_members() {
         let value = json!({"title": "Cats", "thumbnail": "https://cdn.test/c.jpg", "category": "pets", "x": [1, {"y": 2.5}],
             "none": null});
-        let metadata = Metadata::read(&value).unwrap();
+        let metadata = Metadata::from_value(&value).unwrap();
         let kept = json!({"title": "Cats", "thumbnail": "https://cdn.test/c.jpg", "category": "pets", "x": [1, {"y": 2.5}]});
         assert_eq!(metadata.to_value(), kept);
         assert_eq!(serde_json::to_value(&metadata).unwrap(), kept);
         assert_eq!(serde_json::from_value::<Metadata>(kept).unwrap(), metadata);
-        assert_eq!(Metadata::read(&json!({"title": null})).unwrap().as_str(), "{}");
+        assert_eq!(Metadata::from_value(&json!({"title": null})).unwrap().as_str(), "{}");
     }
 
     #[test]
@@ -156,16 +156,16 @@ mod tests {
             ("thumbnail", json!({"thumbnail": "https://a b"})),
             ("thumbnail", json!({"thumbnail": format!("/{}", "x".repeat(2048))})),
         ] {
-            assert_eq!(Metadata::read(&value).unwrap_err().field, field, "{value}");
+            assert_eq!(Metadata::from_value(&value).unwrap_err().field, field, "{value}");
         }
-        let long = Metadata::read(&json!({"x": "é".repeat(2043)})).unwrap();
+        let long = Metadata::from_value(&json!({"x": "é".repeat(2043)})).unwrap();
         assert!(long.as_str().len() <= MAX_METADATA_BYTES);
     }
 
     proptest! {
         #[test]
         fn metadata_round_trips(title in "\\PC{1,20}", other in "\\PC{0,20}", number: i64, float: f64) {
-            let Ok(metadata) = Metadata::read(&json!({"title": title, "o": other, "n": number, "f": float})) else { return Ok(()) };
+            let Ok(metadata) = Metadata::from_value(&json!({"title": title, "o": other, "n": number, "f": float})) else { return Ok(()) };
             prop_assert_eq!(Metadata::parse(metadata.as_str()).unwrap(), metadata);
         }
     }

@@ -11,7 +11,7 @@ pub mod situation;
 pub mod what_if;
 pub mod zones;
 
-pub use plan::{ChangeKind, MetLimit, OrderReason, Plan, PlannedOrder, RejectedChange, ViewerBalance};
+pub use plan::{ChangeKind, OrderReason, Plan, PlannedOrder, ReachedLimit, RejectedChange, ViewerBalance};
 pub use planner::{make_plan, plan_in_zones};
 pub use situation::{
     PlacementReader, PlacementVideo, PlanLimits, ReaderAvailability, Situation, VideoPart, ViewerMoveBudget,
@@ -27,9 +27,9 @@ pub struct ReaderOccupancy {
     /// The reader.
     pub id: ReaderId,
     /// The number of viewers connected to the reader now.
-    pub viewers: u64,
+    pub viewer_count: u64,
     /// The number of videos assigned to the reader now.
-    pub videos: u64,
+    pub video_count: u64,
     /// The number of viewers that the reader can hold; at least 1.
     pub capacity: u64,
     /// Whether the reader accepts new videos: it is alive, and not draining.
@@ -41,11 +41,11 @@ pub struct ReaderOccupancy {
 /// is open.
 pub fn least_occupied_reader(readers: &[ReaderOccupancy]) -> Option<&ReaderId> {
     let usage =
-        |reader: &ReaderOccupancy| (reader.viewers.saturating_mul(1_000_000)) / reader.capacity.max(1);
+        |reader: &ReaderOccupancy| (reader.viewer_count.saturating_mul(1_000_000)) / reader.capacity.max(1);
     readers
         .iter()
         .filter(|reader| reader.is_open)
-        .min_by(|a, b| (usage(a), a.videos, &a.id).cmp(&(usage(b), b.videos, &b.id)))
+        .min_by(|a, b| (usage(a), a.video_count, &a.id).cmp(&(usage(b), b.video_count, &b.id)))
         .map(|reader| &reader.id)
 }
 
@@ -53,8 +53,14 @@ pub fn least_occupied_reader(readers: &[ReaderOccupancy]) -> Option<&ReaderId> {
 mod tests {
     use super::*;
 
-    fn reader(id: &str, viewers: u64, videos: u64, capacity: u64, open: bool) -> ReaderOccupancy {
-        ReaderOccupancy { id: ReaderId::parse(id).unwrap(), viewers, videos, capacity, is_open: open }
+    fn reader(id: &str, viewer_count: u64, video_count: u64, capacity: u64, open: bool) -> ReaderOccupancy {
+        ReaderOccupancy {
+            id: ReaderId::parse(id).unwrap(),
+            viewer_count,
+            video_count,
+            capacity,
+            is_open: open,
+        }
     }
 
     fn chosen_reader(readers: &[ReaderOccupancy]) -> Option<&str> {

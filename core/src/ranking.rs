@@ -54,7 +54,7 @@ pub struct RankedVideo {
 
 impl RankedVideo {
     /// Returns the sort key of the line, ascending; lists run from the greatest key to the least.
-    fn key(&self) -> (Score, VideoId) {
+    fn sort_key(&self) -> (Score, VideoId) {
         (Score::new(self.score), self.video_id.clone())
     }
 }
@@ -64,15 +64,15 @@ impl RankedVideo {
 /// Setting a score and finding a position cost `O(log n)`; reading `k` lines from a position costs `O(k)` more.
 #[derive(Debug, Clone, Default)]
 pub struct Ranking {
-    order: OrderedSet<(Score, VideoId)>,
+    sorted_keys: OrderedSet<(Score, VideoId)>,
     entries: HashMap<VideoId, (Score, UserId)>,
-    owners: HashMap<UserId, BTreeSet<(Score, VideoId)>>,
+    keys_by_owner: HashMap<UserId, BTreeSet<(Score, VideoId)>>,
 }
 
 impl Ranking {
     /// Returns the number of videos on the board.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.sorted_keys.len()
     }
 
     /// Whether the board has no videos.
@@ -82,19 +82,19 @@ impl Ranking {
 
     /// Adds a video, or moves it to the position of its new score. Returns whether anything changed.
     pub fn set_score(&mut self, line: &RankedVideo) -> bool {
-        let key = line.key();
+        let key = line.sort_key();
         if let Some((score, owner)) = self.entries.get(&line.video_id) {
             if *score == key.0 && *owner == line.user_id {
                 return false;
             }
             let old = (*score, line.video_id.clone());
             let owner = owner.clone();
-            self.order.remove(&old);
-            self.forget_owned(&owner, &old);
+            self.sorted_keys.remove(&old);
+            self.remove_owner_key(&owner, &old);
         }
         self.entries.insert(line.video_id.clone(), (key.0, line.user_id.clone()));
-        self.owners.entry(line.user_id.clone()).or_default().insert(key.clone());
-        self.order.insert(key);
+        self.keys_by_owner.entry(line.user_id.clone()).or_default().insert(key.clone());
+        self.sorted_keys.insert(key);
         true
     }
 
@@ -102,53 +102,53 @@ impl Ranking {
     pub fn remove(&mut self, video: &VideoId) -> bool {
         let Some((score, owner)) = self.entries.remove(video) else { return false };
         let key = (score, video.clone());
-        self.order.remove(&key);
-        self.forget_owned(&owner, &key);
+        self.sorted_keys.remove(&key);
+        self.remove_owner_key(&owner, &key);
         true
     }
 
-    fn forget_owned(&mut self, owner: &UserId, key: &(Score, VideoId)) {
-        if let Some(owned) = self.owners.get_mut(owner) {
+    fn remove_owner_key(&mut self, owner: &UserId, key: &(Score, VideoId)) {
+        if let Some(owned) = self.keys_by_owner.get_mut(owner) {
             owned.remove(key);
             if owned.is_empty() {
-                self.owners.remove(owner);
+                self.keys_by_owner.remove(owner);
             }
         }
     }
 
     /// Returns the best `limit` videos, best first; all videos if `limit` is `None`.
     pub fn best_videos(&self, limit: Option<usize>) -> Vec<RankedVideo> {
-        self.lines(self.order.descending(0).take(limit.unwrap_or(usize::MAX)))
+        self.lines_of_keys(self.sorted_keys.descending(0).take(limit.unwrap_or(usize::MAX)))
     }
 
     /// Returns the position of a video, from 0: the number of videos above it. `None` if the video is not on the
     /// board.
     pub fn position_of(&self, video: &VideoId) -> Option<usize> {
         let (score, _) = self.entries.get(video)?;
-        Some(self.order.above(&(*score, video.clone())))
+        Some(self.sorted_keys.count_above(&(*score, video.clone())))
     }
 
     /// Returns the position behind a line with this `score` and `video`, whether or not the board still has that line.
     pub fn position_after(&self, score: f64, video: &VideoId) -> usize {
         let score = Score::new(score);
         let stands = self.entries.get(video).is_some_and(|(now, _)| *now == score);
-        self.order.above(&(score, video.clone())) + usize::from(stands)
+        self.sorted_keys.count_above(&(score, video.clone())) + usize::from(stands)
     }
 
     /// Returns up to `limit` videos, best first, after leaving out the first `skip`.
     pub fn page(&self, skip: usize, limit: usize) -> Vec<RankedVideo> {
-        self.lines(self.order.descending(skip).take(limit))
+        self.lines_of_keys(self.sorted_keys.descending(skip).take(limit))
     }
 
     /// Returns the videos of an owner, best first; at most `limit` if it is given.
     pub fn videos_of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<RankedVideo> {
-        self.owners
+        self.keys_by_owner
             .get(owner)
-            .map(|owned| self.lines(owned.iter().rev().take(limit.unwrap_or(usize::MAX))))
+            .map(|owned| self.lines_of_keys(owned.iter().rev().take(limit.unwrap_or(usize::MAX))))
             .unwrap_or_default()
     }
 
-    fn lines<'a>(&'a self, keys: impl Iterator<Item = &'a (Score, VideoId)>) -> Vec<RankedVideo> {
+    fn lines_of_keys<'a>(&'a self, keys: impl Iterator<Item = &'a (Score, VideoId)>) -> Vec<RankedVideo> {
         keys.map(|(score, id)| RankedVideo {
             video_id: id.clone(),
             score: score.get(),
@@ -203,7 +203,7 @@ impl RankingDelta {
         }
         lines.extend(self.set.iter().map(|line| (&line.video_id, line)));
         let mut list: Vec<RankedVideo> = lines.into_values().cloned().collect();
-        list.sort_by_cached_key(|line| std::cmp::Reverse(line.key()));
+        list.sort_by_cached_key(|line| std::cmp::Reverse(line.sort_key()));
         list
     }
 }

@@ -5,6 +5,8 @@
 //! must be a fresh report of every reader, and no two may contradict each other.
 
 mod demand;
+mod inputs;
+mod policy;
 mod trend;
 mod words;
 
@@ -12,112 +14,16 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Millis, ReaderId};
-
-/// The settings that a scaling decision keeps to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScalingPolicy {
-    /// The least number of readers.
-    pub min: u32,
-    /// The greatest number of readers; if it is below `min`, `min` is used.
-    pub max: u32,
-    /// The number of viewers that a reader can hold; 0 counts as 1.
-    pub viewers_per_reader: u64,
-    /// The wanted load of a reader, in thousandths of `viewers_per_reader`.
-    pub target: u32,
-    /// The difference between the wanted and the current number of readers below which nothing is changed, in
-    /// thousandths of the current one.
-    pub tolerance: u32,
-    /// The stabilisation window, in milliseconds: readers are removed only if fewer would have been enough during all
-    /// of it.
-    pub down_stabilisation_ms: Millis,
-    /// The most readers that one decision adds.
-    pub max_up_step: u32,
-    /// The most readers that one decision removes.
-    pub max_down_step: u32,
-    /// The time after adding readers in which no more are added, in milliseconds: the new ones must report first.
-    pub up_cooldown_ms: Millis,
-    /// The greatest age of a report that is used, in milliseconds.
-    pub report_max_age_ms: Millis,
-    /// The time until a new reader serves, in milliseconds. Demand is forecast this far ahead.
-    pub lead_ms: Millis,
-    /// The difference above which two fresh reports on one reader, or two counts of readers, contradict each other, in
-    /// thousandths of the greater one.
-    pub contradiction: u32,
-    /// Whether readers may be removed at all.
-    pub scale_in: bool,
-    /// Whether readers may be added beyond `min`.
-    pub scale_out: bool,
-}
-
-impl Default for ScalingPolicy {
-    fn default() -> Self {
-        Self {
-            min: 2,
-            max: 10,
-            viewers_per_reader: 20_000,
-            target: 800,
-            tolerance: 50,
-            down_stabilisation_ms: 300_000,
-            max_up_step: 4,
-            max_down_step: 1,
-            up_cooldown_ms: 15_000,
-            report_max_age_ms: 10_000,
-            lead_ms: 60_000,
-            contradiction: 200,
-            scale_in: true,
-            scale_out: true,
-        }
-    }
-}
-
-/// The facts from which a scaling decision is made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScalingInputs {
-    /// The time of the decision, in milliseconds since the Unix epoch.
-    pub now: Millis,
-    /// The number of readers that the last decision set, without those being drained.
-    pub current: u32,
-    /// The readers that should exist, each once; also those being drained, since their viewers go to the others.
-    pub readers: Vec<ReaderId>,
-    /// The reports on the readers, from any number of managers. Reports on the same reader are compared; reports on
-    /// readers that are not listed are ignored.
-    pub reports: Vec<ReaderLoadReport>,
-    /// The earlier decisions, with the viewers they were made from: at least those of the stabilisation window, in any
-    /// order.
-    pub history: Vec<PastDecision>,
-}
-
-/// A manager's report on the load of a reader.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReaderLoadReport {
-    /// The reader that the report is about.
-    pub reader: ReaderId,
-    /// The number of viewers connected to the reader.
-    pub viewers: u64,
-    /// The time of the measurement. A report from the future counts as old, because some clock is wrong.
-    pub at: Millis,
-}
-
-/// An earlier scaling decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PastDecision {
-    /// The time of the decision.
-    pub at: Millis,
-    /// The number of readers that its reports alone asked for ([`ScalingDecision::raw`]).
-    pub raw: u32,
-    /// The number of readers that it set ([`ScalingDecision::desired`]).
-    pub desired: u32,
-    /// The number of viewers it counted; `None` if not every reader had a fresh report.
-    pub viewers: Option<u64>,
-}
+use crate::Millis;
+pub use inputs::{PastDecision, ReaderLoadReport, ScalingInputs};
+pub use policy::ScalingPolicy;
 
 /// A scaling decision: the number of readers that there should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingDecision {
     /// The number of readers there should be.
     pub desired: u32,
-    /// The action that leads to that number.
+    /// The action that leads to the desired number of readers.
     pub action: ScalingAction,
     /// The number of readers that the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
@@ -131,7 +37,7 @@ pub struct ScalingDecision {
     pub fresh: u32,
     /// The number of readers, with and without fresh reports.
     pub readers: u32,
-    /// The limits that held the number of readers, in the order in which they did.
+    /// The limits that changed the decided number of readers, in the order in which they applied.
     pub bound_by: Vec<ScalingLimit>,
     /// The numbers of readers that were considered and dropped, each with the limit that was the reason.
     pub rejected: Vec<(u32, ScalingLimit)>,
@@ -185,24 +91,28 @@ pub enum ScalingLimit {
 
 /// Decides how many readers there should be.
 ///
-/// Pure and deterministic. Up: as soon as the demand, or the demand expected by the time that a new reader serves, is
-/// more than the readers should carry. Missing reports count as the last known ones, contradicting ones as the
-/// greatest; without any fresh report, nothing is concluded. Down: only with a fresh report of every reader and no
-/// contradiction, only to a number that would have been enough over the whole window, a step at a time, and not while
-/// readers are still being emptied.
+/// Pure and deterministic. Readers are added as soon as the demand, or the demand expected by the time that a new
+/// reader serves, is more than the readers should carry. For a reader without a fresh report, its last known report
+/// counts, and of contradicting reports the greatest; without any fresh report, the number of readers stays the same.
+/// Readers are removed only with a fresh report on every reader and no contradiction, only down to a number that would
+/// have been enough over the whole stabilisation window, only a limited number at once, and not while readers are still
+/// being emptied.
 pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> ScalingDecision {
     let seen = demand::sum_reports(inputs, policy);
-    let rise_per_minute =
-        if seen.all_fresh() { trend::viewers_a_minute(inputs, policy, seen.viewers) } else { 0 };
+    let rise_per_minute = if seen.has_fresh_report_of_all() {
+        trend::viewer_rise_per_minute(inputs, policy, seen.viewer_count)
+    } else {
+        0
+    };
     let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
     // A trend says little about more than twice the present demand.
-    let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
+    let expected = seen.viewer_count.saturating_add(ahead.min(u128::from(seen.viewer_count)) as u64);
     let mut draft = DecisionDraft {
         inputs,
         policy,
         reported_demand: &seen,
-        raw: policy.readers_for(expected),
-        raw_now: policy.readers_for(seen.viewers),
+        raw_reader_count: policy.readers_for(expected),
+        raw_reader_count_now: policy.readers_for(seen.viewer_count),
         bound_by: Vec::new(),
         rejected: Vec::new(),
     };
@@ -215,8 +125,8 @@ pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> Sc
     ScalingDecision {
         desired,
         action,
-        raw: draft.raw,
-        viewers: seen.viewers,
+        raw: draft.raw_reader_count,
+        viewers: seen.viewer_count,
         expected,
         rise_per_minute,
         fresh: seen.agreeing_readers,
@@ -226,47 +136,20 @@ pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> Sc
     }
 }
 
-impl ScalingPolicy {
-    /// Whether two fresh counts of one reader's viewers contradict each other: they differ by more than the set part
-    /// of the greater one and by more than a hundredth of a reader, which viewers who come and go while reports travel
-    /// do not explain.
-    pub fn contradicts(&self, least: u64, most: u64) -> bool {
-        let apart = most.saturating_sub(least);
-        u128::from(apart) * 1000 > u128::from(most) * u128::from(self.contradiction)
-            && apart > self.viewers_per_reader / 100
-    }
-
-    /// Returns the number of readers for this many viewers, each with the target load.
-    fn readers_for(&self, viewers: u64) -> u32 {
-        let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
-        (u128::from(viewers) * 1000).div_ceil(each).min(u128::from(u32::MAX)) as u32
-    }
-
-    fn max_readers(&self) -> u32 {
-        self.max.max(self.min)
-    }
-
-    /// Whether `readers` can carry this many viewers, with the tolerance.
-    fn is_carried_by(&self, viewers: u64, readers: u32) -> bool {
-        let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
-        u128::from(viewers) * 1_000_000 <= each * u128::from(readers) * (1000 + u128::from(self.tolerance))
-    }
-}
-
 /// A decision while it is being made.
 struct DecisionDraft<'a> {
     inputs: &'a ScalingInputs,
     policy: &'a ScalingPolicy,
-    reported_demand: &'a demand::Seen,
-    raw: u32,
+    reported_demand: &'a demand::ReportedDemand,
+    raw_reader_count: u32,
     /// The number of readers for the viewers counted now, without the expected rise.
-    raw_now: u32,
+    raw_reader_count_now: u32,
     bound_by: Vec<ScalingLimit>,
     rejected: Vec<(u32, ScalingLimit)>,
 }
 
 impl DecisionDraft<'_> {
-    fn drop(&mut self, number: u32, because: ScalingLimit) {
+    fn reject_reader_count(&mut self, number: u32, because: ScalingLimit) {
         self.bound_by.push(because);
         self.rejected.push((number, because));
     }
@@ -282,40 +165,44 @@ impl DecisionDraft<'_> {
             self.bound_by.push(ScalingLimit::Stale);
             return current;
         }
-        if self.raw > current {
+        if self.raw_reader_count > current {
             return self.scale_up(expected);
         }
-        if self.raw_now < current && self.raw == current {
-            self.drop(self.raw_now, ScalingLimit::Rising);
+        if self.raw_reader_count_now < current && self.raw_reader_count == current {
+            self.reject_reader_count(self.raw_reader_count_now, ScalingLimit::Rising);
         }
-        if self.raw < current || current > policy.max_readers() { self.scale_down() } else { current }
+        if self.raw_reader_count < current || current > policy.max_readers() {
+            self.scale_down()
+        } else {
+            current
+        }
     }
 
     fn scale_up(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
-        let mut number = self.raw;
-        if policy.is_carried_by(expected, current) {
-            self.drop(number, ScalingLimit::Tolerance);
+        let mut number = self.raw_reader_count;
+        if policy.can_carry(expected, current) {
+            self.reject_reader_count(number, ScalingLimit::Tolerance);
             return current;
         }
         if !policy.scale_out {
-            self.drop(number, ScalingLimit::ScaleOutPaused);
+            self.reject_reader_count(number, ScalingLimit::ScaleOutPaused);
             return current;
         }
         if number > policy.max_readers() {
-            self.drop(number, ScalingLimit::Max);
+            self.reject_reader_count(number, ScalingLimit::Max);
             number = policy.max_readers();
         }
         if number <= current {
             return current;
         }
         if self.was_reader_added_lately() {
-            self.drop(number, ScalingLimit::UpCooldown);
+            self.reject_reader_count(number, ScalingLimit::UpCooldown);
             return current;
         }
         let step = current.saturating_add(policy.max_up_step.max(1));
         if number > step {
-            self.drop(number, ScalingLimit::UpStep);
+            self.reject_reader_count(number, ScalingLimit::UpStep);
             number = step;
         }
         number
@@ -331,33 +218,33 @@ impl DecisionDraft<'_> {
 
     fn scale_down(&mut self) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
-        let mut number = self.raw;
+        let mut number = self.raw_reader_count;
         if number < policy.min {
-            self.drop(number, ScalingLimit::Min);
+            self.reject_reader_count(number, ScalingLimit::Min);
             number = policy.min;
         }
         let since = self.inputs.now.saturating_sub(policy.down_stabilisation_ms);
         let within = self.inputs.history.iter().filter(|past| past.at >= since);
         let needed = within.map(|past| past.raw).max().unwrap_or(0);
         if needed > number {
-            self.drop(number, ScalingLimit::Stabilisation);
+            self.reject_reader_count(number, ScalingLimit::Stabilisation);
             number = needed;
         }
         // A number above the bound is too large even if it was needed within the window.
         if number > policy.max_readers() {
-            self.drop(number, ScalingLimit::Max);
+            self.reject_reader_count(number, ScalingLimit::Max);
             number = policy.max_readers();
         }
         if number >= current {
             return current;
         }
         if let Some(because) = self.limit_on_scale_down(since) {
-            self.drop(number, because);
+            self.reject_reader_count(number, because);
             return current;
         }
         let step = current.saturating_sub(policy.max_down_step.max(1));
         if number < step {
-            self.drop(number, ScalingLimit::DownStep);
+            self.reject_reader_count(number, ScalingLimit::DownStep);
             number = step;
         }
         number
@@ -370,7 +257,9 @@ impl DecisionDraft<'_> {
             () if !self.policy.scale_in => Some(ScalingLimit::ScaleInPaused),
             () if self.reported_demand.contradicting_readers > 0 => Some(ScalingLimit::Contradiction),
             // A reader that is wanted and does not exist yet has no report either.
-            () if !self.reported_demand.all_fresh() || readers < current => Some(ScalingLimit::Stale),
+            () if !self.reported_demand.has_fresh_report_of_all() || readers < current => {
+                Some(ScalingLimit::Stale)
+            }
             () if readers > current => Some(ScalingLimit::Draining),
             () if short => Some(ScalingLimit::ShortHistory),
             () => None,

@@ -2,6 +2,7 @@
 //! regrouping of batches changes a sum.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{Interaction, Invalid, Kind};
 
@@ -38,6 +39,36 @@ impl Default for Weights {
             watch_long: 2000,
             watch_threshold_ms: 2000,
         }
+    }
+}
+
+impl Weights {
+    /// Returns the weights in points, and the threshold in milliseconds, as a JSON object whose members have the names of
+    /// the fields.
+    pub fn to_json(&self) -> Value {
+        let Self { view, like, comment, share, watch_short, watch_long, watch_threshold_ms } = *self;
+        let points = points_of_thousandths;
+        json!({
+            "view": points(view), "like": points(like), "comment": points(comment), "share": points(share),
+            "watch_short": points(watch_short), "watch_long": points(watch_long),
+            "watch_threshold_ms": watch_threshold_ms,
+        })
+    }
+
+    /// Reads weights as [`Weights::to_json`] writes them. `None` if a member is missing or is no such number, or if there is
+    /// a member that this release does not know: a score then has a part that it cannot compute.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let weight = |field: &'static str| parse_weight(field, value[field].as_f64()?).ok();
+        let read = Self {
+            view: weight("view")?,
+            like: weight("like")?,
+            comment: weight("comment")?,
+            share: weight("share")?,
+            watch_short: weight("watch_short")?,
+            watch_long: weight("watch_long")?,
+            watch_threshold_ms: value["watch_threshold_ms"].as_u64()?,
+        };
+        (read.to_json().as_object()?.len() == value.as_object()?.len()).then_some(read)
     }
 }
 
@@ -107,7 +138,7 @@ impl Counters {
         self.watch_long += watch_long;
     }
 
-    /// Subtracts one interaction of a kind that can be taken back (like or share, see [`Kind::takes_back`]).
+    /// Subtracts one interaction of a kind that can be taken back (like or share, see [`Kind::kind_taken_back`]).
     pub const fn uncount_event(&mut self, kind: Kind) {
         match kind {
             Kind::Like => self.likes -= 1,
@@ -175,6 +206,22 @@ mod tests {
         assert_eq!(worths, [1.0, 2.0, 2.0, 3.0]);
         assert_eq!(thousandths_added(&event("watch_time", 1.999), &weights), 1000);
         assert_eq!(thousandths_added(&event("watch_time", 2.0), &weights), 2000);
+    }
+
+    #[test]
+    fn weights_are_read_as_they_are_written_and_unknown_ones_are_not() {
+        let weights = Weights { view: 1_500, watch_threshold_ms: 900, ..Weights::default() };
+        let written = weights.to_json();
+        assert_eq!((&written["view"], &written["like"]), (&json!(1.5), &json!(2.0)));
+        assert_eq!(Weights::from_json(&written), Some(weights));
+        let mut later = written.clone();
+        later["save"] = json!(4.0);
+        assert_eq!(Weights::from_json(&later), None, "a later release has a weight more");
+        for field in written.as_object().unwrap().keys() {
+            let mut without = written.clone();
+            without.as_object_mut().unwrap().remove(field);
+            assert_eq!(Weights::from_json(&without), None, "{field}");
+        }
     }
 
     #[test]

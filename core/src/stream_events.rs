@@ -51,7 +51,8 @@ impl StreamEvents {
     /// Reads names of kinds that are separated by commas. Absent or empty text asks for none.
     ///
     /// # Errors
-    /// An unknown name: whoever asks for a kind that this release does not know is told so, instead of waiting for it.
+    /// Returns an error for an unknown name, so that a caller is told that this release does not know the kind, instead
+    /// of waiting for its events.
     pub fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         names.map(parse_kind).try_fold(Self::default(), |asked, kind| Ok(asked.with_event(kind?)))

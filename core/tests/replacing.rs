@@ -1,24 +1,26 @@
-//! All readers of a video that is spread over several are replaced, one after the other, as an upgrade does it: nobody is
-//! moved twice. A small model of readers that report every second and refuse whom they have no room for, viewers that need
-//! up to three to come back and go on to the next reader where they are refused, a manager that goes by
-//! [`answer_heartbeat`], [`order_off_emptied_readers`] and [`readers_to_join`] on what was reported, and a gateway that asks for a
-//! route once a second and chooses among its readers by [`choose_route_reader`].
+//! Checks that no viewer is moved twice while an upgrade replaces all readers of a video, one after the other. The
+//! model has readers that report every second and refuse viewers for whom they have no room; viewers that need up to
+//! three seconds to come back and try the next reader if one refuses them; a manager that decides from the reports, by
+//! [`answer_heartbeat`], [`order_to_empty_readers`] and [`readers_to_join`]; and a gateway that asks for a route once a
+//! second and chooses among the route's readers by [`choose_route_reader`], or two gateways in each of three zones.
 //!
-//! The machines may be too busy: viewers then need up to seven and a half, and a fifth of the reports do not come.
+//! In some runs the machines are too busy: viewers then need up to seven and a half seconds to come back, and up to a
+//! fifth of the reports are lost.
 //!
-//! What it begins with is what an upgrade may find: viewers who lie otherwise than the shares say, for some left and
-//! nobody balances; readers that are nearly full; one that was emptied a moment ago and whose process goes on reporting.
+//! A run begins with a situation that an upgrade may find: viewers who are not spread as the shares say, because some
+//! left and nobody balances; readers that are nearly full; and a reader that was emptied a moment ago and whose process
+//! goes on reporting.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_core::handover::coordinator::{
-    ClusterView, HandOverPace, ReaderStatus, ReaderToJoin, answer_heartbeat, order_off_emptied_readers,
+    ClusterView, HandOverPace, ReaderStatus, ReaderToJoin, answer_heartbeat, order_to_empty_readers,
     readers_to_join,
 };
 use liverank_core::handover::peak::RecentPeak;
 use liverank_core::handover::reserved::ReservedCapacity;
-use liverank_core::handover::routing::{RouteOption, choose_route_reader};
+use liverank_core::handover::routing::{RouteOption, choose_route_reader, is_preferred_for_zone};
 use liverank_core::handover::{AssignedReaders, HandOver, HeldVideo, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 use proptest::prelude::*;
@@ -26,21 +28,26 @@ use proptest::test_runner::FileFailurePersistence;
 
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 const TICKS_A_REPORT: u64 = 10;
-/// How long a gateway uses a route for all who come.
+/// The number of ticks for which a gateway uses the same route for all viewers that connect.
 const TICKS_A_ROUTE: u64 = 10;
-/// How long an order of a heartbeat's answer holds.
+/// The number of zones over which readers and gateways are spread.
+const ZONES: u8 = 3;
+/// The number of ticks for which a reader follows the order in a heartbeat's answer.
 const ORDER_TICKS: u64 = 30;
 const MAX_TICKS_AWAY: u64 = 30;
-/// The same where the machines are too busy: what a viewer asks for is answered seconds later.
+/// The longest time, in ticks, that a viewer needs to come back if the machines are too busy, so that its requests are
+/// answered seconds later.
 const MAX_TICKS_AWAY_WHEN_BUSY: u64 = 75;
-/// Between a reader that is told to leave and the compare-and-set that takes the video from it.
+/// The number of ticks between the order to a reader to leave and the compare-and-set that takes the video from the
+/// reader.
 const SWAP_AFTER_TICKS: u64 = 15;
-/// Between one that is empty and the next that is told to leave: the operator waits as long.
+/// The number of ticks between the moment at which a reader is empty and the order to the next reader to leave: the
+/// operator waits as long.
 const NEXT_READER_AFTER_TICKS: u64 = 100;
-/// Ticks in which all is to be over.
+/// The number of ticks within which all readers must be replaced.
 const MAX_TICKS: u64 = 8_000;
 
-/// What the manager knows.
+/// The manager's view of the readers: their states, reports and reserved capacity, and the video's assignment.
 struct ManagerKnowledge {
     video: VideoId,
     assigned: AssignedReaders,
@@ -86,73 +93,108 @@ impl ClusterView for ManagerKnowledge {
 
 struct SimulatedViewer {
     at: ReaderId,
-    /// When it comes back, and where it was told to go, where it goes by that.
+    /// The tick at which the viewer comes back, and the reader to which it was told to go (`None` for viewers of a
+    /// gateway); `None` while it watches.
     away: Option<(u64, Option<ReaderId>)>,
     direct: bool,
+    /// The index of the gateway through which the viewer connects.
+    gateway: usize,
     moves: u32,
 }
 
 struct ReplacementSimulation {
-    start: UpgradeStart,
+    initial_conditions: UpgradeStart,
     known: ManagerKnowledge,
     viewers: Vec<SimulatedViewer>,
     orders: BTreeMap<ReaderId, (u64, HandOver)>,
-    route: GatewayRoute,
+    gateways: Vec<GatewayRoute>,
     tick: u64,
     rng: u64,
 }
 
-/// What the gateway was last told.
+/// The route that a gateway got last from the manager, and the viewers that it has sent to the route's readers since
+/// then.
 #[derive(Default)]
 struct GatewayRoute {
     asked: u64,
-    /// Each with its usage.
+    /// The readers of the route, each with its usage in thousandths of its capacity.
     readers: Vec<(ReaderToJoin, u64)>,
+    /// The number of viewers that the gateway has sent to each of `readers` since it got the route.
+    sent: Vec<u64>,
+    zone: Option<u8>,
 }
 
 impl GatewayRoute {
-    /// The readers for a viewer, in the order in which it is sent to them.
-    fn readers_for_viewer(&self, lots: [u32; 2]) -> Vec<ReaderId> {
-        let options: Vec<RouteOption<'_>> = self
-            .readers
+    /// Returns the reader for the next attempt of a viewer who was refused by the readers in `tried`; `held` is the
+    /// number of this gateway's viewers at each reader.
+    fn choose_reader(
+        &mut self,
+        held: &BTreeMap<ReaderId, u64>,
+        tried: &[ReaderId],
+        lots: [u32; 2],
+    ) -> ReaderId {
+        let option = |((join, load), sent): (&'_ (ReaderToJoin, u64), &u64)| (join.clone(), *load, *sent);
+        let known: Vec<(ReaderToJoin, u64, u64)> = self.readers.iter().zip(&self.sent).map(option).collect();
+        let options: Vec<RouteOption<'_>> = known
             .iter()
-            .map(|(join, load)| RouteOption {
+            .map(|(join, load, sent)| RouteOption {
                 reader: &join.reader,
-                takes: join.takes,
-                load: *load,
-                wanted: join.wanted,
+                takes_viewers: join.takes_viewers,
+                load_thousandths: *load,
+                wanted_viewers: join.wanted_viewers,
+                sent_viewers: *sent,
+                is_near: self.zone.is_some_and(|zone| zone == zone_of(&join.reader))
+                    && is_preferred_for_zone(*sent, held.get(&join.reader).copied().unwrap_or(0)),
             })
             .collect();
-        let mut tried = Vec::new();
-        for choice in 0..options.len() {
-            let at = choose_route_reader(&options, &tried, choice as u32, lots).expect("there are readers");
-            tried.push(options[at].reader.clone());
-        }
-        tried
+        let at = choose_route_reader(&options, tried, tried.len() as u32, lots).expect("there are readers");
+        self.sent[at] += 1;
+        options[at].reader.clone()
     }
+}
+
+/// Returns the zone of a reader, a number below [`ZONES`]. A new reader is in another zone than the reader that it
+/// replaces.
+fn zone_of(reader: &ReaderId) -> u8 {
+    let (kind, at) = reader.as_str().split_once('-').expect("a name with a number");
+    let at: u8 = at.parse().expect("a number");
+    (at + u8::from(kind == "new")) % ZONES
 }
 
 fn reader(kind: &str, at: usize) -> ReaderId {
     ReaderId::parse(&format!("{kind}-{at}")).expect("a name")
 }
 
-/// What an upgrade finds.
+/// The situation that an upgrade finds at its start.
 #[derive(Debug, Clone)]
 struct UpgradeStart {
-    /// The readers' parts of the video.
+    /// The weights by which the readers share the video's viewers.
     weights: Vec<u32>,
     viewers: usize,
-    /// By how much, in percent, a reader may have more or less than its part.
+    /// The largest difference between a reader's number of viewers and its share, in percent of the share.
     drift: u32,
-    /// Viewers that a reader holds, in percent of those that the fullest has.
+    /// The capacity of each reader, in percent of the number of viewers at the fullest reader.
     room: u64,
-    /// Ticks that a viewer needs to come back, at most.
+    /// The largest number of ticks that a viewer needs to come back.
     ticks_away: u64,
-    /// Reports that do not come in time, in percent.
+    /// The percentage of readers' reports that are lost.
     lost_reports: u32,
+    /// Whether readers and gateways know their zones. If they do, there are two gateways in each zone.
+    zones: bool,
 }
 
-/// Emptied a moment ago. Its process goes on for a while; the managers were told that it is removed.
+impl UpgradeStart {
+    fn gateways(&self) -> Vec<GatewayRoute> {
+        let gateway = |zone| GatewayRoute { zone, ..GatewayRoute::default() };
+        if !self.zones {
+            return vec![gateway(None)];
+        }
+        (0..2 * ZONES).map(|at| gateway(Some(at % ZONES))).collect()
+    }
+}
+
+/// The kind of a reader that was emptied a moment ago. The reader's process goes on for a while, and the managers were
+/// told that the reader is removed.
 const EMPTIED_READER: &str = "emptied";
 
 impl ReplacementSimulation {
@@ -161,7 +203,7 @@ impl ReplacementSimulation {
         let readers: Vec<ReaderShare> =
             readers.map(|(at, weight)| ReaderShare { reader: reader("old", at), weight: *weight }).collect();
         let mut model = Self {
-            start: start.clone(),
+            initial_conditions: start.clone(),
             known: ManagerKnowledge {
                 video: VideoId::parse("v").expect("a name"),
                 standing: readers.iter().map(|it| (it.reader.clone(), ReaderStatus::Alive)).collect(),
@@ -174,7 +216,7 @@ impl ReplacementSimulation {
             },
             viewers: Vec::new(),
             orders: BTreeMap::new(),
-            route: GatewayRoute::default(),
+            gateways: start.gateways(),
             tick: 0,
             rng: seed | 1,
         };
@@ -196,7 +238,9 @@ impl ReplacementSimulation {
                 here
             });
             let at = reader("old", at.expect("one of them"));
-            model.viewers.push(SimulatedViewer { at, away: None, direct: nth % 2 == 0, moves: 0 });
+            // Half of them come by the first gateway: no zone has as many viewers as its readers have room for.
+            let gateway = if nth % 4 == 1 { 0 } else { nth / 4 % model.gateways.len() };
+            model.viewers.push(SimulatedViewer { at, away: None, direct: nth % 2 == 0, gateway, moves: 0 });
         }
         let most = readers.iter().map(|share| model.viewers_watching(&share.reader)).max().unwrap_or(0);
         model.known.capacity = (most * start.room / 100).max(most + 1);
@@ -220,7 +264,7 @@ impl ReplacementSimulation {
         let readers: Vec<ReaderId> = self.known.standing.keys().cloned().collect();
         for (at, reader) in readers.iter().enumerate() {
             let is_due = (self.tick + at as u64 * 3).is_multiple_of(TICKS_A_REPORT);
-            if is_due && self.random_number() % 100 >= self.start.lost_reports {
+            if is_due && self.random_number() % 100 >= self.initial_conditions.lost_reports {
                 self.report_heartbeat(reader, pace);
             }
             self.close_due_streams(reader);
@@ -231,16 +275,16 @@ impl ReplacementSimulation {
                 continue;
             }
             let lots = [self.random_number(), self.random_number()];
-            let ways = if self.viewers[at].direct {
-                let readers = readers_to_join(&self.known, &self.known.video, &self.known.assigned, lots);
-                readers.into_iter().map(|join| join.reader).collect()
-            } else {
-                self.ask_for_route(lots);
-                self.route.readers_for_viewer(lots)
+            let takes = |to: &ReaderId| self.viewers_watching(to) < self.known.capacity;
+            let to = match to.filter(takes) {
+                Some(to) => Some(to),
+                None if self.viewers[at].direct => {
+                    let readers = readers_to_join(&self.known, &self.known.video, &self.known.assigned, lots);
+                    readers.into_iter().map(|join| join.reader).find(takes)
+                }
+                None => self.reader_by_gateway(self.viewers[at].gateway, lots),
             };
-            let mut takes =
-                to.into_iter().chain(ways).filter(|to| self.viewers_watching(to) < self.known.capacity);
-            let Some(to) = takes.next() else {
+            let Some(to) = to else {
                 self.viewers[at].away = Some((self.tick + TICKS_A_REPORT, None));
                 continue;
             };
@@ -251,18 +295,39 @@ impl ReplacementSimulation {
         }
     }
 
-    /// As a gateway does: what was asked for less than a second ago is used again.
-    fn ask_for_route(&mut self, lots: [u32; 2]) {
-        if !self.route.readers.is_empty() && self.tick < self.route.asked + TICKS_A_ROUTE {
+    /// Returns the reader that accepts a viewer who connects through this gateway, which tries one reader after the
+    /// other; `None` if all refuse.
+    fn reader_by_gateway(&mut self, gateway: usize, lots: [u32; 2]) -> Option<ReaderId> {
+        self.ask_for_route(gateway, lots);
+        let mut held = BTreeMap::new();
+        for viewer in self.viewers.iter().filter(|viewer| viewer.gateway == gateway && viewer.away.is_none())
+        {
+            *held.entry(viewer.at.clone()).or_default() += u64::from(!viewer.direct);
+        }
+        let mut tried = Vec::new();
+        while tried.len() < self.gateways[gateway].readers.len() {
+            let to = self.gateways[gateway].choose_reader(&held, &tried, lots);
+            if self.viewers_watching(&to) < self.known.capacity {
+                return Some(to);
+            }
+            tried.push(to);
+        }
+        None
+    }
+
+    /// Asks for a route unless the gateway got one less than a second ago, which it then uses again.
+    fn ask_for_route(&mut self, gateway: usize, lots: [u32; 2]) {
+        let (known, route) = (&self.known, &mut self.gateways[gateway]);
+        if !route.readers.is_empty() && self.tick < route.asked + TICKS_A_ROUTE {
             return;
         }
-        let known = &self.known;
         let readers = readers_to_join(known, &known.video, &known.assigned, lots);
         let readers = readers.into_iter().map(|join| {
             let load = known.usage_thousandths(&join.reader);
             (join, load)
         });
-        self.route = GatewayRoute { asked: self.tick, readers: readers.collect() };
+        route.readers = readers.collect();
+        (route.asked, route.sent) = (self.tick, vec![0; route.readers.len()]);
     }
 
     fn report_heartbeat(&mut self, reader: &ReaderId, pace: &HandOverPace) {
@@ -276,14 +341,14 @@ impl ReplacementSimulation {
         let all = reported.values().map(|held| held.viewers).sum();
         let handed_over =
             reported.iter().any(|(reader, held)| self.known.assigned.must_hand_over(reader, held));
-        self.known.peak.note(TICK_INTERVAL * self.tick as u32, all, handed_over);
+        self.known.peak.note_number(TICK_INTERVAL * self.tick as u32, all, handed_over);
         match answer_heartbeat(&self.known, reader, &[held], pace).hand_overs.pop() {
             Some(order) => self.orders.insert(reader.clone(), (self.tick + ORDER_TICKS, order)),
             None => self.orders.remove(reader),
         };
     }
 
-    /// Ends as many streams as are due.
+    /// Ends as many of a reader's streams as its order demands in this tick.
     fn close_due_streams(&mut self, reader: &ReaderId) {
         let Some((until, order)) = self.orders.get(reader).cloned() else { return };
         let due =
@@ -294,7 +359,7 @@ impl ReplacementSimulation {
         let to = ReaderId::parse(&order.to).expect("a name");
         for _ in 0..due {
             let nth = self.random_number() as usize % self.viewers_watching(reader) as usize;
-            let away = self.tick + 1 + u64::from(self.random_number()) % self.start.ticks_away;
+            let away = self.tick + 1 + u64::from(self.random_number()) % self.initial_conditions.ticks_away;
             let mut here = self.viewers.iter_mut().filter(|it| it.at == *reader && it.away.is_none());
             let viewer = here.nth(nth).expect("one of them");
             viewer.away = Some((away, viewer.direct.then(|| to.clone())));
@@ -305,7 +370,8 @@ impl ReplacementSimulation {
         self.known.standing.insert(reader.clone(), standing);
     }
 
-    /// One after the other leaves, and a new one takes its place. Answers whether all came to an end.
+    /// Replaces the readers one after the other by new ones. Returns false if viewers are left at an old reader after
+    /// [`MAX_TICKS`].
     fn replace_all_readers(&mut self, pace: &HandOverPace) -> bool {
         // What goes on before, goes on: an upgrade waits for nothing.
         for _ in 0..50 {
@@ -330,7 +396,7 @@ impl ReplacementSimulation {
                 let beside = |it: &&ReaderId| besides.iter().all(|share| share.reader != **it);
                 open.filter(beside).min_by_key(|it| known.usage_thousandths(it)).cloned()
             };
-            let order = order_off_emptied_readers(known, &known.video, taker).expect("a new reader takes it");
+            let order = order_to_empty_readers(known, &known.video, taker).expect("a new reader takes it");
             self.known.assigned =
                 AssignedReaders { epoch: self.known.assigned.epoch + 1, readers: order.readers };
             while self.viewers_watching(old) > 0 {
@@ -355,7 +421,7 @@ impl ReplacementSimulation {
     }
 }
 
-/// Replaces all readers, and requires that each viewer is moved once.
+/// Replaces all readers, and returns an error unless each viewer was moved exactly once.
 fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Result<(), String> {
     let pace = HandOverPace {
         target_duration: Duration::from_secs(1),
@@ -372,7 +438,8 @@ fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Re
     }
 }
 
-/// The hand-over of one reader lasts longer than a viewer needs: all the time some are counted nowhere.
+/// The hand-over of one reader lasts longer than a viewer needs to come back, so that at any time some viewers are
+/// counted at no reader.
 #[test]
 fn a_slow_upgrade_moves_no_viewer_twice() {
     let start = UpgradeStart {
@@ -382,6 +449,7 @@ fn a_slow_upgrade_moves_no_viewer_twice() {
         room: 106,
         ticks_away: MAX_TICKS_AWAY,
         lost_reports: 0,
+        zones: false,
     };
     check_each_moves_once(&start, 81, 9_748_012_876_064_597_756).expect("each once");
 }
@@ -403,9 +471,10 @@ proptest! {
             Just((MAX_TICKS_AWAY, 0)),
             (MAX_TICKS_AWAY..=MAX_TICKS_AWAY_WHEN_BUSY, 0_u32..20),
         ],
+        zones in any::<bool>(),
         seed in any::<u64>(),
     ) {
-        let start = UpgradeStart { weights, viewers, drift, room, ticks_away, lost_reports };
+        let start = UpgradeStart { weights, viewers, drift, room, ticks_away, lost_reports, zones };
         let moved = check_each_moves_once(&start, per_second, seed);
         prop_assert!(moved.is_ok(), "{}", moved.unwrap_err());
     }

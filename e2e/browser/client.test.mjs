@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { Liverank } from '../../clients/js/dist/node.js';
 import { prepareServer } from './server.mjs';
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 async function until(holds, what) {
   const deadline = Date.now() + PATIENCE_MS;
@@ -106,6 +106,11 @@ describe('a system that asks nobody for a token', () => {
     const paths = ['/videos', '/videos/cat', '/comments/cat', '/statistics', '/resolve/cat', '/connect?userid=u&videoid=v', '/ws/videos', '/ws/user/ana'];
     for (const path of paths) {
       const response = await fetch(`${server.origin}${path}${path.includes('?') ? '&' : '?'}limt=1`);
+      const problem = await response.json();
+      assert.deepEqual([path, response.status, problem.field], [path, 400, 'limt']);
+    }
+    for (const path of ['/interact', '/interactions', '/comment', '/register', '/connect', '/client-statistics']) {
+      const response = await fetch(`${server.origin}${path}?limt=1`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' });
       const problem = await response.json();
       assert.deepEqual([path, response.status, problem.field], [path, 400, 'limt']);
     }
@@ -233,8 +238,9 @@ describe('a system that asks viewers for tokens', () => {
     await until(() => heard.length === 5 && score === 10, 'all of it');
     assert.deepEqual(heard, ['before', 'during 1', 'during 2', 'during 3', 'after']);
     assert.deepEqual(states.filter(([, state]) => state === 'failed'), []);
-    assert.deepEqual(connected, [1, asked], 'the stream came back with another token');
     assert.ok(asked >= 2 && asked <= 3, `${asked} tokens for one revocation`);
+    // Where the list ends after the stream has another token, the list asks for one of its own.
+    assert.ok(connected.length === 2 && connected[0] === 1 && connected[1] >= 2, `the stream came back with another token: ${connected}`);
     chat.close();
     list.close();
   });

@@ -14,6 +14,11 @@ let contexts = [];
 let complaints = [];
 /** While the server is away, connections fail, and the browser says so by itself. */
 let away = false;
+/**
+ * What the browser says then: a connection that fails; a part of the server that is not up yet (502, 503); and 426, the answer
+ * to a client that asks why its WebSocket did not open when the server is back by then.
+ */
+const WHILE_AWAY = /net::ERR_|WebSocket connection to .* failed|status of (426|502|503) /;
 
 before(async () => {
   server = await prepareServer();
@@ -46,7 +51,7 @@ async function openPage(context, video = '') {
   page.on('console', (message) => {
     // Somebody else on this machine brought a network interface up or down.
     if (/net::ERR_NETWORK_CHANGED/.test(message.text())) return;
-    const failedConnection = away && /net::ERR_|WebSocket connection to .* failed/.test(message.text());
+    const failedConnection = away && WHILE_AWAY.test(message.text());
     // That a video is new is a 404, and the browser prints every one of them.
     const newVideo = /status of 404/.test(message.text()) && new URL(message.location().url).pathname.startsWith('/videos/');
     if (['error', 'warning'].includes(message.type()) && !failedConnection && !newVideo) complaints.push(message.text());
@@ -191,6 +196,9 @@ test('a long history is shown from its end, and older pages on request', async (
     await post('/comment', { userid: 'ana', videoid: 'talkative', comment: `number ${i}` });
     expected.unshift(`number ${i}`);
   }
+  // All are counted: what is counted only after the page has read the history comes by the stream, on top of a page of 50.
+  const newest = async () => (await (await fetch(`${server.origin}/comments/talkative`)).json()).comments[0]?.comment;
+  for (const deadline = Date.now() + PATIENCE_MS; (await newest()) !== expected[0]; ) assert.ok(Date.now() < deadline, await newest());
   const page = await openPage(await newContext(), 'talkative');
   await commentsAre(page, expected.slice(0, 50));
   await page.getByRole('button', { name: 'Older comments' }).click();
@@ -215,8 +223,8 @@ test('a server that is lost is missed, and nothing is when it is back', async ()
   assert.match(await page.locator('#state-announcer').textContent(), /^The connection to the server is lost/);
   await say(page, 'while it was away');
   await page.getByText('waits for the server…').waitFor();
-  await server.start();
-  await page.getByText('The server is back.').first().waitFor();
+  // The banner stays for some seconds alone: it is awaited from the start on.
+  await Promise.all([server.start(), page.getByText('The server is back.').first().waitFor()]);
   await pill(page, 'Live');
   away = false;
   assert.match(await page.locator('#state-announcer').textContent(), /^The server is back/);

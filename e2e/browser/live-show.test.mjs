@@ -7,6 +7,9 @@ import { launch } from './chromium.mjs';
 import { serveLiveShow, startDemo } from './live-show.mjs';
 import { prepareServer } from './server.mjs';
 
+/** For whatever another process has to do, on a busy machine, in ms. */
+const PATIENCE_MS = 30_000;
+
 let server;
 let app;
 let browser;
@@ -29,7 +32,7 @@ afterEach(() => Promise.all(contexts.splice(0).map((context) => context.close())
 
 async function open(user, token) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(PATIENCE_MS);
   contexts.push(context);
   const page = await context.newPage();
   page.errors = [];
@@ -99,12 +102,36 @@ test('a comment that is removed goes from every page, and the one that is pinned
   for (const page of [...pages, late]) await pinned(page).waitFor({ state: 'detached' });
 });
 
+test('a reply shows what it replies to, and nothing of a comment that was removed', async () => {
+  const [ann, ben] = [await open('ann', server.token('ann')), await open('ben', server.token('ben'))];
+  for (const page of [ann, ben]) await page.getByRole('button', { name: 'Bringing records' }).click();
+  await say(ann, 'who bakes with rye?');
+  await said(ben, 'who bakes with rye?');
+  const line = (page, text) => chat(page).locator('li').filter({ has: page.locator('.text', { hasText: text }) });
+  await line(ben, 'who bakes').hover();
+  await line(ben, 'who bakes').getByRole('button', { name: 'Reply to ann' }).click();
+  await ben.getByText('You reply to ann.').waitFor();
+  await say(ben, 'I do');
+  for (const page of [ann, ben]) await line(page, 'I do').locator('.quote', { hasText: 'ann: who bakes with rye?' }).waitFor();
+  assert.equal(await ben.getByText('You reply to ann.').count(), 0);
+  await line(ann, 'who bakes').hover();
+  await line(ann, 'who bakes').getByRole('button', { name: 'Delete the comment of ann' }).click();
+  for (const page of [ann, ben]) {
+    await line(page, 'I do').locator('.quote', { hasText: 'an earlier comment' }).waitFor();
+    assert.equal(await page.getByText('who bakes').count(), 0);
+  }
+  const late = await open('cleo', server.token('cleo'));
+  await late.getByRole('button', { name: 'Bringing records' }).click();
+  await line(late, 'I do').locator('.quote', { hasText: 'an earlier comment' }).waitFor();
+  assert.deepEqual([...ann.errors, ...ben.errors, ...late.errors], []);
+});
+
 test('a comment that waits for a moderator is said to wait, and is shown once it is released', async () => {
   const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
   await moderator.setCommentRules({ videoid: 'tiny-robots', rules: { words: [{ action: 'hold', words: ['robots'] }] } });
   const vera = new Liverank({ baseUrl: server.origin, token: server.token('vera') });
   // The rule is in force within a second.
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + PATIENCE_MS;
   while (!(await vera.postComment({ userid: 'vera', videoid: 'tiny-robots', comment: 'robots' })).held) assert.ok(Date.now() < deadline);
   const ann = await open('ann', server.token('ann'));
   await ann.getByRole('button', { name: 'Tiny robots' }).click();
@@ -112,7 +139,7 @@ test('a comment that waits for a moderator is said to wait, and is shown once it
   await ann.getByText('Your comment waits for a moderator.').waitFor();
   // The log's way into the queue takes a moment.
   let held;
-  for (const until = Date.now() + 10_000; !held; held = (await moderator.held()).comments.find(({ userid }) => userid === 'ann')) assert.ok(Date.now() < until);
+  for (const until = Date.now() + PATIENCE_MS; !held; held = (await moderator.held()).comments.find(({ userid }) => userid === 'ann')) assert.ok(Date.now() < until);
   assert.equal(held.comment, 'robots win');
   assert.equal(await chat(ann).getByText('robots win', { exact: true }).count(), 0);
   await moderator.reviewHeld({ videoid: 'tiny-robots', id: held.id, outcome: 'release' });
@@ -135,8 +162,8 @@ test('a viewer reports, an author deletes, a moderator pins, deletes and bans, a
     await line(page, text).getByRole('button', { name }).click();
   };
   // A viewer reports others' comments and removes none; an author removes its own.
-  assert.deepEqual(await line(ben, 'a slip').getByRole('button').allTextContents(), ['Report']);
-  assert.deepEqual(await line(ann, 'a slip').getByRole('button').allTextContents(), ['Delete']);
+  assert.deepEqual(await line(ben, 'a slip').getByRole('button').allTextContents(), ['Reply', 'Report']);
+  assert.deepEqual(await line(ann, 'a slip').getByRole('button').allTextContents(), ['Reply', 'Delete']);
   await press(ann, 'a slip', 'Delete the comment of ann');
   for (const page of [ann, ben, mo]) await line(page, 'a slip').waitFor({ state: 'detached' });
   await press(ben, 'buy my rooks', 'Report the comment of ann');
@@ -146,7 +173,7 @@ test('a viewer reports, an author deletes, a moderator pins, deletes and bans, a
   await ben.getByText('A moderator will look at it.').waitFor();
   const moderator = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
   let reported;
-  for (const until = Date.now() + 10_000; !reported; [reported] = (await moderator.reports()).comments) assert.ok(Date.now() < until);
+  for (const until = Date.now() + PATIENCE_MS; !reported; [reported] = (await moderator.reports()).comments) assert.ok(Date.now() < until);
   assert.deepEqual([reported.comment, reported.reports[0].text], ['buy my rooks', 'sells rooks']);
   // A moderator.
   await press(mo, 'welcome all', 'Pin the comment of ann');
@@ -160,7 +187,7 @@ test('a viewer reports, an author deletes, a moderator pins, deletes and bans, a
   for (const page of [ann, ben, mo]) await page.getByRole('note').waitFor({ state: 'detached' });
   // In force within a second: what is said before that is taken.
   const refused = ann.locator('.chat .problem', { hasText: 'ban' });
-  for (const until = Date.now() + 10_000; !(await refused.isVisible()); ) {
+  for (const until = Date.now() + PATIENCE_MS; !(await refused.isVisible()); ) {
     assert.ok(Date.now() < until, 'the ban is in force');
     const answered = ann.waitForResponse((response) => new URL(response.url()).pathname === '/comment');
     await say(ann, 'still here?');

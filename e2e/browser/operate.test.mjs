@@ -1,6 +1,11 @@
 /** The Operate tab in headless Chromium, against a liverank of its own: what it shows, what it asks the planner, and the demo. */
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { prepareServer } from './server.mjs';
 import { WatchedPages, isOfNewVideo } from './watched.mjs';
@@ -8,16 +13,27 @@ import { Liverank } from '../../clients/js/dist/node.js';
 
 const PATIENCE_MS = 45_000;
 
+/** The secret of all processes: a planner outside of them has a token made from it. */
+const keyFolder = mkdtempSync(join(tmpdir(), 'liverank-key-'));
+const keyFile = join(keyFolder, 'identity.key');
+writeFileSync(keyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
+
 let server;
 let streams = [];
 const pages = new WatchedPages(PATIENCE_MS, isOfNewVideo);
 
 before(async () => {
-  server = await prepareServer();
+  server = await prepareServer({ more: ['--identity-key-file', keyFile] });
   await server.start();
   await pages.launch();
   const liverank = new Liverank({ baseUrl: server.origin });
-  streams = Array.from({ length: 12 }, (_, i) => liverank.comments(i < 8 ? 'cats' : 'dogs', { userid: `viewer-${i}` }));
+  const live = new Set();
+  streams = Array.from({ length: 12 }, (_, i) =>
+    liverank.comments(i < 8 ? 'cats' : 'dogs', { userid: `viewer-${i}`, onState: ({ state }) => (state === 'live' ? live.add(i) : live.delete(i)) }),
+  );
+  for (const deadline = Date.now() + PATIENCE_MS; live.size < streams.length; await new Promise((resolve) => setTimeout(resolve, 50))) {
+    assert.ok(Date.now() < deadline, `${live.size} viewers`);
+  }
   await liverank.interact({ video_id: 'cats', user_id: 'ann', type: 'like' });
 });
 
@@ -25,6 +41,7 @@ after(async () => {
   for (const stream of streams) stream.close();
   await pages.close();
   await server?.remove();
+  rmSync(keyFolder, { recursive: true });
 });
 
 afterEach(() => pages.endTest());
@@ -38,16 +55,17 @@ const rows = (page, list) => page.locator(`#${list} > li`);
 test('it shows readers, viewers over time, videos by heat, lag and health, and keeps its address', async () => {
   const page = await open({}, '#cats');
   await page.getByRole('button', { name: 'Operate' }).click();
-  await tile(page, 'viewers', /^1\d$/);
+  // All twelve, and the page itself.
+  await tile(page, 'viewers', /^1[2-9]$/);
   assert.equal(await rows(page, 'operate-readers').count(), 3);
   const shares = await page.locator('#operate-readers .share').allTextContents();
   assert.ok(shares.every((text) => text.startsWith('fair share 4')), shares.join());
   const sums = await page.locator('#operate-readers .number').allTextContents();
   assert.ok(sums.every((text) => text.endsWith(' of 20K')), sums.join());
-  await rows(page, 'operate-videos').filter({ hasText: 'cats' }).waitFor();
+  await rows(page, 'operate-videos').filter({ hasText: 'cats' }).filter({ hasText: /· 0(\.\d)?% of its capacity/ }).waitFor();
   assert.match(await rows(page, 'operate-videos').first().textContent(), /cats([89]|1\d).*reader-/, 'the most watched first');
   await page.locator('#operate-chart canvas').waitFor();
-  assert.match(await page.locator('#operate-chart').getAttribute('aria-label'), /: 1\d now, at most 1\d, and room for 60,000/);
+  await page.waitForFunction(() => /: 1\d now, at most 1\d, and room for 60,000/.test(document.getElementById('operate-chart').ariaLabel));
   await page.getByText('The managers plan').waitFor();
   await page.locator('#operate-health-sum', { hasText: 'all well' }).waitFor();
   assert.deepEqual(await page.locator('#operate-health .chip.bad').allTextContents(), []);
@@ -98,6 +116,9 @@ test('what if: the real planner answers, and what is wrong is said', async () =>
   await ask.click();
   await answer.getByText(/^\d+ orders? within \d+ minutes?: [\d,]+ viewers would move/).waitFor();
   assert.equal(await answer.locator('.load').count(), 3);
+  // Bars are drawn to the capacity, not to the fullest reader.
+  const bars = await answer.locator('.load').evaluateAll((all) => all.map((row) => [Number(/scaleX\((.+)\)/.exec(row.querySelector('.fill').style.transform)[1]), Number.parseFloat(row.querySelector('.state').textContent)]));
+  for (const [drawn, said] of bars) assert.ok(Math.abs(drawn * 100 - said) < 1, JSON.stringify(bars));
   await answer.locator('summary', { hasText: 'Orders' }).waitFor();
   assert.match(await answer.locator('.reasons').first().textContent(), /split of cats/);
   await page.getByLabel('Viewers come').fill('');
@@ -115,10 +136,45 @@ test('the demo splits a video and empties a reader while one looks on, and leave
   const split = page.locator('.move-row', { has: page.locator('.badge-split') }).first();
   assert.match(await split.textContent(), /→.*viewer.*(share|hot video)/s);
   await page.locator('.decision', { hasText: 'Ordered' }).waitFor();
-  await page.locator('#operate-drains', { hasText: 'is being emptied' }).waitFor();
+  await page.locator('#operate-drains', { hasText: /is being emptied: \d+ of \d+ viewers? left/ }).waitFor();
+  await page.locator('#operate-drains .why', { hasText: 'the demo' }).waitFor();
   await page.locator('.badge-drain').first().waitFor();
   await page.getByRole('button', { name: 'Stop the demo' }).click();
   await page.getByRole('button', { name: 'Start the demo' }).waitFor();
   await tile(page, 'viewers', /^\d\d$/);
   await page.locator('#operate-drains > li').waitFor({ state: 'detached' });
+});
+
+/** Returns a token of a planner outside. */
+const plannerToken = () =>
+  execFileSync(process.env.LIVERANK_BIN, ['identity', 'token', '--identity-key-file', keyFile, '--for', 'operator'], { encoding: 'utf8' }).trim();
+
+/** Sends an order to the manager, as a planner outside does. */
+async function order(path, body, token = plannerToken()) {
+  const lease = { uid: 'of-a-test', transitions: 1 };
+  const response = await fetch(server.manager + path, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` }, body: JSON.stringify({ holder: 'operator-7', lease, ...body }) });
+  assert.equal(response.status, 200, await response.clone().text());
+  return response.json();
+}
+
+test('what a planner outside decided is shown with its reasons, and when readers came and went', async (context) => {
+  const { term } = await order('/term', {});
+  const minute = 60_000;
+  const decisions = [
+    { id: 'Hold-3', at: Date.now() - 5_000, action: 'Hold', reason: '3 readers hold 12 viewers', bound_by: ['minReaders'], chosen: [], rejected: ['reader-2: it has viewers'] },
+    { id: 'ScaleDown-2', at: Date.now() - 20_000, action: 'ScaleDown', reason: '4 readers were too many' },
+    { id: 'ScaleUp-1', at: Date.now() - 30 * minute, action: 'ScaleUp', reason: '2 readers were too few' },
+  ];
+  await order('/term', { renew: term, decisions });
+  // As a planner does: managers plan again where a term is not renewed for fifteen seconds.
+  const token = plannerToken();
+  const renewing = setInterval(() => order('/term', { renew: term }, token).catch(() => {}), 3_000);
+  context.after(() => clearInterval(renewing));
+  const page = await open();
+  await page.locator('#operate-planner', { hasText: 'Planned outside of the managers (operator-7)' }).waitFor();
+  const planner = page.locator('#operate-planner .decision');
+  await planner.getByRole('heading', { name: /^Nothing is done, \d+ s ago$/ }).waitFor();
+  assert.match(await planner.textContent(), /3 readers hold 12 viewers.*Bound by: 1.*minReaders.*Rejected: 1.*reader-2: it has viewers.*Before: 2.*Fewer readers, \d+ s ago: 4 readers were too many.*More readers, 30 min ago/s);
+  // One of the two is in the time that is drawn.
+  await page.waitForFunction(() => document.getElementById('operate-chart').ariaLabel.endsWith('The number of readers was lowered once.'));
 });

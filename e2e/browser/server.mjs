@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const START_MS = 30_000;
+const START_MS = 60_000;
 const LISTENERS = ['gateway', 'websocket', 'comment', 'manager', 'statistics', 'admin'];
 const READERS = 3;
 
@@ -70,14 +70,14 @@ function listen(port) {
 export async function freeListeners() {
   const free = await freePorts(LISTENERS.length + READERS);
   const ports = Object.fromEntries(LISTENERS.map((name, index) => [name, free[index]]));
-  return { flags: listenFlags(ports, free.slice(LISTENERS.length)), origin: `http://127.0.0.1:${ports.gateway}` };
+  return { flags: listenFlags(ports, free.slice(LISTENERS.length)), origin: `http://127.0.0.1:${ports.gateway}`, manager: `http://127.0.0.1:${ports.manager}` };
 }
 
-/** A liverank of its own: `{origin, start, kill, remove, token}`, not started yet. `more` are further flags of `liverank up`. */
+/** A liverank of its own: `{origin, manager, start, kill, remove, token}`, not started yet. `more` are further flags of `liverank up`. */
 export async function prepareServer({ more = [] } = {}) {
   if (!binary) throw new Error('LIVERANK_BIN must name the liverank binary');
   const dataDir = await mkdtemp(join(tmpdir(), 'liverank-browser-'));
-  const { flags, origin } = await freeListeners();
+  const { flags, origin, manager } = await freeListeners();
   let child = null;
   let output = '';
 
@@ -106,7 +106,7 @@ export async function prepareServer({ more = [] } = {}) {
   /** A token of a system that was started with --auth-dev. */
   const token = (user, ...flags) =>
     execFileSync(binary, ['token', 'user', '--user', user, '--data-dir', dataDir, ...flags], { encoding: 'utf8' }).trim();
-  return { origin, start, kill, remove, token };
+  return { origin, manager, start, kill, remove, token };
 }
 
 /** Whether the front door answers a question that needs what stands behind it. */

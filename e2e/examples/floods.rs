@@ -10,8 +10,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use liverank_e2e::floods::{Flood, Served, others};
-use liverank_e2e::up::{Door, Up};
+use liverank_e2e::floods::{Flood, OrdinaryClientResults, measure_ordinary_client};
+use liverank_e2e::up::{PublicPort, Up};
 
 /// The bound on the resident memory of the whole system in one process, in MiB.
 const MAX_MEMORY_MIB: u64 = 1024;
@@ -20,7 +20,7 @@ const REST_AFTER_FLOOD: Duration = Duration::from_secs(12);
 
 /// Measures requests of ordinary clients until `end`; returns their results, and the greatest memory of the system, in
 /// MiB.
-async fn measure_others(up: &Up, end: Instant) -> (Served, u64) {
+async fn measure_others(up: &Up, end: Instant) -> (OrdinaryClientResults, u64) {
     let mut most = 0;
     let looking = async {
         while Instant::now() < end {
@@ -28,11 +28,11 @@ async fn measure_others(up: &Up, end: Instant) -> (Served, u64) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let (served, ()) = tokio::join!(others(up.address(Door::Gateway), end), looking);
+    let (served, ()) = tokio::join!(measure_ordinary_client(up.address(PublicPort::Gateway), end), looking);
     (served, most / 1024)
 }
 
-fn quantile_millis(served: &Served, part: f64) -> f64 {
+fn quantile_millis(served: &OrdinaryClientResults, part: f64) -> f64 {
     served.quantile(part).as_secs_f64() * 1e3
 }
 
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
         let (calm, _) = measure_others(&up, Instant::now() + time / 4).await;
         let end = Instant::now() + time;
         let (began, (served, most)) =
-            tokio::join!(flood.run(up.address(Door::Gateway), end), measure_others(&up, end));
+            tokio::join!(flood.run(up.address(PublicPort::Gateway), end), measure_others(&up, end));
         up.round_trip().await;
         tokio::time::sleep(REST_AFTER_FLOOD).await;
         let after = up.process.resident_kib() / 1024;

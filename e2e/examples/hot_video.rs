@@ -147,7 +147,7 @@ impl BenchSystem {
             .find_map(|part| part.parse().ok())
             .context("a port")?;
         let set = mongo::ReplicaSet::new(vec![port]);
-        let (_, mut member) = set.writable(RUN_TIMEOUT).await?;
+        let (_, mut member) = set.wait_for_primary(RUN_TIMEOUT).await?;
         let database = format!("{}video_db", self.prefix);
         loop {
             let all = (doc! {}, doc! { "next": 1 }, doc! {});

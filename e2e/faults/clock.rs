@@ -1,10 +1,57 @@
-//! Jumps of the system clock: libfaketime is loaded into our processes, and each process has a file with its clock's
-//! offset.
+//! Clocks. libfaketime is loaded into our processes, and each process has a file with its clock's offset, by which it
+//! jumps. All of them and the broker are ahead of this machine, so that an hour ends while the load is on.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::recount::HOUR_MS;
 
 /// The offsets by which clocks jump, in seconds: steps of a time daemon, and up to 25 hours.
 pub const JUMPS: [i64; 8] = [2, -2, 90, -90, 3_600, -3_600, 90_000, -90_000];
+
+/// The time by which the clocks of the broker and of our processes are ahead of this machine's clock.
+pub struct WorldClock {
+    /// The file in which the broker finds it, as a number of 64 bits.
+    file: PathBuf,
+    ahead_seconds: AtomicI64,
+}
+
+impl WorldClock {
+    /// Creates a clock that is not ahead.
+    pub fn new(directory: &Path) -> anyhow::Result<Self> {
+        let clock = Self { file: directory.join("broker.clock"), ahead_seconds: AtomicI64::new(0) };
+        std::fs::write(&clock.file, 0_i64.to_ne_bytes())?;
+        Ok(clock)
+    }
+
+    /// Returns the variable by which the testbed starts a broker with this clock.
+    pub fn variable(&self) -> (String, String) {
+        ("LIVERANK_TESTBED_KAFKA_CLOCK".to_owned(), self.file.display().to_string())
+    }
+
+    /// Sets the broker's clock ahead, so that the hour ends after this time.
+    pub fn end_hour_after(&self, time: Duration) -> anyhow::Result<()> {
+        let left = HOUR_MS - liverank_runtime::now_ms().rem_euclid(HOUR_MS);
+        let ahead = (left - time.as_millis() as i64).rem_euclid(HOUR_MS) / 1000;
+        // The file is written in its place and at its length, because the broker has it in its memory.
+        std::fs::File::options().write(true).open(&self.file)?.write_all_at(&ahead.to_ne_bytes(), 0)?;
+        self.ahead_seconds.store(ahead, Relaxed);
+        Ok(())
+    }
+
+    /// Returns the seconds by which the clocks are ahead.
+    pub fn ahead_seconds(&self) -> i64 {
+        self.ahead_seconds.load(Relaxed)
+    }
+
+    /// Returns the broker's time, in milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        liverank_runtime::now_ms() + 1000 * self.ahead_seconds()
+    }
+}
 
 /// The system clock of one process.
 pub struct Clock {
@@ -44,7 +91,7 @@ impl Clock {
 
 /// Removes the shared memory that libfaketime leaves when its process is killed: the next process with the same id
 /// would fail on it.
-pub fn sweep(pid: u32) {
+pub fn remove_shared_memory(pid: u32) {
     for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
         // The files may be missing: a process that ends by itself removes them.
         let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));

@@ -48,9 +48,9 @@ fn event_source(plan: &PostingPlan) -> impl Iterator<Item = PostEvent> + Send + 
 }
 
 /// A `liverank up` process on a small disk, with the record of the events that it acknowledged.
-pub struct Disk {
+pub struct FullDiskSystem {
     mount: PathBuf,
-    door: String,
+    gateway_address: String,
     process: Mutex<Process>,
     plan: PostingPlan,
     record: Arc<RunRecord>,
@@ -60,7 +60,7 @@ pub struct Disk {
     source: Mutex<Box<dyn Iterator<Item = PostEvent> + Send>>,
 }
 
-impl Disk {
+impl FullDiskSystem {
     /// Mounts the file system in `directory`, starts the process and posts a view of each video. Needs root.
     pub async fn start(directory: &Path, seed: u64) -> anyhow::Result<Self> {
         let mount = directory.join("disk");
@@ -71,10 +71,10 @@ impl Disk {
             .status()?;
         ensure!(mounted.success(), "a file system of {DISK_SIZE} cannot be mounted: disk-full needs root");
         let address = || format!("127.0.0.1:{}", free_port());
-        let door = address();
+        let gateway_address = address();
         let data = mount.join("data").display().to_string();
         let mut args: Vec<String> =
-            ["up", "--data-dir", &data, "--gateway-listen", &door].map(str::to_owned).into();
+            ["up", "--data-dir", &data, "--gateway-listen", &gateway_address].map(str::to_owned).into();
         for name in ["websocket", "comment", "reader", "manager", "statistics"] {
             args.extend([format!("--{name}-listen"), address()]);
         }
@@ -82,10 +82,10 @@ impl Disk {
         let plan = PostingPlan::new("disk".to_owned(), VIDEO_COUNT, 0.5, seed);
         let record = Arc::new(RunRecord::new(VIDEO_COUNT + 1, MAX_COMMENTS));
         let client = Client::builder().no_proxy().build()?;
-        let targets = TargetAddresses::new(&[format!("http://{door}").parse()?]);
+        let targets = TargetAddresses::new(&[format!("http://{gateway_address}").parse()?]);
         let disk = Self {
             mount,
-            door,
+            gateway_address,
             process: Mutex::new(Process::start("up", &args, directory)),
             poster: EventPoster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
             source: Mutex::new(Box::new(event_source(&plan))),
@@ -96,7 +96,7 @@ impl Disk {
         };
         for event in disk.plan.opening_views() {
             let posted = tokio::time::timeout(DISK_TIMEOUT, disk.poster.post(&event)).await;
-            ensure!(posted == Ok(true), "{} does not take {}", disk.door, event.id);
+            ensure!(posted == Ok(true), "{} does not take {}", disk.gateway_address, event.id);
         }
         Ok(disk)
     }
@@ -122,12 +122,12 @@ impl Disk {
 
     /// Fills the disk under load, makes room again, and compares the acknowledged events with what the process counts.
     /// Returns in words what was done; in half of the cases the process is killed meanwhile.
-    pub async fn fill(&self, fault: &Fault) -> anyhow::Result<String> {
-        let killed = fault.draw & 1 == 0;
+    pub async fn fill_and_compare(&self, fault: &Fault) -> anyhow::Result<String> {
+        let killed = fault.random_number & 1 == 0;
         let mut posts = JoinSet::new();
         self.fill_all_room()?;
-        let bitten = self.post_until_refused(&mut posts, fault.lasts).await;
-        let alive = self.process.lock().await.runs();
+        let bitten = self.post_until_refused(&mut posts, fault.duration).await;
+        let alive = self.process.lock().await.is_running();
         if killed && alive {
             self.process.lock().await.kill();
         }
@@ -188,10 +188,10 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for FullDiskSystem {
     fn drop(&mut self) {
         let process = self.process.get_mut();
-        if process.runs() {
+        if process.is_running() {
             process.kill();
         }
         // A failure of the unmount cannot be reported to anybody here.

@@ -41,7 +41,7 @@ impl Topic {
     }
 
     /// Returns the end offset of each partition, in the order of the partitions.
-    pub async fn ends(&self) -> anyhow::Result<Vec<i64>> {
+    pub async fn end_offsets(&self) -> anyhow::Result<Vec<i64>> {
         let asked = self.partitions.iter().map(|partition| partition.get_offset(OffsetAt::Latest));
         Ok(tokio::time::timeout(ANSWER_TIMEOUT, futures::future::try_join_all(asked)).await??)
     }

@@ -132,7 +132,7 @@ impl ReplicaSet {
 
     /// Waits until there is a primary and connects to it; returns its index and the connection. After `patience`
     /// without a primary it is an error.
-    pub async fn writable(&self, patience: Duration) -> anyhow::Result<(usize, Member)> {
+    pub async fn wait_for_primary(&self, patience: Duration) -> anyhow::Result<(usize, Member)> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             if let Some(nth) = self.primary().await

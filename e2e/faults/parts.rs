@@ -10,6 +10,7 @@ use liverank_e2e::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
+use crate::clock::WorldClock;
 use crate::mongo::ReplicaSet;
 use crate::proxy::Proxy;
 
@@ -22,21 +23,23 @@ const DRIVER_NAME: &[u8] = b"mongo-rust-driver";
 const SCRIPT_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// The real stores, with their proxies; dropping stops them.
-pub struct Parts {
+pub struct RealStores {
     directory: PathBuf,
     environment: Vec<(String, String)>,
     kafka: u16,
     redis: u16,
     /// The replica set, by the members' real ports.
-    pub set: ReplicaSet,
+    pub replica_set: ReplicaSet,
     /// The proxy between our processes and Kafka.
-    pub kafka_net: Arc<Proxy>,
+    pub kafka_proxy: Arc<Proxy>,
     /// The proxy between our processes and Redis.
-    pub redis_net: Arc<Proxy>,
+    pub redis_proxy: Arc<Proxy>,
     /// The proxies between our processes and the members of the replica set, in the order of the members.
-    pub mongodb_net: Vec<Arc<Proxy>>,
+    pub mongodb_proxies: Vec<Arc<Proxy>>,
     /// The path of libfaketime, the library that makes clocks jump.
     pub faketime: String,
+    /// The clock of the broker and of our processes.
+    pub clock: Arc<WorldClock>,
 }
 
 fn testbed_script() -> &'static str {
@@ -53,7 +56,7 @@ fn ports_in_a_row(count: u16) -> u16 {
     }
 }
 
-impl Parts {
+impl RealStores {
     /// Starts Kafka, Redis and MongoDB, with their data in `directory`, and the proxies before them.
     pub async fn start(directory: PathBuf) -> anyhow::Result<Self> {
         let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(REPLICA_SET_MEMBERS));
@@ -73,6 +76,9 @@ impl Parts {
         environment.push(("LIVERANK_TESTBED_DIR".into(), directory.display().to_string()));
         // Kafka is started often and does little, so the JVM's quick compiler is enough.
         environment.push(("JDK_JAVA_OPTIONS".into(), "-XX:TieredStopAtLevel=1".into()));
+        std::fs::create_dir_all(&directory)?;
+        let clock = Arc::new(WorldClock::new(&directory)?);
+        environment.push(clock.variable());
         let mut proxies = Vec::new();
         for nth in 0..REPLICA_SET_MEMBERS {
             proxies.push(Proxy::start(mongodb_net + nth, mongodb + nth, DRIVER_NAME).await?);
@@ -82,11 +88,12 @@ impl Parts {
             environment,
             kafka,
             redis,
-            set: ReplicaSet::new((mongodb..mongodb + REPLICA_SET_MEMBERS).collect()),
-            kafka_net: Proxy::start(kafka_net, kafka, b"").await?,
-            redis_net: Proxy::start(redis_net, redis, b"").await?,
-            mongodb_net: proxies,
+            replica_set: ReplicaSet::new((mongodb..mongodb + REPLICA_SET_MEMBERS).collect()),
+            kafka_proxy: Proxy::start(kafka_net, kafka, b"").await?,
+            redis_proxy: Proxy::start(redis_net, redis, b"").await?,
+            mongodb_proxies: proxies,
             faketime: String::new(),
+            clock,
         };
         parts.testbed(&["install", "kafka", "mongodb", "redis", "faketime"]).await?;
         parts.testbed(&["up"]).await?;
@@ -131,12 +138,12 @@ impl Parts {
     /// Returns the command line flags by which our processes reach the stores, through the proxies.
     pub fn flags(&self) -> Vec<String> {
         let local = |proxy: &Arc<Proxy>| format!("127.0.0.1:{}", proxy.port());
-        let members: Vec<String> = self.mongodb_net.iter().map(local).collect();
+        let members: Vec<String> = self.mongodb_proxies.iter().map(local).collect();
         vec![
             "--kafka".into(),
-            local(&self.kafka_net),
+            local(&self.kafka_proxy),
             "--redis".into(),
-            format!("redis://{}", local(&self.redis_net)),
+            format!("redis://{}", local(&self.redis_proxy)),
             "--mongodb".into(),
             format!("mongodb://{}/?replicaSet=rs0", members.join(",")),
         ]
@@ -181,7 +188,7 @@ impl Parts {
     }
 }
 
-impl Drop for Parts {
+impl Drop for RealStores {
     fn drop(&mut self) {
         let mut command = std::process::Command::new(testbed_script());
         command.arg("down").envs(self.environment.iter().cloned());

@@ -16,21 +16,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The behaviour of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
+pub enum NetworkState {
     /// All bytes are forwarded.
     Open,
     /// Existing and new connections are reset.
     Reset,
     /// Nothing is forwarded, and no connection is closed. Bytes sent meanwhile arrive afterwards, as with TCP.
-    Silent,
+    Stalled,
     /// Every 16 KiB are delayed by this time, in each direction.
     Slow(Duration),
 }
 
 /// The proxy of one store.
 pub struct Proxy {
-    ours: watch::Sender<Network>,
-    others: watch::Sender<Network>,
+    ours: watch::Sender<NetworkState>,
+    others: watch::Sender<NetworkState>,
     port: u16,
 }
 
@@ -40,7 +40,7 @@ impl Proxy {
     /// setting of their own.
     pub async fn start(port: u16, to: u16, ours: &'static [u8]) -> anyhow::Result<Arc<Self>> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        let open = || watch::Sender::new(Network::Open);
+        let open = || watch::Sender::new(NetworkState::Open);
         let proxy = Arc::new(Self { ours: open(), others: open(), port });
         let accepting = Arc::clone(&proxy);
         tokio::spawn(async move {
@@ -53,7 +53,7 @@ impl Proxy {
                 let proxy = Arc::clone(&accepting);
                 tokio::spawn(async move {
                     // Both sides see the end of the connection; an error needs no other report.
-                    let _ = proxy.carry(client, to, ours).await;
+                    let _ = proxy.forward_connection(client, to, ours).await;
                 });
             }
         });
@@ -61,12 +61,12 @@ impl Proxy {
     }
 
     /// Sets the behaviour of the network for connections of our processes.
-    pub fn set(&self, network: Network) {
+    pub fn set(&self, network: NetworkState) {
         self.ours.send_replace(network);
     }
 
     /// Sets the behaviour of the network for all other connections.
-    pub fn set_others(&self, network: Network) {
+    pub fn set_others(&self, network: NetworkState) {
         self.others.send_replace(network);
     }
 
@@ -75,22 +75,27 @@ impl Proxy {
         self.port
     }
 
-    async fn carry(&self, mut client: TcpStream, to: u16, ours: &'static [u8]) -> std::io::Result<()> {
+    async fn forward_connection(
+        &self,
+        mut client: TcpStream,
+        to: u16,
+        ours: &'static [u8],
+    ) -> std::io::Result<()> {
         client.set_nodelay(true)?;
         let mut first = vec![0; CHUNK_BYTES];
         let count = client.read(&mut first).await?;
         first.truncate(count);
         let is_ours = ours.is_empty() || first.windows(ours.len()).any(|window| window == ours);
         let network = if is_ours { self.ours.subscribe() } else { self.others.subscribe() };
-        carry(client, to, &first, network).await
+        forward_bytes(client, to, &first, network).await
     }
 }
 
-async fn carry(
+async fn forward_bytes(
     client: TcpStream,
     to: u16,
     first: &[u8],
-    network: watch::Receiver<Network>,
+    network: watch::Receiver<NetworkState>,
 ) -> std::io::Result<()> {
     let mut gate = network.clone();
     if !wait_until_passes(&mut gate).await {
@@ -119,13 +124,13 @@ async fn carry(
 async fn carry_one_way(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
-    mut network: watch::Receiver<Network>,
+    mut network: watch::Receiver<NetworkState>,
 ) -> std::io::Result<bool> {
     let mut bytes = vec![0; CHUNK_BYTES];
     loop {
         let count = tokio::select! {
             count = from.read(&mut bytes) => count?,
-            _ = network.wait_for(|network| *network == Network::Reset) => return Ok(true),
+            _ = network.wait_for(|network| *network == NetworkState::Reset) => return Ok(true),
         };
         if count == 0 {
             return Ok(false);
@@ -138,16 +143,16 @@ async fn carry_one_way(
 }
 
 /// Waits as long as the network delays or withholds bytes; returns false if the network is cut.
-async fn wait_until_passes(network: &mut watch::Receiver<Network>) -> bool {
+async fn wait_until_passes(network: &mut watch::Receiver<NetworkState>) -> bool {
     let slow = match *network.borrow_and_update() {
-        Network::Slow(delay) => Some(delay),
+        NetworkState::Slow(delay) => Some(delay),
         _ => None,
     };
     if let Some(delay) = slow {
         tokio::time::sleep(delay).await;
     }
-    let now = network.wait_for(|network| *network != Network::Silent).await;
-    now.is_ok_and(|now| *now != Network::Reset)
+    let now = network.wait_for(|network| *network != NetworkState::Stalled).await;
+    now.is_ok_and(|now| *now != NetworkState::Reset)
 }
 
 /// Makes the stream end with a reset when it is dropped.

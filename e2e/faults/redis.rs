@@ -49,16 +49,33 @@ impl Redis {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Reads an answer; a list within a list is not supported, because no command that is used here returns one.
+    /// Reads an answer, whose lists may contain lists.
     async fn read_answer(&mut self) -> anyhow::Result<RedisValue> {
-        let line = self.read_line().await?;
-        let Some(count) = line.strip_prefix('*') else { return self.parse_item(line).await };
-        let mut list = Vec::new();
-        for _ in 0..count.parse::<i64>()?.max(0) {
+        // The lists that are not complete yet, the outermost first, and how many items each still lacks.
+        let mut open: Vec<(Vec<RedisValue>, usize)> = Vec::new();
+        loop {
             let line = self.read_line().await?;
-            list.push(self.parse_item(line).await?);
+            let mut value = match line.strip_prefix('*') {
+                Some(count) => {
+                    let count = usize::try_from(count.parse::<i64>()?.max(0))?;
+                    if count > 0 {
+                        open.push((Vec::new(), count));
+                        continue;
+                    }
+                    RedisValue::List(Vec::new())
+                }
+                None => self.parse_item(line).await?,
+            };
+            loop {
+                let Some((list, lacking)) = open.last_mut() else { return Ok(value) };
+                list.push(value);
+                *lacking -= 1;
+                if *lacking > 0 {
+                    break;
+                }
+                value = RedisValue::List(open.pop().map(|(list, _)| list).unwrap_or_default());
+            }
         }
-        Ok(RedisValue::List(list))
     }
 
     async fn parse_item(&mut self, line: String) -> anyhow::Result<RedisValue> {
@@ -92,6 +109,12 @@ impl Redis {
     /// Returns all fields of a hash (HGETALL); empty if the key does not exist.
     pub async fn hash(&mut self, key: &str) -> anyhow::Result<BTreeMap<String, String>> {
         self.read_pairs(&["HGETALL", key]).await
+    }
+
+    /// Returns all entries of a stream as one text; empty if the key does not exist.
+    pub async fn stream_text(&mut self, key: &str) -> anyhow::Result<String> {
+        let entries = self.run_command(&["XRANGE", key, "-", "+"]).await?;
+        Ok(format!("{entries:?}"))
     }
 
     /// Returns the members of a sorted set with their scores; empty if the key does not exist.

@@ -6,15 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bson::{Document, doc};
 use liverank_core::canary;
-use liverank_core::score::Counters;
+use liverank_core::score::{Counters, Weights};
 use liverank_load::plan::comment_number;
 use liverank_load::record::lock_ignoring_poison;
 use liverank_load::ws::{ListLine, is_best_first};
 use tokio::time::Instant;
 
 use crate::kafka::Topic;
+use crate::moderator;
 use crate::mongo::Member;
-use crate::parts::Parts;
+use crate::parts::RealStores;
 use crate::redis::Redis;
 use crate::system::System;
 use crate::traffic::Traffic;
@@ -25,9 +26,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Compares the system and its stores with what is known of the load.
-pub struct Examiner<'a> {
+pub struct RestChecker<'a> {
     /// Kafka, Redis and MongoDB.
-    pub parts: &'a Parts,
+    pub parts: &'a RealStores,
     /// The processes under test.
     pub system: &'a System,
     /// The load, with the record of what was sent.
@@ -43,7 +44,7 @@ struct ArchivedVideo {
     owner: String,
     score: f64,
     counters: Counters,
-    head: u64,
+    last_seq: u64,
 }
 
 fn whole_number(document: &Document, field: &str) -> anyhow::Result<i64> {
@@ -52,22 +53,25 @@ fn whole_number(document: &Document, field: &str) -> anyhow::Result<i64> {
     whole.with_context(|| format!("{field} is {value}"))
 }
 
-impl Examiner<'_> {
-    fn database_name(&self) -> String {
+impl RestChecker<'_> {
+    /// Returns the name of the archive's database.
+    pub fn database_name(&self) -> String {
         format!("{}video_db", self.prefix)
     }
 
-    async fn connect_archive(&self) -> anyhow::Result<Member> {
-        Ok(self.parts.set.writable(ELECTION_TIMEOUT).await?.1)
+    /// Connects to the primary of the archive.
+    pub async fn connect_archive(&self) -> anyhow::Result<Member> {
+        Ok(self.parts.replica_set.wait_for_primary(ELECTION_TIMEOUT).await?.1)
     }
 
-    async fn redis(&self) -> anyhow::Result<Redis> {
+    /// Connects to Redis.
+    pub async fn connect_redis(&self) -> anyhow::Result<Redis> {
         Redis::connect(self.parts.redis_port()).await
     }
 
     /// Waits until all that was sent is processed: the archive's offsets equal the log's ends, the boards' offsets
     /// equal the archive's, and every viewer has all comments of its video. An error after `patience`.
-    pub async fn rest(&self, patience: Duration) -> anyhow::Result<()> {
+    pub async fn wait_until_at_rest(&self, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
             let looked = tokio::time::timeout_at(deadline, self.check_at_rest()).await;
@@ -83,14 +87,14 @@ impl Examiner<'_> {
     }
 
     async fn check_at_rest(&self) -> anyhow::Result<()> {
-        let ends = self.topic.ends().await.context("the log's ends")?;
+        let ends = self.topic.end_offsets().await.context("the log's ends")?;
         let mut archive = self.connect_archive().await?;
         let found = archive.find(&self.database_name(), "offsets", doc! {}, doc! {}, doc! {}).await?;
         let mut counted = BTreeMap::new();
         for document in &found {
             counted.insert(whole_number(document, "_id")?, whole_number(document, "next")?);
         }
-        let boards = self.redis().await?.hash(&format!("{}ranking:projection", self.prefix)).await?;
+        let boards = self.connect_redis().await?.hash(&format!("{}ranking:projection", self.prefix)).await?;
         for (partition, end) in ends.iter().enumerate() {
             let archived = counted.get(&(partition as i64)).copied().unwrap_or(0);
             ensure!(archived == *end, "partition {partition}: the log ends at {end}, counted is {archived}");
@@ -104,10 +108,10 @@ impl Examiner<'_> {
             for viewer in self.traffic.viewers.iter().filter(|viewer| viewer.video_id == id) {
                 let log = lock_ignoring_poison(&viewer.log);
                 ensure!(
-                    log.has_all(video.head),
+                    log.has_everything_up_to(video.last_seq),
                     "{id} has {} comments; {}",
-                    video.head,
-                    log.check(video.head).first().map_or("", |fault| &fault.description)
+                    video.last_seq,
+                    log.check(video.last_seq).first().map_or("", |fault| &fault.description)
                 );
             }
         }
@@ -132,7 +136,7 @@ impl Examiner<'_> {
                 owner: found.get_str("user_id")?.to_owned(),
                 score: found.get_f64("score")?,
                 counters,
-                head: whole_number(&found, "last_seq")? as u64,
+                last_seq: whole_number(&found, "last_seq")? as u64,
             };
             videos.insert(found.get_str("video_id")?.to_owned(), video);
         }
@@ -154,7 +158,7 @@ impl Examiner<'_> {
     }
 
     fn our_videos(&self) -> impl Iterator<Item = (usize, String)> {
-        (0..=self.traffic.plan.videos()).map(|video| (video, self.traffic.plan.video(video)))
+        (0..=self.traffic.plan.video_count()).map(|video| (video, self.traffic.plan.video_id(video)))
     }
 
     /// Compares the counters, the score and the owner of every video in MongoDB.
@@ -166,7 +170,7 @@ impl Examiner<'_> {
                 continue;
             };
             let tally = self.traffic.record.tally_of_video(nth);
-            let faults = tally.check(&id, &video.counters, video.score);
+            let faults = tally.check(&id, &video.counters, video.score, Some(&Weights::default()));
             different.extend(faults.into_iter().map(|fault| format!("MongoDB: {}", fault.description)));
             let owner = self.traffic.plan.owner_of(nth);
             if video.owner != owner {
@@ -174,14 +178,14 @@ impl Examiner<'_> {
             }
         }
         let known: Vec<String> = self.our_videos().map(|(_, id)| id).collect();
-        let strange = videos.keys().filter(|id| !known.contains(id));
+        let strange = videos.keys().filter(|id| !known.contains(id) && !id.starts_with(moderator::PREFIX));
         different.extend(strange.map(|id| format!("MongoDB: nobody sent anything for {id}")));
         different
     }
 
     /// Compares every video's score on the board in Redis with its score in MongoDB.
     async fn compare_boards(&self, videos: &BTreeMap<String, ArchivedVideo>) -> anyhow::Result<Vec<String>> {
-        let board = self.redis().await?.sorted_set(&format!("{}global_ranking", self.prefix)).await?;
+        let board = self.connect_redis().await?.sorted_set(&format!("{}global_ranking", self.prefix)).await?;
         let mut different = Vec::new();
         for (id, video) in videos {
             match board.get(id) {
@@ -213,9 +217,9 @@ impl Examiner<'_> {
                 let number = comment_number(comment.get_str("comment")?);
                 history.push((whole_number(comment, "seq")? as u64, number));
             }
-            let faults = self.traffic.record.comments.check_history(nth, &history);
+            let faults = self.traffic.record.comment_oracle.check_history(nth, &history);
             different.extend(faults.into_iter().map(|fault| format!("MongoDB, {id}: {}", fault.description)));
-            let head = videos.get(&id).map_or(0, |video| video.head);
+            let head = videos.get(&id).map_or(0, |video| video.last_seq);
             if head != history.len() as u64 {
                 different.push(format!("MongoDB: {id} says {head} comments, and has {}", history.len()));
             }
@@ -236,9 +240,12 @@ impl Examiner<'_> {
     ) -> Vec<String> {
         let expected: BTreeMap<&str, (f64, &str)> =
             videos.iter().map(|(id, video)| (id.as_str(), (video.score, video.owner.as_str()))).collect();
+        // The WebSocket client keeps what the load posts to, and not the moderator's videos.
+        let of_load = expected.iter().filter(|(id, _)| !id.starts_with(moderator::PREFIX));
+        let of_load = of_load.map(|(id, line)| (*id, *line)).collect();
         let deadline = Instant::now() + patience;
         loop {
-            let mut different = compare("the WebSocket list", &self.traffic.watchers.last_list(), &expected);
+            let mut different = compare("the WebSocket list", &self.traffic.watchers.last_list(), &of_load);
             for gateway in &self.system.gateways {
                 match fetch_ranking(gateway).await {
                     Ok(lines) => different.extend(compare(gateway, &lines, &expected)),

@@ -13,7 +13,7 @@ const MAX_OVERLAP_DELAY_MS: u64 = 1500;
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Kind {
+pub enum FaultKind {
     /// SIGKILL of a gateway.
     KillGateway,
     /// SIGKILL of a consumer.
@@ -65,7 +65,7 @@ pub enum Kind {
 /// The part that a fault strikes. Faults on the same part do not overlap, because the repair of one would end the
 /// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum On {
+pub enum FaultTarget {
     /// The processes of a role, by the role's name.
     Role(&'static str),
     /// Kafka, or the network to it.
@@ -80,7 +80,7 @@ pub enum On {
     Clock,
 }
 
-impl Kind {
+impl FaultKind {
     /// Returns all kinds of faults.
     pub fn all() -> &'static [Self] {
         clap::ValueEnum::value_variants()
@@ -93,22 +93,24 @@ impl Kind {
     }
 
     /// Returns the part that a fault of this kind strikes.
-    pub const fn on(self) -> On {
+    pub const fn target(self) -> FaultTarget {
         match self {
-            Self::KillGateway => On::Role("gateway"),
-            Self::KillConsumer | Self::StopConsumer | Self::Rebalance => On::Role("consumer"),
-            Self::KillWebsocket => On::Role("websocket"),
-            Self::KillComment => On::Role("comment"),
-            Self::KillReader => On::Role("reader"),
-            Self::KillManager => On::Role("manager"),
-            Self::KillStatistics => On::Role("statistics"),
-            Self::KafkaRestart | Self::CutKafka | Self::SlowKafka => On::Kafka,
+            Self::KillGateway => FaultTarget::Role("gateway"),
+            Self::KillConsumer | Self::StopConsumer | Self::Rebalance => FaultTarget::Role("consumer"),
+            Self::KillWebsocket => FaultTarget::Role("websocket"),
+            Self::KillComment => FaultTarget::Role("comment"),
+            Self::KillReader => FaultTarget::Role("reader"),
+            Self::KillManager => FaultTarget::Role("manager"),
+            Self::KillStatistics => FaultTarget::Role("statistics"),
+            Self::KafkaRestart | Self::CutKafka | Self::SlowKafka => FaultTarget::Kafka,
             Self::RedisRestart | Self::RedisEmpty | Self::RedisOld | Self::CutRedis | Self::SlowRedis => {
-                On::Redis
+                FaultTarget::Redis
             }
-            Self::MongodbKill | Self::MongodbStepDown | Self::CutMongodb | Self::SlowMongodb => On::Mongodb,
-            Self::DiskFull => On::Disk,
-            Self::ClockJump => On::Clock,
+            Self::MongodbKill | Self::MongodbStepDown | Self::CutMongodb | Self::SlowMongodb => {
+                FaultTarget::Mongodb
+            }
+            Self::DiskFull => FaultTarget::Disk,
+            Self::ClockJump => FaultTarget::Clock,
         }
     }
 
@@ -130,47 +132,54 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The kind of the fault.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// The delay after the beginning of the fault's group.
-    pub after: Duration,
+    pub delay: Duration,
     /// The duration of the fault.
-    pub lasts: Duration,
+    pub duration: Duration,
     /// A random number that selects the victim and the variant of the fault, if there are several.
-    pub draw: u64,
+    pub random_number: u64,
 }
 
 /// A generator of rounds of faults, without an end.
 pub struct Schedule {
     random: StdRng,
-    kinds: Vec<Kind>,
-    deck: Vec<Kind>,
-    a_round: usize,
+    kinds: Vec<FaultKind>,
+    deck: Vec<FaultKind>,
+    faults_per_round: usize,
 }
 
 impl Schedule {
-    /// Creates the schedule of this seed, with faults of these kinds, `a_round` faults in a round.
-    pub fn new(seed: u64, kinds: &[Kind], a_round: usize) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), kinds: kinds.to_vec(), deck: Vec::new(), a_round }
+    /// Creates the schedule of this seed, with faults of these kinds, `faults_per_round` faults in a round.
+    pub fn new(seed: u64, kinds: &[FaultKind], faults_per_round: usize) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            kinds: kinds.to_vec(),
+            deck: Vec::new(),
+            faults_per_round,
+        }
     }
 
     /// Draws the next round, of at most `most` faults. The groups follow each other; the faults within a group
     /// overlap.
-    pub fn round(&mut self, most: usize) -> Vec<Vec<Fault>> {
+    pub fn next_round(&mut self, most: usize) -> Vec<Vec<Fault>> {
         let mut groups: Vec<Vec<Fault>> = Vec::new();
-        for _ in 0..self.a_round.min(most) {
-            let fault = self.fault();
+        for _ in 0..self.faults_per_round.min(most) {
+            let fault = self.draw_fault();
             let overlaps = self.random.random_range(0..OVERLAP_DIVISOR) == 0;
             match groups.last_mut() {
-                Some(group) if overlaps && group.iter().all(|other| other.kind.on() != fault.kind.on()) => {
+                Some(group)
+                    if overlaps && group.iter().all(|other| other.kind.target() != fault.kind.target()) =>
+                {
                     group.push(fault);
                 }
-                _ => groups.push(vec![Fault { after: Duration::ZERO, ..fault }]),
+                _ => groups.push(vec![Fault { delay: Duration::ZERO, ..fault }]),
             }
         }
         groups
     }
 
-    fn fault(&mut self) -> Fault {
+    fn draw_fault(&mut self) -> Fault {
         // Each kind is drawn once before any kind is drawn again, so that all kinds are equally frequent.
         if self.deck.is_empty() {
             self.deck.clone_from(&self.kinds);
@@ -180,9 +189,9 @@ impl Schedule {
         let (from, to) = kind.duration_range_ms();
         Fault {
             kind,
-            after: Duration::from_millis(self.random.random_range(0..MAX_OVERLAP_DELAY_MS)),
-            lasts: Duration::from_millis(self.random.random_range(from..=to)),
-            draw: self.random.random(),
+            delay: Duration::from_millis(self.random.random_range(0..MAX_OVERLAP_DELAY_MS)),
+            duration: Duration::from_millis(self.random.random_range(from..=to)),
+            random_number: self.random.random(),
         }
     }
 }
@@ -194,8 +203,8 @@ mod tests {
     use super::*;
 
     fn draw_rounds(seed: u64, count: usize) -> Vec<Vec<Vec<Fault>>> {
-        let mut schedule = Schedule::new(seed, Kind::all(), 6);
-        (0..count).map(|_| schedule.round(usize::MAX)).collect()
+        let mut schedule = Schedule::new(seed, FaultKind::all(), 6);
+        (0..count).map(|_| schedule.next_round(usize::MAX)).collect()
     }
 
     #[test]
@@ -206,12 +215,12 @@ mod tests {
 
     #[test]
     fn each_kind_comes_as_often_as_the_others() {
-        let mut counts: HashMap<Kind, u32> = HashMap::new();
-        let mut schedule = Schedule::new(9, Kind::all(), 1);
-        for _ in 0..10 * Kind::all().len() {
-            *counts.entry(schedule.round(1)[0][0].kind).or_default() += 1;
+        let mut counts: HashMap<FaultKind, u32> = HashMap::new();
+        let mut schedule = Schedule::new(9, FaultKind::all(), 1);
+        for _ in 0..10 * FaultKind::all().len() {
+            *counts.entry(schedule.next_round(1)[0][0].kind).or_default() += 1;
         }
-        assert!(Kind::all().iter().all(|kind| counts[kind] == 10), "{counts:?}");
+        assert!(FaultKind::all().iter().all(|kind| counts[kind] == 10), "{counts:?}");
     }
 
     #[test]
@@ -220,18 +229,18 @@ mod tests {
         assert!(groups.iter().any(|group| group.len() > 1));
         assert!(groups.iter().any(|group| group.len() == 1));
         for group in groups {
-            let mut on: Vec<On> = group.iter().map(|fault| fault.kind.on()).collect();
+            let mut on: Vec<FaultTarget> = group.iter().map(|fault| fault.kind.target()).collect();
             let all = on.len();
             on.dedup();
             assert_eq!(on.len(), all);
-            assert_eq!(group[0].after, Duration::ZERO);
+            assert_eq!(group[0].delay, Duration::ZERO);
         }
     }
 
     #[test]
     fn a_round_is_no_longer_than_asked_for() {
-        let mut schedule = Schedule::new(1, &[Kind::KillReader], 6);
-        assert_eq!(schedule.round(4).iter().map(Vec::len).sum::<usize>(), 4);
-        assert_eq!(schedule.round(40).iter().map(Vec::len).sum::<usize>(), 6);
+        let mut schedule = Schedule::new(1, &[FaultKind::KillReader], 6);
+        assert_eq!(schedule.next_round(4).iter().map(Vec::len).sum::<usize>(), 4);
+        assert_eq!(schedule.next_round(40).iter().map(Vec::len).sum::<usize>(), 6);
     }
 }

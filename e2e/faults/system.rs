@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -13,8 +14,10 @@ use reqwest::Client;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::clock::{self, Clock};
-use crate::parts::Parts;
+use crate::clock::{self, Clock, WorldClock};
+use crate::declared::DECLARED;
+use crate::parts::RealStores;
+use crate::recount::HOUR_MS;
 
 /// The number of processes of each role.
 const ROLE_COUNTS: [(&str, usize); 7] = [
@@ -49,12 +52,16 @@ pub struct System {
     client: Client,
     library: String,
     common: Vec<String>,
+    /// The clock of the broker and of all processes.
+    pub clock: Arc<WorldClock>,
     /// The admin address of the additional consumer.
     extra_admin: String,
     /// The URLs of the gateways.
     pub gateways: Vec<String>,
     /// The URLs of the managers.
     pub managers: Vec<String>,
+    /// The URLs of the comment services.
+    pub comment_services: Vec<String>,
 }
 
 fn local_urls(count: usize) -> Vec<String> {
@@ -63,7 +70,7 @@ fn local_urls(count: usize) -> Vec<String> {
 
 impl System {
     /// Starts all processes on these stores, with `prefix` before all names in them, and waits until they are ready.
-    pub async fn start(parts: &Parts, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
+    pub async fn start(parts: &RealStores, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
         let mut common = parts.flags();
         common.extend(["--prefix".to_owned(), prefix.to_owned()]);
         let urls: BTreeMap<&str, Vec<String>> =
@@ -74,9 +81,11 @@ impl System {
             client: Client::builder().timeout(Duration::from_secs(3)).no_proxy().build()?,
             library: parts.faketime.clone(),
             common,
+            clock: Arc::clone(&parts.clock),
             extra_admin: format!("127.0.0.1:{}", free_port()),
             gateways: urls["gateway"].clone(),
             managers: urls["manager"].clone(),
+            comment_services: urls["comment"].clone(),
         };
         for (role, count) in ROLE_COUNTS {
             for nth in 0..count {
@@ -85,7 +94,7 @@ impl System {
             }
         }
         for name in system.names() {
-            system.ready(&name).await?;
+            system.wait_until_ready(&name).await?;
         }
         Ok(system)
     }
@@ -118,7 +127,7 @@ impl System {
     }
 
     /// Waits until a process reports that it is ready; an error if it ends or the time limit passes.
-    pub async fn ready(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn wait_until_ready(&self, name: &str) -> anyhow::Result<()> {
         let member = self.member(name);
         let url = format!("http://{}/readyz", member.admin);
         let deadline = Instant::now() + READY_TIMEOUT;
@@ -127,7 +136,7 @@ impl System {
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
-            ensure!(member.process.lock().await.runs(), "{name} ended by itself");
+            ensure!(member.process.lock().await.is_running(), "{name} ended by itself");
             ensure!(Instant::now() < deadline, "{name} is not ready after {READY_TIMEOUT:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -136,9 +145,9 @@ impl System {
     /// Kills a process by SIGKILL; an error if it had ended by itself.
     pub async fn kill(&self, name: &str) -> anyhow::Result<()> {
         let mut process = self.member(name).process.lock().await;
-        ensure!(process.runs(), "{name} had ended by itself");
+        ensure!(process.is_running(), "{name} had ended by itself");
         process.kill();
-        clock::sweep(process.id());
+        clock::remove_shared_memory(process.id());
         Ok(())
     }
 
@@ -151,37 +160,58 @@ impl System {
     /// Starts a process again, and waits until it is ready.
     pub async fn restart(&self, name: &str) -> anyhow::Result<()> {
         self.member(name).process.lock().await.restart();
-        self.ready(name).await
+        self.wait_until_ready(name).await
     }
 
     /// Sends a signal to a process; an error if it had ended by itself.
     pub async fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let mut process = self.member(name).process.lock().await;
-        ensure!(process.runs(), "{name} had ended by itself");
+        ensure!(process.is_running(), "{name} had ended by itself");
         process.signal(signal);
         Ok(())
     }
 
-    /// Sets the offset of a process's clock, in seconds.
-    pub fn clock(&self, name: &str, seconds: i64) -> anyhow::Result<()> {
-        self.member(name).clock.set(seconds)
+    /// Sets the offset of a process's clock from the broker's, in seconds.
+    pub fn set_clock_offset(&self, name: &str, seconds: i64) -> anyhow::Result<()> {
+        self.member(name).clock.set(self.clock.ahead_seconds() + seconds)
+    }
+
+    /// Sets the clocks of the broker and of all processes ahead, so that an hour ends after this time. Returns when it
+    /// ends, in milliseconds since 1970.
+    pub fn end_hour_after(&self, time: Duration) -> anyhow::Result<i64> {
+        self.clock.end_hour_after(time)?;
+        for name in self.members.keys() {
+            self.set_clock_offset(name, 0)?;
+        }
+        let now = self.clock.now_ms();
+        Ok(now - now.rem_euclid(HOUR_MS) + HOUR_MS)
     }
 
     /// Starts an additional consumer, without waiting until it is ready.
-    pub fn another_consumer(&self) -> anyhow::Result<Extra> {
+    pub fn another_consumer(&self) -> anyhow::Result<ExtraConsumer> {
         let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), self.extra_admin.clone()];
+        args.extend(consumer_flags());
         args.extend(self.common.iter().cloned());
         let clock = Clock::new(&self.directory, "consumer-extra", &self.library)?;
+        clock.set(self.clock.ahead_seconds())?;
         let process =
             Process::start_in("consumer-extra", &args, &self.directory, &process_environment(&clock));
-        Ok(Extra(process))
+        Ok(ExtraConsumer(process))
     }
 
     /// Runs `liverank verify`, the system's own comparison of log, archive and boards; an error if it finds a
     /// difference.
     pub async fn verify(&self) -> anyhow::Result<()> {
+        // It compares the windows that run and are kept by its own clock.
+        let clock = Clock::new(&self.directory, "verify", &self.library)?;
+        clock.set(self.clock.ahead_seconds())?;
         let mut command = tokio::process::Command::new(liverank_e2e::binary());
-        command.arg("verify").args(&self.common).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(["verify", "--boards", DECLARED])
+            .args(&self.common)
+            .envs(process_environment(&clock))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         let said = tokio::time::timeout(VERIFY_TIMEOUT, command.output())
             .await
             .context("verify takes too long")??;
@@ -195,10 +225,10 @@ impl System {
     }
 
     /// Checks that all processes run, and cuts down logs that have grown too long.
-    pub async fn check(&self) -> anyhow::Result<()> {
+    pub async fn check_all_running(&self) -> anyhow::Result<()> {
         for (name, member) in &self.members {
             let mut process = member.process.lock().await;
-            if !process.runs() {
+            if !process.is_running() {
                 let log = process.log();
                 let from = log.len().saturating_sub(2000);
                 bail!("{name} ended by itself: …{}", log.get(from..).unwrap_or(&log));
@@ -213,26 +243,26 @@ impl Drop for System {
     fn drop(&mut self) {
         for member in self.members.values_mut() {
             let process = member.process.get_mut();
-            if process.runs() {
+            if process.is_running() {
                 process.kill();
             }
-            clock::sweep(process.id());
+            clock::remove_shared_memory(process.id());
         }
     }
 }
 
 /// An additional consumer, which joins the group for a while.
-pub struct Extra(Process);
+pub struct ExtraConsumer(Process);
 
-impl Extra {
+impl ExtraConsumer {
     /// Ends the consumer, by SIGTERM (`orderly`) or by SIGKILL. Returns a remark if it did not end in time.
-    pub async fn leave(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
+    pub async fn end(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
         if orderly {
             return drain_process(&mut self.0).await;
         }
-        ensure!(self.0.runs(), "the additional consumer had ended by itself: {}", self.0.log());
+        ensure!(self.0.is_running(), "the additional consumer had ended by itself: {}", self.0.log());
         self.0.kill();
-        clock::sweep(self.0.id());
+        clock::remove_shared_memory(self.0.id());
         Ok(None)
     }
 }
@@ -241,17 +271,17 @@ impl Extra {
 /// that the run goes on; the counts are compared nevertheless.
 async fn drain_process(process: &mut Process) -> anyhow::Result<Option<String>> {
     let name = process.name().to_owned();
-    ensure!(process.runs(), "{name} had ended by itself: {}", process.log());
+    ensure!(process.is_running(), "{name} had ended by itself: {}", process.log());
     process.signal(Signal::TERM);
     let deadline = Instant::now() + DRAIN_TIMEOUT;
-    while process.runs() && Instant::now() < deadline {
+    while process.is_running() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let late = process.runs();
+    let late = process.is_running();
     if late {
         process.kill();
     }
-    clock::sweep(process.id());
+    clock::remove_shared_memory(process.id());
     Ok(late.then(|| format!("{name} did not end within {DRAIN_TIMEOUT:?} of SIGTERM")))
 }
 
@@ -277,10 +307,19 @@ fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<S
         "gateway" => {
             flag("comment-url", all("comment"));
             flag("websocket-url", all("websocket"));
+            flag("boards", DECLARED.to_owned());
+            flags.push("--moderation-open".to_owned());
         }
+        "websocket" => flag("boards", DECLARED.to_owned()),
+        "consumer" => flags.extend(consumer_flags()),
         _ => {}
     }
     flags
+}
+
+/// Returns the flags of every consumer: the boards, and that a like counts once a user.
+fn consumer_flags() -> [String; 4] {
+    ["--boards", DECLARED, "--unique", "like"].map(str::to_owned)
 }
 
 /// Cuts a log that has grown too long down to its end. The process appends, so it continues at the new end.
@@ -301,6 +340,6 @@ fn shorten_log(log: &Path) -> anyhow::Result<()> {
 /// Returns a process's environment: its clock, and the key by which our processes identify each other.
 fn process_environment(clock: &Clock) -> Vec<(String, String)> {
     let mut environment = clock.environment();
-    environment.push(liverank_e2e::identity::variable());
+    environment.push(liverank_e2e::identity::key_file_variable());
     environment
 }

@@ -11,7 +11,7 @@ use liverank_load::plan::{PostAction, PostEvent, PostingPlan};
 use liverank_load::poster::EventPoster;
 use liverank_load::record::RunRecord;
 use liverank_load::targets::TargetAddresses;
-use liverank_load::viewer::{ConnectWay, LoadAudience, LoadViewer};
+use liverank_load::viewer::{ConnectMode, LoadViewer, ViewerGroup};
 use liverank_load::ws::ListWatchers;
 use rand::RngExt;
 use reqwest::{Client, Url};
@@ -19,6 +19,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::WorldClock;
 use crate::kafka::Topic;
 
 /// The length of the planned load: longer than any run.
@@ -26,6 +27,13 @@ const MAX_PLANNED_TIME: Duration = Duration::from_hours(24);
 /// The most events that are posted and not acknowledged; when it is reached, the load falls behind instead of filling
 /// the memory.
 const MAX_EVENTS_IN_FLIGHT: u32 = 4000;
+/// The greatest delay of a foreign producer's event, in milliseconds: with the tries, it comes within the minute that an
+/// event may be late.
+const MOST_LATE_MS: i64 = 30_000;
+/// The numbers of users from which foreign producers' events are.
+const FOREIGN_USERS: u32 = 2_000_000_000;
+/// The number of the first of the records that end a run: beyond those that foreign producers write before.
+const LAST_FOREIGN: usize = 1_000_000_000;
 /// The pause of a foreign producer before it tries a record again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The time limit of a foreign producer's append to the log.
@@ -63,11 +71,12 @@ pub struct Traffic {
     pub watchers: Arc<ListWatchers>,
     /// A lock between records and faults: held for reading while a record without an id goes to Kafka, because a
     /// duplicate of it could not be recognised; held for writing by whoever disturbs Kafka.
-    pub calm: Arc<RwLock<()>>,
-    ways: [Arc<LoadAudience>; 2],
+    pub kafka_undisturbed: Arc<RwLock<()>>,
+    clock: Arc<WorldClock>,
+    ways: [Arc<ViewerGroup>; 2],
     poster: Arc<EventPoster>,
     open: watch::Sender<bool>,
-    room: Arc<Semaphore>,
+    in_flight_permits: Arc<Semaphore>,
     over: CancellationToken,
 }
 
@@ -79,9 +88,11 @@ impl Traffic {
         managers: &[String],
         load: &Load,
         seed: u64,
+        clock: Arc<WorldClock>,
     ) -> anyhow::Result<Self> {
         let parsed = |urls: &[String]| urls.iter().map(|url| url.parse()).collect::<Result<Vec<Url>, _>>();
-        let plan = PostingPlan::new(prefix.to_owned(), load.videos, 0.8, seed);
+        // A like counts once a user here, so each is another user's.
+        let plan = PostingPlan::new(prefix.to_owned(), load.videos, 0.8, seed).with_user_per_interaction();
         let record = Arc::new(RunRecord::new(
             load.videos + 1,
             liverank_load::plan::events_in(load.comments, MAX_PLANNED_TIME),
@@ -93,9 +104,9 @@ impl Traffic {
             .build()?;
         let targets = TargetAddresses::new(&parsed(gateways)?);
         let over = CancellationToken::new();
-        let audience = |way: ConnectWay| {
-            Arc::new(LoadAudience {
-                way,
+        let audience = |connect_mode: ConnectMode| {
+            Arc::new(ViewerGroup {
+                connect_mode,
                 record: Arc::clone(&record),
                 nothing_posted_yet: AtomicBool::new(true),
                 posting_over: CancellationToken::new(),
@@ -103,10 +114,10 @@ impl Traffic {
             })
         };
         let ways = [
-            audience(ConnectWay::FrontDoor(targets.clone())),
-            audience(ConnectWay::Direct(client.clone(), TargetAddresses::new(&parsed(managers)?))),
+            audience(ConnectMode::ThroughGateway(targets.clone())),
+            audience(ConnectMode::Direct(client.clone(), TargetAddresses::new(&parsed(managers)?))),
         ];
-        let viewer = |(nth, video)| LoadViewer::new(nth, plan.prefix(), video, plan.video(video), false);
+        let viewer = |(nth, video)| LoadViewer::new(nth, plan.prefix(), video, plan.video_id(video), false);
         let viewers: Vec<Arc<LoadViewer>> =
             plan.watched_videos(load.viewers).into_iter().enumerate().map(viewer).collect();
         for (nth, viewer) in viewers.iter().enumerate() {
@@ -122,10 +133,11 @@ impl Traffic {
             record,
             viewers,
             watchers,
-            calm: Arc::default(),
+            kafka_undisturbed: Arc::default(),
+            clock,
             ways,
             open: watch::Sender::new(false),
-            room: Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT as usize)),
+            in_flight_permits: Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT as usize)),
             over,
         })
     }
@@ -137,8 +149,8 @@ impl Traffic {
             let posted = tokio::time::timeout_at(deadline, self.poster.post(&event)).await;
             ensure!(posted == Ok(true), "{} was not acknowledged", event.id);
         }
-        while (self.record.counts.connected.load(Relaxed) as usize) < self.viewers.len() {
-            let connected = self.record.counts.connected.load(Relaxed);
+        while (self.record.counts.connected_viewers.load(Relaxed) as usize) < self.viewers.len() {
+            let connected = self.record.counts.connected_viewers.load(Relaxed);
             ensure!(Instant::now() < deadline, "{connected} of {} viewers got connected", self.viewers.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -151,17 +163,17 @@ impl Traffic {
     /// Starts the generators of events, which post while the load is on; those that write into Kafka itself only with
     /// a `topic`.
     pub fn generate(self: &Arc<Self>, load: &Load, topic: Option<Topic>) {
-        self.through_the_door(
+        self.post_through_gateways(
             self.plan.interaction_events(load.interactions, MAX_PLANNED_TIME),
             load.interactions,
         );
-        self.through_the_door(self.plan.comment_events(load.comments, MAX_PLANNED_TIME), load.comments);
+        self.post_through_gateways(self.plan.comment_events(load.comments, MAX_PLANNED_TIME), load.comments);
         if let Some(topic) = topic {
             self.produce_as_foreigner(topic, load.foreign);
         }
     }
 
-    fn through_the_door(
+    fn post_through_gateways(
         self: &Arc<Self>,
         events: impl Iterator<Item = PostEvent> + Send + 'static,
         rate: f64,
@@ -188,35 +200,51 @@ impl Traffic {
                 let Some(room) = traffic.wait_for_turn(rate).await else { return };
                 let (traffic, topic) = (Arc::clone(&traffic), topic.clone());
                 tokio::spawn(async move {
-                    traffic.append_foreign_record(&topic, number).await;
+                    traffic.append_foreign_record(&topic, number, None).await;
                     drop(room);
                 });
             }
         });
     }
 
-    async fn append_foreign_record(&self, topic: &Topic, number: usize) {
+    /// Appends one more record without a key to each partition.
+    pub async fn append_to_each_partition(&self, topic: &Topic) -> anyhow::Result<()> {
+        for partition in 0..topic.partitions() {
+            self.append_foreign_record(topic, LAST_FOREIGN + partition, Some(partition)).await;
+        }
+        let given_up = self.record.counts.unacknowledged.load(Relaxed);
+        ensure!(given_up == 0, "Kafka refused {given_up} records");
+        Ok(())
+    }
+
+    async fn append_foreign_record(&self, topic: &Topic, number: usize, only: Option<usize>) {
         let plain = number.is_multiple_of(2);
         let hot = rand::random_range(0..2) == 0;
         let event = PostEvent {
             id: format!("{}-f{number}", self.plan.prefix()),
-            comment_index: 0,
+            event_index: 0,
             post_after: Duration::ZERO,
-            video: if hot { 0 } else { rand::random_range(0..self.plan.videos()) },
-            user_number: 1,
+            video: if hot { 0 } else { rand::random_range(0..self.plan.video_count()) },
+            // No user of another event: of a user's likes of a video only one would count.
+            user_number: FOREIGN_USERS + number as u32,
             post_action: PostAction::Interact(if plain { Kind::Share } else { Kind::Like }, 0),
         };
         let (_, mut body) = self.plan.request_of(&event);
         let sent = self.record.note_sent(&event);
-        let calm = if plain { self.calm.try_read().ok() } else { None };
+        let calm = if plain { self.kafka_undisturbed.try_read().ok() } else { None };
         if calm.is_some()
             && let Some(body) = body.as_object_mut()
         {
             body.remove("event_id");
+        } else {
+            // A record that is sent again to another partition counts in the same hour. Some happened before an hour
+            // ended, and come after that.
+            let at_ms = self.clock.now_ms() - rand::random_range(0..MOST_LATE_MS);
+            body["timestamp"] = (at_ms as f64 / 1000.0).into();
         }
         let value = body.to_string().into_bytes();
         loop {
-            let partition = rand::rng().random_range(0..topic.partitions());
+            let partition = only.unwrap_or_else(|| rand::rng().random_range(0..topic.partitions()));
             let appended = topic.append(partition, value.clone());
             let done = if calm.is_some() {
                 appended.await.is_ok()
@@ -236,7 +264,7 @@ impl Traffic {
 
     /// Waits for the next event's time, until the load is on, and until there is room for an event in flight; `None`
     /// when the run is over.
-    async fn wait_for_turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    pub async fn wait_for_turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let mut open = self.open.subscribe();
         tokio::select! {
             () = self.over.cancelled() => None,
@@ -246,7 +274,7 @@ impl Traffic {
                 tokio::time::sleep(pace).await;
                 loop {
                     open.wait_for(|open| *open).await.ok()?;
-                    let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
+                    let room = Arc::clone(&self.in_flight_permits).acquire_owned().await.ok()?;
                     // The load may have been turned off during the wait for room.
                     if *open.borrow() {
                         return Some(room);
@@ -257,15 +285,16 @@ impl Traffic {
     }
 
     /// Turns the load on.
-    pub fn on(&self) {
+    pub fn turn_on(&self) {
         self.open.send_replace(true);
     }
 
     /// Turns the load off, and waits until all events in flight are acknowledged; an error after `patience`.
-    pub async fn off(&self, patience: Duration) -> anyhow::Result<()> {
+    pub async fn turn_off(&self, patience: Duration) -> anyhow::Result<()> {
         self.open.send_replace(false);
-        let all = tokio::time::timeout(patience, self.room.acquire_many(MAX_EVENTS_IN_FLIGHT)).await;
-        let under_way = MAX_EVENTS_IN_FLIGHT as usize - self.room.available_permits();
+        let all =
+            tokio::time::timeout(patience, self.in_flight_permits.acquire_many(MAX_EVENTS_IN_FLIGHT)).await;
+        let under_way = MAX_EVENTS_IN_FLIGHT as usize - self.in_flight_permits.available_permits();
         ensure!(all.is_ok(), "{under_way} events are not acknowledged {patience:?} after the last fault");
         Ok(())
     }
@@ -274,6 +303,6 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.over.cancel();
-        self.poster.give_up.cancel();
+        self.poster.give_up_token.cancel();
     }
 }

@@ -48,6 +48,8 @@ pub struct Cluster {
     consumers: Vec<String>,
     /// All processes, named `gateway-1`, `consumer-2`, ….
     pub processes: Vec<Process>,
+    /// The role of each process and the address of its admin port, in the order of `processes`.
+    pub admins: Vec<(String, String)>,
     /// The URLs of the gateways.
     pub gateways: Vec<String>,
     /// The URLs of the managers.
@@ -83,7 +85,7 @@ impl Cluster {
         cluster.flags = flags.iter().map(ToString::to_string).collect();
         cluster.start_others();
         cluster.start_gateways();
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
         cluster
     }
 
@@ -99,7 +101,7 @@ impl Cluster {
         cluster.boards = vec!["--boards".to_owned(), boards.to_owned()];
         cluster.start_others();
         cluster.start_gateways();
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
         cluster
     }
 
@@ -109,8 +111,18 @@ impl Cluster {
         cluster.consumers = flags.iter().map(ToString::to_string).collect();
         cluster.start_others();
         cluster.start_gateways();
-        cluster.ready().await;
+        cluster.wait_until_ready().await;
         cluster
+    }
+
+    /// Starts this system's processes with a declared board and a collector of traces, and waits until it serves: with
+    /// these every metric has something to tell.
+    pub async fn start_with_signals(&mut self, collector: &str) {
+        self.flags = vec!["--otlp-endpoint".to_owned(), collector.to_owned()];
+        self.boards = vec!["--boards".to_owned(), r#"[{"name": "liked"}]"#.to_owned()];
+        self.start_others();
+        self.start_gateways();
+        self.wait_until_ready().await;
     }
 
     /// Returns a system without processes, with a new prefix, so that its topics and keys do not exist yet.
@@ -131,6 +143,7 @@ impl Cluster {
             boards: Vec::new(),
             consumers: Vec::new(),
             processes: Vec::new(),
+            admins: Vec::new(),
             gateways: local_urls(2),
             managers: local_urls(2),
             comments: local_urls(2),
@@ -189,6 +202,7 @@ impl Cluster {
 
     fn spawn_process(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
         let admin = format!("127.0.0.1:{}", free_port());
+        self.admins.push((role.to_owned(), admin.clone()));
         let mut args = vec![role.to_owned(), "--admin-listen".into(), admin];
         if let Some(url) = url {
             args.extend(["--listen".into(), address_of(url)]);
@@ -199,8 +213,15 @@ impl Cluster {
         self.processes.push(process);
     }
 
-    /// Waits until the gateways serve and a manager knows all three readers.
-    pub async fn ready(&self) {
+    /// Waits until every process is ready, the gateways serve and a manager knows all three readers.
+    pub async fn wait_until_ready(&self) {
+        for (_, admin) in &self.admins {
+            let url = format!("http://{admin}/readyz");
+            wait::until(&url, Duration::from_mins(1), || async {
+                reqwest::get(&url).await.ok()?.status().is_success().then_some(())
+            })
+            .await;
+        }
         for url in &self.gateways {
             wait::json(&format!("{url}/videos"), Duration::from_mins(1)).await;
         }

@@ -16,26 +16,26 @@ use crate::wait;
 
 /// A span that the collector received, with its ids in hexadecimal digits.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub struct RecordedSpan {
     /// The service that recorded the span, such as `liverank-gateway`.
     pub service: String,
     /// The name of the span.
     pub name: String,
     /// The id of the trace to which the span belongs.
-    pub trace: String,
+    pub trace_id: String,
     /// The id of the span.
-    pub span: String,
+    pub span_id: String,
     /// The id of the parent span; empty if the span has none.
     pub parent: String,
 }
 
-type TakenSpans = Arc<Mutex<Vec<Recorded>>>;
+type TakenSpans = Arc<Mutex<Vec<RecordedSpan>>>;
 
 /// A collector of traces that listens on a port of 127.0.0.1.
 pub struct Collector {
     /// The collector's URL, for the flag `--otlp-endpoint`.
     pub url: String,
-    taken: TakenSpans,
+    taken_spans: TakenSpans,
 }
 
 impl Collector {
@@ -43,22 +43,22 @@ impl Collector {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
-        let taken = TakenSpans::default();
-        let router = Router::new().route("/v1/traces", post(take_spans)).with_state(Arc::clone(&taken));
+        let taken_spans = TakenSpans::default();
+        let router = Router::new().route("/v1/traces", post(take_spans)).with_state(Arc::clone(&taken_spans));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, taken }
+        Self { url, taken_spans }
     }
 
     /// Returns the received spans of a trace, in the order of their arrival.
-    pub fn of_trace(&self, trace: &str) -> Vec<Recorded> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.iter().filter(|span| span.trace == trace).cloned().collect()
+    pub fn of_trace(&self, trace: &str) -> Vec<RecordedSpan> {
+        let taken = self.taken_spans.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().filter(|span| span.trace_id == trace).cloned().collect()
     }
 
     /// Waits until a trace has a chain of spans with these names, each the parent of the next one, whose first span
-    /// has the parent `parent`. Panics after 20 s.
-    pub async fn until_way(&self, trace: &str, parent: &str, names: &[&str]) {
-        let within = Duration::from_secs(20);
+    /// has the parent `parent`. Panics after a minute.
+    pub async fn wait_for_span_chain(&self, trace: &str, parent: &str, names: &[&str]) {
+        let within = Duration::from_mins(1);
         let deadline = std::time::Instant::now() + within;
         wait::until("the way of a trace", within + Duration::from_secs(1), || async {
             let spans = self.of_trace(trace);
@@ -75,13 +75,13 @@ impl Collector {
 
 /// Returns the first of these names that has no span whose parent is the span before it in the chain; `None` if the
 /// chain is complete.
-fn first_missing_span<'a>(spans: &[Recorded], parent: &str, names: &[&'a str]) -> Option<&'a str> {
+fn first_missing_span<'a>(spans: &[RecordedSpan], parent: &str, names: &[&'a str]) -> Option<&'a str> {
     let (first, rest) = names.split_first()?;
     let candidates = spans.iter().filter(|span| span.name == *first && span.parent == parent);
     // The first word of a span's name is the role of the service that must have recorded it.
     let of_service = candidates.filter(|span| span.service == format!("liverank-{}", span_word(first)));
     let missing: Vec<Option<&str>> =
-        of_service.map(|span| first_missing_span(spans, &span.span, rest)).collect();
+        of_service.map(|span| first_missing_span(spans, &span.span_id, rest)).collect();
     if missing.is_empty() { Some(first) } else { missing.into_iter().min_by_key(Option::is_some)? }
 }
 
@@ -101,10 +101,10 @@ async fn take_spans(State(taken): State<TakenSpans>, body: Bytes) {
         };
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let hex = |bytes: &[u8]| liverank_core::comment::to_hex(bytes);
-            taken.push(Recorded {
+            taken.push(RecordedSpan {
                 service: service.clone(),
-                trace: hex(&span.trace_id),
-                span: hex(&span.span_id),
+                trace_id: hex(&span.trace_id),
+                span_id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
                 name: span.name,
             });

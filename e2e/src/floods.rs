@@ -25,7 +25,7 @@ const FRAME_ZEROS: &[u8] = &[0; 16 * 1024];
 /// The pause after a connection that was refused.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// The pause between two requests of an ordinary client.
-const NOW_AND_THEN: Duration = Duration::from_millis(50);
+const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A kind of flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Flood {
             }
             Self::HalfOpen => {
                 if number.is_multiple_of(2) {
-                    stream.write_all(&raw::head("POST", "/interact", &[], 60_000)).await?;
+                    stream.write_all(&raw::request_head("POST", "/interact", &[], 60_000)).await?;
                 }
                 read_to_end(stream).await
             }
@@ -227,14 +227,14 @@ async fn post_chatter(gateway: SocketAddr, end: Instant) {
 
 /// The results of an ordinary client's requests.
 #[derive(Debug, Default)]
-pub struct Served {
+pub struct OrdinaryClientResults {
     /// The duration of each request, including its connect, the shortest first.
     pub times: Vec<Duration>,
     /// Descriptions of answers that were not as expected.
     pub wrong: Vec<String>,
 }
 
-impl Served {
+impl OrdinaryClientResults {
     /// Returns the duration that the part `part` (such as 0.5 or 0.99) of the requests did not exceed; zero without
     /// requests.
     pub fn quantile(&self, part: f64) -> Duration {
@@ -244,10 +244,10 @@ impl Served {
 }
 
 /// Sends likes and reads the ranked list until `end`, as an ordinary client with a new connection for each request.
-pub async fn others(gateway: &str, end: Instant) -> Served {
+pub async fn measure_ordinary_client(gateway: &str, end: Instant) -> OrdinaryClientResults {
     let client =
         Client::builder().pool_max_idle_per_host(0).timeout(OTHERS_TIMEOUT).build().expect("a client");
-    let mut served = Served::default();
+    let mut served = OrdinaryClientResults::default();
     while Instant::now() < end {
         let like = json!({"video_id": "calm", "user_id": "ann", "type": "like"});
         let like = client.post(format!("http://{gateway}/interact")).json(&like);
@@ -261,7 +261,7 @@ pub async fn others(gateway: &str, end: Instant) -> Served {
                 Err(error) => served.wrong.push(format!("{error:?}")),
             }
         }
-        sleep(NOW_AND_THEN).await;
+        sleep(REQUEST_PAUSE).await;
     }
     served.times.sort_unstable();
     served

@@ -22,7 +22,7 @@ pub fn key_file() -> PathBuf {
 }
 
 /// Returns the environment variable that names the key file, with its value.
-pub fn variable() -> (String, String) {
+pub fn key_file_variable() -> (String, String) {
     ("LIVERANK_IDENTITY_KEY_FILE".to_owned(), key_file().display().to_string())
 }
 

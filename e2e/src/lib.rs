@@ -9,6 +9,7 @@ pub mod identity;
 pub mod moderation;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod ruled;
 pub mod up;

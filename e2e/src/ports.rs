@@ -22,13 +22,14 @@ pub const BLOCK_COUNT: u16 = 126;
 /// The blocks that this process holds.
 struct HeldBlocks {
     /// The listeners on the first ports of the held blocks.
-    held: Vec<TcpListener>,
+    held_listeners: Vec<TcpListener>,
     /// The next port to give out.
-    next: u16,
+    next_port: u16,
     end: u16,
 }
 
-static BLOCKS: Mutex<HeldBlocks> = Mutex::new(HeldBlocks { held: Vec::new(), next: 0, end: 0 });
+static BLOCKS: Mutex<HeldBlocks> =
+    Mutex::new(HeldBlocks { held_listeners: Vec::new(), next_port: 0, end: 0 });
 
 /// Returns a port of 127.0.0.1 on which nobody listens and that no other test gets while this process lives. Panics if
 /// all blocks are held.
@@ -39,11 +40,11 @@ pub fn free_port() -> u16 {
 impl HeldBlocks {
     fn next_free_port(&mut self) -> u16 {
         loop {
-            if self.next == self.end {
+            if self.next_port == self.end {
                 self.hold_another_block();
             }
-            let port = self.next;
-            self.next += 1;
+            let port = self.next_port;
+            self.next_port += 1;
             // A program that does not use blocks may listen on the port, such as a store of the testbed.
             if listen(port).is_some() {
                 return port;
@@ -59,8 +60,8 @@ impl HeldBlocks {
         let (first, holder) = blocks
             .find_map(|first| Some((first, listen(first)?)))
             .expect("one of the blocks of ports is free");
-        self.held.push(holder);
-        (self.next, self.end) = (first + 1, first + PORTS_A_BLOCK);
+        self.held_listeners.push(holder);
+        (self.next_port, self.end) = (first + 1, first + PORTS_A_BLOCK);
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     fn no_blocks() -> HeldBlocks {
-        HeldBlocks { held: Vec::new(), next: 0, end: 0 }
+        HeldBlocks { held_listeners: Vec::new(), next_port: 0, end: 0 }
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Process {
     /// Starts `liverank args…`. Its output goes to the file `NAME.log` in `directory`. All processes share the
     /// identity key of [`crate::identity`].
     pub fn start(name: &str, args: &[String], directory: &std::path::Path) -> Self {
-        Self::start_in(name, args, directory, &[crate::identity::variable()])
+        Self::start_in(name, args, directory, &[crate::identity::key_file_variable()])
     }
 
     /// Starts `liverank args…` with these environment variables, instead of the identity key's.
@@ -113,7 +113,7 @@ impl Process {
     }
 
     /// Whether the process still runs.
-    pub fn runs(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("waiting for a child").is_none()
     }
 

@@ -49,7 +49,7 @@ impl Answer {
 
 /// Opens a connection, sends `request` as it is and reads the answer at the same time, because a server need not read
 /// a request that it refuses.
-pub async fn exchange(address: &str, request: &[u8]) -> io::Result<Answer> {
+pub async fn connect_and_exchange(address: &str, request: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
     send_and_read(&mut stream, request).await
 }
@@ -104,7 +104,7 @@ async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer
 }
 
 /// Opens a connection with a small receive buffer, which stalls soon if it is not read.
-pub async fn small(address: &str) -> io::Result<TcpStream> {
+pub async fn connect_with_small_buffer(address: &str) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(SMALL_BUFFER)?;
     socket.connect(address.parse().map_err(io::Error::other)?).await
@@ -112,13 +112,13 @@ pub async fn small(address: &str) -> io::Result<TcpStream> {
 
 /// Returns a whole request with a body and its length; `headers` are header lines without their line ends.
 pub fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut bytes = head(method, path, headers, body.len());
+    let mut bytes = request_head(method, path, headers, body.len());
     bytes.extend_from_slice(body);
     bytes
 }
 
 /// Returns the head of a request that announces a body of `length` bytes.
-pub fn head(method: &str, path: &str, headers: &[&str], length: usize) -> Vec<u8> {
+pub fn request_head(method: &str, path: &str, headers: &[&str], length: usize) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: liverank\r\nConnection: close\r\n");
     for header in headers {
         text.push_str(header);

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::wait;
 
 /// The time limit of effects that normally take a moment, on a busy machine.
-const EFFECT_TIMEOUT: Duration = Duration::from_secs(20);
+const EFFECT_TIMEOUT: Duration = Duration::from_mins(1);
 const RULED_VIDEO: &str = "ruled";
 
 /// The comments that were released, pinned, reported or hidden, with which a test checks later that all that still
 /// holds.
-pub struct Ruled {
+pub struct CommentRulesCheck {
     client: Client,
     gateway: String,
     pinned: String,
@@ -23,7 +23,7 @@ pub struct Ruled {
     hidden: String,
 }
 
-impl Ruled {
+impl CommentRulesCheck {
     /// Sets rules, lets a comment be held and released, pins another one, reports both, shadow-bans a user, and checks
     /// what viewers see.
     ///
@@ -40,7 +40,11 @@ impl Ruled {
 
     async fn apply_rules(&mut self) {
         let url = format!("{}/connect?userid=watcher&videoid={RULED_VIDEO}&events=pinned", self.gateway);
-        let mut stream = self.client.get(url).send().await.expect("a stream");
+        // Just after a start there may be no reader yet; a client tries again then.
+        let mut stream = wait::until("a stream", EFFECT_TIMEOUT, || async {
+            self.client.get(&url).send().await.ok()?.error_for_status().ok()
+        })
+        .await;
         let mut seen = String::new();
         let rules =
             json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]}]});

@@ -11,11 +11,11 @@ use crate::process::Process;
 use crate::{free_port, wait};
 
 /// The time limit until the system is ready: a debug build on a busy machine starts slowly.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A public port of the system, named by the service that listens on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Door {
+pub enum PublicPort {
     /// The gateway's port.
     Gateway,
     /// The port of the websocket service, for ranked lists.
@@ -30,7 +30,7 @@ pub enum Door {
     Statistics,
 }
 
-impl Door {
+impl PublicPort {
     /// All public ports, in the order of the enum's values.
     pub const ALL: [Self; 6] =
         [Self::Gateway, Self::Websocket, Self::Comment, Self::Reader, Self::Manager, Self::Statistics];
@@ -58,7 +58,7 @@ impl Up {
     pub async fn start_with(readers: usize, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = || format!("127.0.0.1:{}", free_port());
-        let addresses: Vec<String> = Door::ALL.iter().map(|_| address()).collect();
+        let addresses: Vec<String> = PublicPort::ALL.iter().map(|_| address()).collect();
         let data = directory.path().join("data").display().to_string();
         let admin = address();
         let mut args = ["up", "--data-dir", &data, "--admin-listen", &admin].map(str::to_owned).to_vec();
@@ -76,10 +76,10 @@ impl Up {
         let process = Process::start("up", &args, directory.path());
         let client = reqwest::Client::new();
         let up = Self { process, addresses, admin, client, data, _directory: directory };
-        wait::json(&format!("{}/videos", up.url(Door::Gateway)), START_TIMEOUT).await;
+        wait::json(&format!("{}/videos", up.url(PublicPort::Gateway)), START_TIMEOUT).await;
         let token_of_viewer = flags.contains(&"--auth-dev").then(|| up.viewer_token("somebody"));
         let registered = || async {
-            let request = up.client.post(format!("{}/register", up.url(Door::Gateway)));
+            let request = up.client.post(format!("{}/register", up.url(PublicPort::Gateway)));
             let request = match &token_of_viewer {
                 Some(token) => request.bearer_auth(token),
                 None => request,
@@ -89,7 +89,7 @@ impl Up {
         };
         wait::until("a reader for a video", START_TIMEOUT, registered).await;
         let known = || async {
-            let load = up.client.get(format!("{}/load", up.url(Door::Manager)));
+            let load = up.client.get(format!("{}/load", up.url(PublicPort::Manager)));
             let load = load.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
             let load: Value = load.json().await.ok()?;
             (load["readers"].as_array()?.len() == readers).then_some(())
@@ -112,7 +112,7 @@ impl Up {
     }
 
     /// Returns the address of a public port, as `host:port`.
-    pub fn address(&self, door: Door) -> &str {
+    pub fn address(&self, door: PublicPort) -> &str {
         &self.addresses[door as usize]
     }
 
@@ -122,20 +122,21 @@ impl Up {
     }
 
     /// Returns the URL of a public port, without a path.
-    pub fn url(&self, door: Door) -> String {
+    pub fn url(&self, door: PublicPort) -> String {
         format!("http://{}", self.address(door))
     }
 
     /// Posts JSON to the gateway; returns the status code and the JSON of the answer (null if it is none).
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let sent = self.client.post(format!("{}{path}", self.url(Door::Gateway))).json(body).send().await;
+        let sent =
+            self.client.post(format!("{}{path}", self.url(PublicPort::Gateway))).json(body).send().await;
         let response = sent.unwrap_or_else(|error| panic!("POST {path}: {error}; {}", self.process.log()));
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or(Value::Null))
     }
 
     /// Returns the JSON at a path of a public port; null if there is none.
-    pub async fn get(&self, door: Door, path: &str) -> Value {
+    pub async fn get(&self, door: PublicPort, path: &str) -> Value {
         let Ok(response) = self.client.get(format!("{}{path}", self.url(door))).send().await else {
             return Value::Null;
         };
@@ -145,7 +146,7 @@ impl Up {
     /// Likes the video `calm` and waits until the ranking shows it; returns the time that it took.
     pub async fn round_trip(&self) -> Duration {
         let score = || async {
-            let list = self.get(Door::Gateway, "/videos?limit=1000").await;
+            let list = self.get(PublicPort::Gateway, "/videos?limit=1000").await;
             let found = list["videos"].as_array()?.iter().find(|video| video["video_id"] == "calm")?.clone();
             found["score"].as_f64()
         };
@@ -153,7 +154,7 @@ impl Up {
         let started = Instant::now();
         let like = json!({"video_id": "calm", "user_id": "ann", "type": "like"});
         assert_eq!(self.post("/interact", &like).await.0, 202);
-        wait::until("the like in the ranking", Duration::from_secs(20), || async {
+        wait::until("the like in the ranking", Duration::from_secs(30), || async {
             score().await.filter(|now| *now > before)
         })
         .await;

@@ -4,11 +4,11 @@ use std::process::Output;
 use std::time::Duration;
 
 use liverank_e2e::identity;
-use liverank_e2e::up::{Door, Up};
+use liverank_e2e::up::{PublicPort, Up};
 use liverank_e2e::wait;
 use serde_json::{Value, json};
 
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Runs `liverank args…` to its end; with `up` it has the identity key and the manager's URL of that system.
 async fn run_command(up: Option<&Up>, args: &[&str]) -> Output {
@@ -17,8 +17,8 @@ async fn run_command(up: Option<&Up>, args: &[&str]) -> Output {
         command.env_remove(name);
     }
     if let Some(up) = up {
-        let (name, value) = identity::variable();
-        command.env(name, value).env("LIVERANK_MANAGER_URL", up.url(Door::Manager));
+        let (name, value) = identity::key_file_variable();
+        command.env(name, value).env("LIVERANK_MANAGER_URL", up.url(PublicPort::Manager));
     }
     command.args(args).kill_on_drop(true).stdin(std::process::Stdio::null());
     command.output().await.expect("running the binary")
@@ -53,10 +53,10 @@ async fn a_reader_is_cordoned_drained_and_opened_again() {
         let readers = load["readers"].as_array().expect("readers").clone();
         readers.into_iter().find(|it| it["id"] == reader).expect("the reader")["cordon"].clone()
     };
-    let done = run_command(Some(&up), &["cordon", "reader-2", "--why", "new disk"]).await;
+    let done = run_command(Some(&up), &["cordon", "reader-2", "--reason", "new disk"]).await;
     assert!(done.status.success() && output_text(&done).contains("new disk"), "{}", output_text(&done));
     assert_eq!(cordon("reader-2").await, "closed");
-    let done = run_command(Some(&up), &["drain", "reader-2", "--wait", "20s"]).await;
+    let done = run_command(Some(&up), &["drain", "reader-2", "--wait", "60s"]).await;
     assert!(done.status.success(), "{}", output_text(&done));
     assert_eq!(cordon("reader-2").await, "draining");
     assert!(run_command(Some(&up), &["uncordon", "reader-2"]).await.status.success());
@@ -74,7 +74,7 @@ async fn a_reader_is_cordoned_drained_and_opened_again() {
 #[tokio::test]
 async fn top_is_text_where_there_is_no_terminal_and_says_what_is_wrong() {
     let up = Up::start_with(2, &[]).await;
-    let url = up.url(Door::Gateway);
+    let url = up.url(PublicPort::Gateway);
     let once = wait::until("the readers are seen", COMMAND_TIMEOUT, || async {
         let once = run_command(Some(&up), &["top", "--url", &url]).await;
         output_text(&once).contains("2 of 2 readers take viewers").then_some(once)
@@ -114,6 +114,11 @@ async fn a_video_is_moved_by_hand_and_the_move_is_shown() {
     assert!(output_text(&run_command(Some(&up), &["moves"]).await).contains("to see it"));
     let plan = run_command(Some(&up), &["plan", "-o", "yaml"]).await;
     assert!(output_text(&plan).contains("autopilot: true"), "{}", output_text(&plan));
+    wait::until("a decision", COMMAND_TIMEOUT, || async {
+        let plan = output_text(&run_command(Some(&up), &["plan"]).await);
+        (plan.contains(" plans\n") && plan.contains("AGE") && plan.contains("FULLEST")).then_some(())
+    })
+    .await;
     let nobody = run_command(Some(&up), &["move", "no-such-video", other]).await;
     assert!(
         output_text(&nobody).contains("no reader has the video no-such-video"),
@@ -125,7 +130,7 @@ async fn a_video_is_moved_by_hand_and_the_move_is_shown() {
 #[tokio::test]
 async fn a_command_without_identity_says_what_is_missing() {
     let up = Up::start().await;
-    let manager = up.url(Door::Manager);
+    let manager = up.url(PublicPort::Manager);
     let status = run_command(None, &["status", "--manager-url", &manager]).await;
     assert_eq!(status.status.code(), Some(1));
     assert!(output_text(&status).contains("--identity-key-file"), "{}", output_text(&status));
@@ -188,9 +193,14 @@ async fn settings_are_shown_with_where_they_come_from_and_files_are_judged() {
 async fn a_closed_output_pipe_is_no_error() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| directory.path().join(name).display().to_string();
-    let (file, key, data) = (at("liverank.yaml"), at("master/key"), at("data"));
+    let (file, key, data, keys) = (at("liverank.yaml"), at("master/key"), at("data"), at("keys"));
     std::fs::write(&file, "log: info\n").expect("writing the file");
-    assert!(run_command(None, &["identity", "init", &at("")]).await.status.success());
+    let made = run_command(None, &["identity", "init", &at(""), "--reader", "reader-1", "-o", "json"]).await;
+    let made: Value =
+        serde_json::from_slice(&made.stdout).unwrap_or_else(|_| panic!("{}", output_text(&made)));
+    let owners: Vec<&Value> = made["files"].as_array().expect("files").iter().map(|it| &it["for"]).collect();
+    assert_eq!(owners, ["manager", "gateway", "statistics", "cli", "reader/reader-1"]);
+    assert_eq!(made["files"][0]["file"], key);
     // All commands that print something without a system; the others print by the same function.
     let commands: &[&[&str]] = &[
         &["config", "show", "gateway"],
@@ -199,6 +209,7 @@ async fn a_closed_output_pipe_is_no_error() {
         &["version", "-o", "yaml"],
         &["completion", "bash"],
         &["doctor"],
+        &["identity", "init", &keys],
         &["simulate", "--duration", "1m", "--readers", "2"],
         &["identity", "token", "--identity-key-file", &key],
         &["identity", "derive", "--identity-key-file", &key, "--for", "gateway"],

@@ -34,7 +34,7 @@ const KILLS_A_STORE: usize = 5;
 /// The stores that are killed, in turn.
 const STORES: [&str; 3] = ["kafka", "mongodb", "redis"];
 /// The time for which a killed store stays down: longer than a transaction usually takes, shorter than its time limit.
-const STORE_AWAY: Duration = Duration::from_secs(2);
+const STORE_DOWN_TIME: Duration = Duration::from_secs(2);
 /// The pause of a client whose request was refused because a store is down.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// The time in milliseconds for which a killed consumer stays down, and for which the next one runs before it is
@@ -52,7 +52,7 @@ const MODERATED_LATER: usize = 300;
 const POSTERS: usize = 4;
 
 /// An exported thing: the partition and the offset of the log from which it comes, and its kind.
-type Place = (i64, i64, &'static str);
+type ExportId = (i64, i64, &'static str);
 
 /// Posts comments, deletes and pins some, bans users and decides on held comments, until `over`. Returns the number of
 /// accepted posts and actions.
@@ -129,7 +129,7 @@ async fn kill_consumers_and_stores(cluster: &mut Cluster, stores: &OwnStores) {
             let store = STORES[nth / KILLS_A_STORE % STORES.len()];
             stores.testbed(&["kill", store]).await;
             cluster.process(name).restart();
-            tokio::time::sleep(STORE_AWAY).await;
+            tokio::time::sleep(STORE_DOWN_TIME).await;
             stores.testbed(&["start", store]).await;
         } else {
             cluster.process(name).restart();
@@ -139,7 +139,7 @@ async fn kill_consumers_and_stores(cluster: &mut Cluster, stores: &OwnStores) {
 
 async fn find(cluster: &Cluster, stores: &OwnStores, collection: &str) -> Vec<Document> {
     let set = mongo::ReplicaSet::new(vec![stores.port("MONGODB")]);
-    let mut primary = set.writable(Duration::from_secs(20)).await.expect("a primary").1;
+    let mut primary = set.wait_for_primary(Duration::from_secs(20)).await.expect("a primary").1;
     let database = format!("{}video_db", cluster.prefix);
     primary.find(&database, collection, doc! {}, doc! {}, doc! {}).await.expect("documents")
 }
@@ -154,7 +154,7 @@ fn place_of(document: &Document) -> (i64, i64) {
 
 /// Returns the things that the archive has, which must all be exported. Held comments that were decided on need not be
 /// exported as held.
-async fn archived(cluster: &Cluster, stores: &OwnStores) -> BTreeSet<Place> {
+async fn archived(cluster: &Cluster, stores: &OwnStores) -> BTreeSet<ExportId> {
     let mut all = BTreeSet::new();
     for (collection, kind) in [("comments", "entry"), ("moderation", "moderation"), ("held", "held")] {
         let found = find(cluster, stores, collection).await;
@@ -165,14 +165,14 @@ async fn archived(cluster: &Cluster, stores: &OwnStores) -> BTreeSet<Place> {
 }
 
 /// A record of the topic, as a consumer of committed records gets it.
-struct Exported {
+struct ExportedRecord {
     /// The partition of the topic from which the record was read.
     partition: String,
     key: String,
     value: Value,
 }
 
-impl Exported {
+impl ExportedRecord {
     fn kind(&self) -> &'static str {
         match self.value["type"].as_str().expect("a type") {
             "held" => "held",
@@ -182,30 +182,34 @@ impl Exported {
         }
     }
 
-    fn place(&self) -> Place {
+    fn export_id(&self) -> ExportId {
         let number = |name: &str| self.value[name].as_i64().expect("a number");
         (number("partition"), number("offset"), self.kind())
     }
 }
 
 /// Returns all committed records of a topic, read by Kafka's own console consumer.
-async fn read_topic(stores: &OwnStores, topic: &str) -> Vec<Exported> {
+async fn read_topic(stores: &OwnStores, topic: &str) -> Vec<ExportedRecord> {
     let text = stores.testbed(&["consume", topic]).await;
     text.lines()
         .map(|line| {
             let mut parts = line.splitn(4, '\t').map(str::to_owned);
             let mut part = || parts.next().unwrap_or_else(|| panic!("another line: {line}"));
             let (partition, _, key) = (part(), part(), part());
-            Exported { partition, key, value: serde_json::from_str(&part()).expect("JSON") }
+            ExportedRecord { partition, key, value: serde_json::from_str(&part()).expect("JSON") }
         })
         .collect()
 }
 
 /// Waits until the topic has all that it must have, and returns its records.
-async fn wait_until_exported(stores: &OwnStores, topic: &str, expected: &BTreeSet<Place>) -> Vec<Exported> {
+async fn wait_until_exported(
+    stores: &OwnStores,
+    topic: &str,
+    expected: &BTreeSet<ExportId>,
+) -> Vec<ExportedRecord> {
     wait::until("everything exported", REST_TIMEOUT, || async {
         let found = read_topic(stores, topic).await;
-        let told: BTreeSet<Place> = found.iter().map(Exported::place).collect();
+        let told: BTreeSet<ExportId> = found.iter().map(ExportedRecord::export_id).collect();
         expected.is_subset(&told).then_some(found)
     })
     .await
@@ -217,7 +221,7 @@ async fn wait_until_counted(cluster: &Cluster, stores: &OwnStores) {
     let log = format!("{}video_interactions", cluster.prefix);
     let log = kafka::Topic::open(stores.port("KAFKA"), &log, PARTITION_COUNT).await.expect("the log");
     wait::until("all counted", REST_TIMEOUT, || async {
-        let ends: i64 = log.ends().await.ok()?.iter().sum();
+        let ends: i64 = log.end_offsets().await.ok()?.iter().sum();
         let offsets = find(cluster, stores, "offsets").await;
         let next = |offset: &Document| offset.get_i64("next").ok();
         (offsets.iter().filter_map(next).sum::<i64>() == ends).then_some(())
@@ -261,16 +265,16 @@ async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
     boards::compare_results(&mut cluster, &stores, &boards_topic).await;
 }
 
-fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Place>) {
-    let told: BTreeSet<Place> = found.iter().map(Exported::place).collect();
+fn assert_once_and_in_order(found: &[ExportedRecord], expected: &BTreeSet<ExportId>) {
+    let told: BTreeSet<ExportId> = found.iter().map(ExportedRecord::export_id).collect();
     assert_eq!(told.len(), found.len(), "something is there twice");
     let more = told.difference(expected).find(|(_, _, kind)| *kind != "held");
     assert_eq!(more, None, "the archive does not have it");
     assert!(expected.is_subset(&told));
-    let mut last: BTreeMap<(&str, &str), Place> = BTreeMap::new();
+    let mut last: BTreeMap<(&str, &str), ExportId> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for record in found {
-        let (partition, offset, kind) = record.place();
+        let (partition, offset, kind) = record.export_id();
         let place = (record.partition.as_str(), record.key.as_str());
         if let Some(before) = last.insert(place, (partition, offset, kind)) {
             assert!(
@@ -289,11 +293,11 @@ fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Place>) {
 
 /// Compares the exported comments with each channel: the sequence numbers have no holes, and each comment that the API
 /// shows was exported with the same content.
-async fn compare_with_channels(cluster: &Cluster, found: &[Exported]) {
+async fn compare_with_channels(cluster: &Cluster, found: &[ExportedRecord]) {
     for poster in 0..POSTERS {
         let video = format!("video-{poster}");
         let own = found.iter().filter(|record| record.key == video && record.kind() == "entry");
-        let of_id = |record: &Exported| -> Option<u64> {
+        let of_id = |record: &ExportedRecord| -> Option<u64> {
             record.value["id"].as_str()?.rsplit_once('-')?.1.parse().ok()
         };
         let numbers: Vec<u64> = own.clone().map(|record| of_id(record).expect("a number")).collect();

@@ -4,6 +4,10 @@
 //! answer: one without a credential, a viewer in another viewer's name, a reader's stolen credential, a process of
 //! another role. An endpoint in `protocol::access` without a row here fails the test.
 //!
+//! Two more attackers need no system to be played: a producer that writes anything into the topic of events
+//! (`services/consumer/tests/hostile_producer.rs`), and a tenant who may create `RankingCluster`s
+//! (`operator/tests/tenant.rs`).
+//!
 //! Floods, by which one host tries to deny service to the others, are tested in `floods`.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
 
@@ -14,7 +18,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use liverank_e2e::identity::token;
-use liverank_e2e::up::{Door, Up};
+use liverank_e2e::up::{PublicPort, Up};
 use liverank_e2e::wait;
 use liverank_protocol::access::{CalledService, ENDPOINTS};
 use reqwest::{Client, Method, Response};
@@ -22,6 +26,8 @@ use serde_json::{Value, json};
 
 /// The time limit of every request and every wait.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time limit until the victim's state has come to rest.
+const SETTLED_TIMEOUT: Duration = Duration::from_mins(1);
 /// The id of the user whose data are attacked.
 const VICTIM_USER: &str = "victim-user";
 /// The id of the video that the victim watches.
@@ -146,21 +152,22 @@ const ATTACK_ROWS: &[AttackRow] = {
         (Manager, "POST", "/cordons", CLOSED_TO_ALL),
         (Statistics, "GET", "/statistics", CLOSED_TO_ALL),
         (Statistics, "POST", "/comment-api-statistics", OPEN_TO_ALL),
-        (Statistics, "POST", "/reader-api-statistics", OPEN_TO_ALL),
+        // A reader that shows who it is reports for itself.
+        (Statistics, "POST", "/reader-api-statistics", [Answered, Answered, Refused, Answered]),
         (Statistics, "POST", "/reader-api-manager-statistics", OPEN_TO_ALL),
         (Statistics, "POST", "/client-statistics", OPEN_TO_ALL),
         (Statistics, "GET", "/health", OPEN_TO_ALL),
     ]
 };
 
-const fn door(service: CalledService) -> Door {
+const fn door(service: CalledService) -> PublicPort {
     match service {
-        CalledService::Gateway => Door::Gateway,
-        CalledService::Websocket => Door::Websocket,
-        CalledService::Comment => Door::Comment,
-        CalledService::Reader => Door::Reader,
-        CalledService::Manager => Door::Manager,
-        CalledService::Statistics => Door::Statistics,
+        CalledService::Gateway => PublicPort::Gateway,
+        CalledService::Websocket => PublicPort::Websocket,
+        CalledService::Comment => PublicPort::Comment,
+        CalledService::Reader => PublicPort::Reader,
+        CalledService::Manager => PublicPort::Manager,
+        CalledService::Statistics => PublicPort::Statistics,
     }
 }
 
@@ -305,7 +312,7 @@ impl HostileSystem {
     async fn victim_state(&self) -> Value {
         let cli = token("cli", CalledService::Manager);
         let look = async |path: &str| {
-            let url = format!("{}{path}", self.up.url(Door::Manager));
+            let url = format!("{}{path}", self.up.url(PublicPort::Manager));
             self.client.get(url).bearer_auth(&cli).send().await.unwrap().json::<Value>().await.unwrap()
         };
         let load = look("/load").await;
@@ -319,15 +326,15 @@ impl HostileSystem {
             "moves": look("/moves").await["moves"],
             "cordons": look("/cordons").await,
             "viewers": look(&format!("/viewers/{VICTIM_VIDEO}")).await,
-            "video": self.up.get(Door::Gateway, &format!("/videos/{VICTIM_VIDEO}")).await,
-            "comments": self.up.get(Door::Gateway, &format!("/comments/{VICTIM_VIDEO}")).await,
+            "video": self.up.get(PublicPort::Gateway, &format!("/videos/{VICTIM_VIDEO}")).await,
+            "comments": self.up.get(PublicPort::Gateway, &format!("/comments/{VICTIM_VIDEO}")).await,
         })
     }
 
     /// Posts a comment as the victim and opens a stream of the victim's video, through the gateway.
     async fn post_and_watch_as_victim(&self) -> Response {
         let own = self.up.viewer_token(VICTIM_USER);
-        let front = self.up.url(Door::Gateway);
+        let front = self.up.url(PublicPort::Gateway);
         let comment = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": VICTIM_TEXT});
         let posted = self
             .client
@@ -374,13 +381,18 @@ async fn attackers_change_nothing_and_learn_nothing() {
     let siege = HostileSystem::start().await;
     let mut stream = siege.post_and_watch_as_victim().await;
     read_until(&mut stream, "connected").await;
-    wait::until("the victim is counted and watches", TEST_TIMEOUT, || async {
+    // The state is compared as a whole, so all of it has come to rest: the peak of viewers changes when the victim has
+    // watched for five seconds.
+    let before = wait::until("the victim is counted and watches", SETTLED_TIMEOUT, || async {
         let state = siege.victim_state().await;
-        (state["comments"]["comments"][0]["comment"] == VICTIM_TEXT && state["viewers"]["viewers"] == 1)
-            .then_some(())
+        let (viewers, video) = (&state["viewers"], &state["video"]);
+        let is_counted = state["comments"]["comments"][0]["comment"] == VICTIM_TEXT && video["comments"] == 1;
+        let is_watched = [&viewers["viewers"], &viewers["peak"], &video["viewers"], &video["peak_viewers"]]
+            .into_iter()
+            .all(|count| *count == 1);
+        (is_counted && is_watched && video["ranks"]["trending"]["rank"] == 1).then_some(state)
     })
     .await;
-    let before = siege.victim_state().await;
     let mut wrong = Vec::new();
     for row in ATTACK_ROWS {
         for attacker in ALL_ATTACKERS {
@@ -388,11 +400,20 @@ async fn attackers_change_nothing_and_learn_nothing() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(siege.victim_state().await, before, "nothing was changed");
+    // A busy machine may have lost sight of the viewer for a moment; what an attacker changed stays changed.
+    let changed = async || {
+        let now = siege.victim_state().await;
+        (now == before).then_some(()).ok_or(now)
+    };
+    let deadline = std::time::Instant::now() + SETTLED_TIMEOUT;
+    while let Err(now) = changed().await {
+        assert!(std::time::Instant::now() < deadline, "was changed: {before:#}\ninto {now:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     // The victim can still post, and the stream still works.
     let own = siege.up.viewer_token(VICTIM_USER);
     let again = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "still here"});
-    let front = siege.up.url(Door::Gateway);
+    let front = siege.up.url(PublicPort::Gateway);
     let posted =
         siege.client.post(format!("{front}/comment")).bearer_auth(own).json(&again).send().await.unwrap();
     assert_eq!(posted.status(), 201);

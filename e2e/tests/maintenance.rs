@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bson::doc;
+use liverank_core::score::Weights;
 use liverank_e2e::cluster::{Cluster, Stores};
 use liverank_e2e::wait;
 use rskafka::client::ClientBuilder;
@@ -26,28 +27,25 @@ mod mongo;
 
 /// The time limit of a command: it reads everything, on a machine that also runs the whole system.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(3);
-/// Flags of weights that are a thousandth above the default ones: with them every score has a fraction (except
-/// multiples of 1,001), with the default ones none has.
-const OTHER_WEIGHTS: [&str; 12] = [
-    "--weight-view",
-    "1.001",
-    "--weight-like",
-    "2.002",
-    "--weight-comment",
-    "2.002",
-    "--weight-share",
-    "3.003",
-    "--weight-watch-short",
-    "1.001",
-    "--weight-watch-long",
-    "2.002",
-];
 
 /// Declarations of boards with an order, a half-life, weights of their own and windows. A rebuild also fills these
-/// boards; `OTHER_WEIGHTS` does not change their own weights.
+/// boards; `other_weights` does not change their own weights.
 const BOARDS: &str = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"},
     {"name": "soon", "order": "trending", "halfLifeMinutes": 5, "weights": {"view": 1, "like": 3}},
     {"name": "today", "window": "day", "timeZone": "Europe/Berlin", "keep": 1}]"#;
+
+/// Returns flags that set every weight a thousandth above its default: with them every score has a fraction (except
+/// multiples of 1,001), with the default ones none has.
+fn other_weights() -> Vec<String> {
+    let weights = serde_json::to_value(Weights::default()).expect("weights are JSON");
+    let weights = weights.as_object().expect("weights have names").iter();
+    let weights = weights.filter(|(name, _)| *name != "watch_threshold_ms");
+    let flags = weights.map(|(name, value)| {
+        let other = value.as_i64().expect("an integer") / 1000 * 1001;
+        [format!("--weight-{}", name.replace('_', "-")), format!("{}.{:03}", other / 1000, other % 1000)]
+    });
+    flags.flatten().collect()
+}
 
 async fn run_command(cluster: &Cluster, args: &[&str]) -> (i32, String) {
     let output: Output =
@@ -90,13 +88,13 @@ async fn expect_equal(cluster: &Cluster) -> Value {
 
 /// The number of lists that were seen, and the weights by which their scores were made.
 #[derive(Debug, Default)]
-struct WeightsSeen {
+struct SeenWeights {
     lists: usize,
-    by_default: usize,
+    lists_by_default_weights: usize,
     by_other: usize,
 }
 
-fn note_weights_of(list: &Value, seen: &mut WeightsSeen) {
+fn note_weights_of(list: &Value, seen: &mut SeenWeights) {
     let videos = list["videos"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
     assert!(!videos.is_empty(), "an empty list after {seen:?}");
     let thousandths = |video: &Value| (video["score"].as_f64().expect("a score") * 1000.0).round() as i64;
@@ -106,12 +104,12 @@ fn note_weights_of(list: &Value, seen: &mut WeightsSeen) {
     assert!(!(other && default), "two sets of weights in one list: {list}");
     seen.lists += 1;
     seen.by_other += usize::from(other);
-    seen.by_default += usize::from(default);
+    seen.lists_by_default_weights += usize::from(default);
 }
 
 /// Requests the whole list again and again until `over`; returns the weights that were seen.
-async fn watch_list(url: String, over: &AtomicBool) -> WeightsSeen {
-    let mut seen = WeightsSeen::default();
+async fn watch_list(url: String, over: &AtomicBool) -> SeenWeights {
+    let mut seen = SeenWeights::default();
     while !over.load(Relaxed) {
         let response = reqwest::get(&url).await.expect("an answer");
         assert_eq!(response.status(), 200);
@@ -123,8 +121,10 @@ async fn watch_list(url: String, over: &AtomicBool) -> WeightsSeen {
 
 async fn rebuild_everything(cluster: &Cluster) {
     expect_equal(cluster).await;
+    let other = other_weights();
+    let other: Vec<&str> = other.iter().map(String::as_str).collect();
     for (what, flags) in
-        [("redis", &[][..]), ("scores", &OTHER_WEIGHTS), ("scores", &[]), ("mongodb", &[]), ("redis", &[])]
+        [("redis", &[][..]), ("scores", &other[..]), ("scores", &[]), ("mongodb", &[]), ("redis", &[])]
     {
         let started = Instant::now();
         let told = run_successfully(cluster, &[&["rebuild", what], flags].concat()).await;
@@ -175,7 +175,7 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
     };
     let (seen, ()) = tokio::join!(watch_list(url.clone(), &over), rebuilding);
     println!("{seen:?}");
-    assert!(seen.by_default > 0 && seen.by_other > 0 && seen.lists > 20, "{seen:?}");
+    assert!(seen.lists_by_default_weights > 0 && seen.by_other > 0 && seen.lists > 20, "{seen:?}");
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait()).await.expect("the load ends");
     let report = cluster.load_report();
     assert!(status.expect("waiting for the load").success(), "{report:#}");
@@ -222,7 +222,7 @@ async fn redis_command(command: &str) -> String {
 
 async fn connect_primary() -> mongo::Member {
     let set = mongo::ReplicaSet::new(vec![port_of_address(&Stores::from_environment().mongodb)]);
-    set.writable(Duration::from_secs(20)).await.expect("a primary").1
+    set.wait_for_primary(Duration::from_secs(20)).await.expect("a primary").1
 }
 
 async fn spoil_video(cluster: &Cluster, collection: &str, video: &str, change: bson::Document) {
@@ -261,8 +261,17 @@ async fn differences_are_named_and_mended(cluster: &Cluster) {
     let mut expected = vec![of(0, "boards score"), of(1, "boards there")];
     expected.sort();
     assert_eq!(differing_fields(&report), expected, "{report:#}");
+    for board in ["liked", "hot", "soon", "today"] {
+        let problem = report["declared"][board]["problem"].as_str().unwrap_or_default();
+        assert!(problem.contains("declared to the consumers, and not here"), "{board}: {report:#}");
+    }
     run_successfully(cluster, &["rebuild", "redis"]).await;
     expect_equal(cluster).await;
+    let report =
+        run_verify(cluster, &["--boards", r#"[{"name": "liked", "weights": {"like": 2}}]"#, "--without-log"])
+            .await;
+    let problem = report["declared"]["liked"]["problem"].as_str().unwrap_or_default();
+    assert!(report["good"] == false && problem.contains("another declaration"), "{report:#}");
 
     for collection in ["videos", "windows"] {
         spoil_video(cluster, collection, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
@@ -300,7 +309,7 @@ async fn dead_letters_are_listed_and_replayed_once() {
 
     // A letter that an earlier release could not read and this one can.
     let dead = kafka::Topic::open(port, &format!("{name}.dlq"), 1).await.expect("the dead letters");
-    let offset = dead.ends().await.expect("their end")[0].to_string();
+    let offset = dead.end_offsets().await.expect("their end")[0].to_string();
     let like = br#"{"video_id":"late","user_id":"u","type":"like"}"#;
     dead.append(0, like.to_vec()).await.expect("appending a letter");
     for _ in 0..2 {

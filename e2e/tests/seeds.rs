@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 async fn listed_video(gateway: &str, id: &str) -> Option<Value> {
     let response = reqwest::get(format!("{gateway}/videos/{id}")).await.ok()?;

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use liverank_core::canary;
 use liverank_e2e::collector::Collector;
-use liverank_e2e::process::{Process, Signal};
-use liverank_e2e::up::{Door, Up};
-use liverank_e2e::{free_port, wait};
+use liverank_e2e::process::Signal;
+use liverank_e2e::prometheus::Prometheus;
+use liverank_e2e::up::{PublicPort, Up};
+use liverank_e2e::wait;
 use serde_json::json;
 use signals::scrape::{Scrape, document};
 use signals::work;
 
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Metrics that change only after a failure or seldom, each with the reason why it does not change here. All others
 /// must change.
@@ -54,8 +55,10 @@ const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_manager_heartbeats_refused_total", "readers are who they say"),
     ("liverank_manager_warm_failures_total", "readers are well"),
     ("liverank_manager_unserved_total", "readers are well"),
+    ("liverank_manager_registrations_refused_total", "limits are far away"),
     ("liverank_reader_drain_waits_for", "no reader leaves"),
     ("liverank_reader_gaps_total", "nobody falls behind"),
+    ("liverank_reader_ended_for_others_total", "a reader has a place for everybody"),
     ("liverank_reader_repeats_total", "the bus brings each comment once"),
     ("liverank_reader_out_of_order_total", "the bus keeps the order"),
     ("liverank_reader_backfilled_total", "the bus loses nothing"),
@@ -74,16 +77,17 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
     let up = Up::start_with(2, &flags).await;
     // The metrics of partitions appear when the consumer first reads its lag.
     let before = wait::until("the consumer tells its lag", TEST_TIMEOUT, || async {
-        let scrape = Scrape::of(up.admin()).await;
-        scrape.has("liverank_consumer_lag_records").then_some(scrape)
+        let scrape = Scrape::fetch(up.admin()).await;
+        scrape.has_metric("liverank_consumer_lag_records").then_some(scrape)
     })
     .await;
-    work::everything(&up).await;
+    work::cause_all_metrics(&up).await;
     let quiet = |name: &str| QUIET_METRICS.iter().any(|(it, _)| *it == name);
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
-        let after = Scrape::of(up.admin()).await;
-        let still: Vec<String> = after.still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
+        let after = Scrape::fetch(up.admin()).await;
+        let still: Vec<String> =
+            after.unchanged_since(&before).into_iter().filter(|name| !quiet(name)).collect();
         if still.is_empty() {
             break;
         }
@@ -91,13 +95,13 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // Families without samples are not exported, so the reference is made from a system that has worked.
-    let after = Scrape::of(up.admin()).await;
+    let after = Scrape::fetch(up.admin()).await;
     if std::env::var_os("UPDATE_DOCS").is_some() {
         after.write();
     }
     assert_eq!(after.document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
     for (name, _) in QUIET_METRICS {
-        assert!(after.has(name), "{name} is no metric, and stands among those that are quiet");
+        assert!(after.has_metric(name), "{name} is no metric, and stands among those that are quiet");
     }
 }
 
@@ -106,7 +110,7 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
     let mut up = Up::start_with(2, &["--canary-seconds=1"]).await;
     let series = |metric: &str, label: &str| format!("liverank_gateway_canary_{metric}{{{label}}}");
     let scrape = wait::until("three measurements each way", TEST_TIMEOUT, || async {
-        let scrape = Scrape::of(up.admin()).await;
+        let scrape = Scrape::fetch(up.admin()).await;
         let ways = ["interaction_to_board", "interaction_to_socket", "comment_to_stream"];
         let count = |way| scrape.value(&series("seconds_count", &format!("way=\"{way}\"")));
         ways.into_iter().all(|way| count(way).is_some_and(|count| count > 2.5)).then_some(scrape)
@@ -125,11 +129,11 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
         );
     }
     for board in ["global", "trending"] {
-        let list = up.get(Door::Gateway, &format!("/videos?board={board}")).await;
+        let list = up.get(PublicPort::Gateway, &format!("/videos?board={board}")).await;
         assert_eq!((&list["videos"], &list["total"]), (&json!([]), &json!(0)), "{board}");
     }
     let statistics = wait::until("the reports", TEST_TIMEOUT, || async {
-        let statistics = up.get(Door::Gateway, "/statistics").await;
+        let statistics = up.get(PublicPort::Gateway, "/statistics").await;
         let reported =
             statistics["readerApis"]["totalReaders"] == 2 && !statistics["readerApiManager"].is_null();
         reported.then_some(statistics)
@@ -139,8 +143,8 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
     assert_eq!(statistics["readerApis"]["totalMessagesSent"], 0);
     assert_eq!(statistics["storedComments"]["totalComments"], 0);
     // `calm` is the video with which `Up` checks that the system works.
-    assert_eq!(up.get(Door::Manager, "/health").await["registeredVideos"], 1);
-    let operate = up.get(Door::Gateway, "/operate").await;
+    assert_eq!(up.get(PublicPort::Manager, "/health").await["registeredVideos"], 1);
+    let operate = up.get(PublicPort::Gateway, "/operate").await;
     for shown in [&statistics, &operate] {
         assert!(shown.is_object() && !shown.to_string().contains(canary::CANARY_ID), "{shown}");
     }
@@ -163,10 +167,10 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
 #[tokio::test]
 async fn strangers_cannot_add_metric_series() {
     let up = Up::start().await;
-    work::hostile(&up, 0..200).await;
-    let before = Scrape::of(up.admin()).await;
-    work::hostile(&up, 200..1_000).await;
-    let after = Scrape::of(up.admin()).await;
+    work::send_hostile_requests(&up, 0..200).await;
+    let before = Scrape::fetch(up.admin()).await;
+    work::send_hostile_requests(&up, 200..1_000).await;
+    let after = Scrape::fetch(up.admin()).await;
     // The system's own processes send reports and heartbeats meanwhile, and may use a route for the first time.
     let new = after.series_beside(&before);
     let of_strangers: Vec<&String> =
@@ -179,39 +183,54 @@ async fn strangers_cannot_add_metric_series() {
 #[tokio::test]
 async fn a_real_prometheus_scrapes_every_metric() {
     let up = Up::start_with(2, &[]).await;
-    let address = format!("127.0.0.1:{}", free_port());
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let config = directory.path().join("prometheus.yml");
-    let scrape = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: liverank, static_configs: [{{targets: ['{}']}}]}}]\n",
-        up.admin()
-    );
-    std::fs::write(&config, scrape).expect("writing its configuration");
-    let flags = [
-        format!("--config.file={}", config.display()),
-        format!("--storage.tsdb.path={}", directory.path().join("data").display()),
-        format!("--web.listen-address={address}"),
-    ];
-    let _prometheus = Process::start_program("prometheus", &flags, directory.path());
-    let ask = async |query: &str| {
-        let answer = reqwest::Client::new()
-            .get(format!("http://{address}/api/v1/query"))
-            .query(&[("query", query)])
-            .send()
-            .await
-            .ok()?;
-        let answer: serde_json::Value = answer.json().await.ok()?;
-        answer["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
-    };
+    let prometheus = Prometheus::start(&[("up", up.admin())]);
     // Prometheus rejects a whole scrape if one of its lines is wrong.
     wait::until("a scrape", TEST_TIMEOUT, || async {
-        ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5)
+        prometheus.value(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5)
     })
     .await;
-    assert_eq!(ask("count(liverank_reader_capacity)").await, Some(2.0), "two readers share a family");
-    assert!(up.get(Door::Gateway, "/videos").await.is_object());
+    // Two readers share a family. A scrape that takes longer than a second makes all series absent until the next one.
+    wait::until("both readers", TEST_TIMEOUT, || async {
+        prometheus.value("count(liverank_reader_capacity)").await.filter(|count| (*count - 2.0).abs() < 0.5)
+    })
+    .await;
+    assert!(up.get(PublicPort::Gateway, "/videos").await.is_object());
     wait::until("the request", TEST_TIMEOUT, || async {
-        ask(r#"liverank_http_requests_total{service="gateway",route="/videos",status="2xx"}"#).await
+        let request = r#"liverank_http_requests_total{service="gateway",route="/videos",status="2xx"}"#;
+        prometheus.value(request).await
     })
     .await;
+}
+
+#[tokio::test]
+async fn latencies_name_recorded_traces_which_a_real_prometheus_keeps() {
+    let collector = Collector::start().await;
+    let up = Up::start_with(1, &["--otlp-endpoint", &collector.url, "--trace-ratio=0"]).await;
+    let prometheus = Prometheus::start(&[("up", up.admin())]);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let post = async |flags: &str, path: &str, body: serde_json::Value| {
+        let url = format!("{}{path}", up.url(PublicPort::Gateway));
+        let request = reqwest::Client::new().post(url).json(&body);
+        let request = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-{flags}"));
+        assert!(request.send().await.expect("an answer").status().is_success(), "{path}");
+    };
+    let like = json!({"video_id": "cats", "user_id": "ann", "type": "like"});
+    // A request whose trace is not recorded names none.
+    post("00", "/interact", like.clone()).await;
+    let before = reqwest::get(format!("http://{}/metrics", up.admin())).await.expect("the metrics");
+    assert!(!before.text().await.expect("a text").contains("trace_id"));
+    post("01", "/interact", like).await;
+    post("01", "/comment", json!({"userid": "ann", "videoid": "cats", "comment": "Hello!"})).await;
+    for (metric, labels) in [
+        ("liverank_http_request_seconds_bucket", r#"{service="gateway",route="/interact"}"#),
+        ("liverank_comment_append_seconds_bucket", ""),
+        ("liverank_consumer_board_freshness_seconds_bucket", ""),
+    ] {
+        wait::until(metric, TEST_TIMEOUT, || async {
+            let exemplars = prometheus.exemplars(&format!("{metric}{labels}")).await?;
+            let of_trace = |exemplar: &serde_json::Value| exemplar["labels"]["trace_id"] == trace;
+            exemplars.iter().any(of_trace).then_some(())
+        })
+        .await;
+    }
 }

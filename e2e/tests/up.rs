@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use liverank_e2e::moderation::Moderated;
+use liverank_e2e::moderation::ModerationCheck;
 use liverank_e2e::process::{Process, Signal};
-use liverank_e2e::ruled::Ruled;
+use liverank_e2e::ruled::CommentRulesCheck;
 use liverank_e2e::{free_port, wait};
 use liverank_protocol::roles::Role;
 use serde_json::json;
 
 #[path = "up/first_process.rs"]
 mod first_process;
+#[path = "up/load.rs"]
+mod load;
 #[path = "up/tls.rs"]
 mod tls;
 
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 struct UpProcess {
     process: Process,
@@ -175,6 +177,35 @@ async fn a_port_in_use_is_named_in_the_error() {
     assert!(!other.exists(), "no store is touched before the ports are there");
 }
 
+/// No key was given: the system makes one, which whoever may read its data directory can show.
+#[tokio::test]
+async fn the_key_in_the_data_directory_opens_the_commands() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (args, front) = up_arguments(&directory.path().join("data"));
+    let _up = Process::start_in("up", &args, directory.path(), &[]);
+    wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
+    let key = directory.path().join("data/identity.key");
+    assert_eq!(key.metadata().expect("a key").permissions().mode() & 0o777, 0o400);
+    let manager = &args[args.iter().position(|it| it == "--manager-listen").unwrap() + 1];
+    let status = |key: &std::path::Path| {
+        let mut command = std::process::Command::new(liverank_e2e::binary());
+        command
+            .args(["status", "--manager-url", &format!("http://{manager}"), "--identity-key-file"])
+            .arg(key);
+        command.output().expect("running the binary")
+    };
+    wait::until("three readers in the status", START_TIMEOUT, || async {
+        let said = status(&key);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        ["reader-1", "reader-2", "reader-3"].iter().all(|reader| text.contains(reader)).then_some(())
+    })
+    .await;
+    let strange = directory.path().join("strange.key");
+    std::fs::write(&strange, "0f".repeat(32)).expect("writing a key");
+    assert!(!status(&strange).status.success(), "another key opens nothing");
+}
+
 #[tokio::test]
 async fn a_locked_data_directory_is_named_in_the_error() {
     let up = UpProcess::start().await;
@@ -220,12 +251,12 @@ async fn moderation_survives_a_kill() {
     let comment = format!("http://{}", args[comment]);
     let mut process = Process::start("up", &args, directory.path());
     wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
-    let moderated = Moderated::new(&front, &[comment]).await;
+    let moderated = ModerationCheck::new(&front, &[comment]).await;
     process.kill();
     process.restart();
     wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
     moderated.check().await;
-    let ruled = Ruled::new(&front).await;
+    let ruled = CommentRulesCheck::new(&front).await;
     process.kill();
     process.restart();
     wait::json(&format!("{front}/videos"), START_TIMEOUT).await;

@@ -12,7 +12,7 @@ use liverank_manager::http::read_heartbeat;
 use liverank_statistics::reports;
 use serde_json::{Map, Value};
 
-use crate::texts::{expect_short, text};
+use crate::texts::{expect_short, lossy_text};
 
 /// A compiled screen with rules of every type.
 static ALL_RULES_SCREEN: LazyLock<TextScreen> = LazyLock::new(|| {
@@ -41,17 +41,17 @@ pub(crate) fn comment(bytes: &[u8]) {
         expect_short(&refusal);
     }
     // The text itself is folded and screened too, whatever it contains.
-    let text = text(bytes);
+    let text = lossy_text(bytes);
     let chars = text.chars().count();
     for folded in [FoldedText::fold_by_letters(&text), FoldedText::fold_by_looks(&text)] {
-        let all = folded.origins(0..folded.as_str().len());
+        let all = folded.original_char_range(0..folded.as_str().len());
         assert!(all.end <= chars, "a character that the text does not have");
     }
     if chars > MAX_COMMENT_CHARS {
         return;
     }
     match ALL_RULES_SCREEN.screen_text(&text) {
-        ScreeningResult::Taken(masked) | ScreeningResult::Held(masked, _) => {
+        ScreeningResult::Accepted(masked) | ScreeningResult::Held(masked, _) => {
             // A comment that is acknowledged must be readable from the log.
             assert!(text.is_empty() || check_text("comment", &masked).is_ok(), "{masked}");
         }
@@ -65,7 +65,7 @@ pub(crate) fn comment_rules(bytes: &[u8]) {
         Err(refusal) => return expect_short(&refusal),
     };
     let written = serde_json::to_vec(&rules).expect("rules are JSON");
-    assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", text(&written));
+    assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", lossy_text(&written));
     // Rules that were accepted must compile.
     let screen = TextScreen::compile(&rules).expect("rules that were checked");
     let _ = screen.screen_text("some words, https://a.example and \u{202e}more of them 1234");
@@ -73,7 +73,7 @@ pub(crate) fn comment_rules(bytes: &[u8]) {
 
 pub(crate) fn metadata(bytes: &[u8]) {
     let Some(body) = parse_object(bytes) else { return };
-    match Metadata::read(&Value::Object(body)) {
+    match Metadata::from_value(&Value::Object(body)) {
         Ok(metadata) => {
             assert!(metadata.as_str().len() <= liverank_core::metadata::MAX_METADATA_BYTES);
             assert_eq!(Metadata::parse(metadata.as_str()).as_ref(), Ok(&metadata));

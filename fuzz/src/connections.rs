@@ -16,6 +16,7 @@ use liverank_protocol::access::CalledService;
 use liverank_runtime::body::{self, JsonObject, MAX_BODY_BYTES};
 use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::params::QueryParams;
+use liverank_runtime::problem::PortOwner;
 use liverank_runtime::server::proxy_protocol;
 use liverank_runtime::server::{self, Hijack, RequestExchange};
 use liverank_runtime::websocket::check_handshake;
@@ -53,7 +54,7 @@ pub(crate) fn proxy_protocol(bytes: &[u8]) {
 
 pub(crate) fn gzip(bytes: &[u8]) {
     let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
-    match block_on(body::read(&headers, Body::from(bytes.to_vec()), MAX_BODY_BYTES)) {
+    match block_on(body::read_body(&headers, Body::from(bytes.to_vec()), MAX_BODY_BYTES)) {
         Ok(read) => assert!(read.len() <= MAX_BODY_BYTES),
         Err(problem) => assert!(problem.detail().len() <= 1024, "{}", problem.detail()),
     }
@@ -124,7 +125,7 @@ static SERVER_ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
             server::serve_until_shutdown(
                 CalledService::Gateway,
                 listener,
-                server::with_problem_fallbacks(router),
+                server::with_problem_fallbacks(PortOwner::Service(CalledService::Gateway), router),
                 &shell,
             )
             .await

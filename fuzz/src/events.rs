@@ -21,7 +21,7 @@ pub(crate) fn event(bytes: &[u8]) {
     };
     let written = read.to_json();
     assert!(written.len() <= MAX_RECORD_BYTES, "a record of {} bytes", written.len());
-    assert_eq!(Interaction::from_log(&written, NOW).as_ref(), Ok(&read), "{}", text(&written));
+    assert_eq!(Interaction::from_log(&written, NOW).as_ref(), Ok(&read), "{}", lossy_text(&written));
     let _ = score::thousandths_added(&read, &Weights::default());
     // A client's event is read in the same way, except for types that no client may send.
     let sent: Value = serde_json::from_slice(bytes).expect("what was read is JSON");
@@ -29,6 +29,6 @@ pub(crate) fn event(bytes: &[u8]) {
     assert_eq!(as_sent.is_ok(), read.kind != Kind::Moderation, "{as_sent:?}");
 }
 
-fn text(bytes: &[u8]) -> String {
+fn lossy_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -34,7 +34,7 @@ async fn read_along(bytes: &[u8]) {
         let read = bytes.len() - rest.len() - at;
         match said {
             Err(ReadError::Gone(_)) => return,
-            Err(ReadError::Wrong(status)) => return assert!(is_close_status(status), "{status}"),
+            Err(ReadError::ProtocolError(status)) => return assert!(is_close_status(status), "{status}"),
             Ok(said) => {
                 assert_eq!(frames.pass_one_frame(&bytes[at..]), read, "a frame ends in one place");
                 assert!(frames.is_between_frames());
@@ -55,9 +55,9 @@ pub(crate) fn stream(bytes: &[u8]) {
     let (one, other) = split_by_first_byte(bytes);
     let (mut whole, mut pieces) = (EventScanner::default(), EventScanner::default());
     let came = Bytes::from([one, other].concat());
-    let expected = whole.take_bytes(&came);
-    let events = pieces.take_bytes(&Bytes::copy_from_slice(one)).and_then(|first| {
-        let second = pieces.take_bytes(&Bytes::copy_from_slice(other))?;
+    let expected = whole.push_bytes(&came);
+    let events = pieces.push_bytes(&Bytes::copy_from_slice(one)).and_then(|first| {
+        let second = pieces.push_bytes(&Bytes::copy_from_slice(other))?;
         Ok([first, second].concat())
     });
     let (Ok(expected), Ok(events)) = (&expected, &events) else {

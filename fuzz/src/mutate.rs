@@ -61,7 +61,7 @@ impl SplitMix64 {
         ((mixed ^ (mixed >> 31)) % end.max(1) as u64) as usize
     }
 
-    fn range(&mut self, of: &[u8]) -> std::ops::Range<usize> {
+    fn random_range(&mut self, of: &[u8]) -> std::ops::Range<usize> {
         let from = self.number_below(of.len() + 1);
         from..from + self.number_below(of.len() - from + 1)
     }
@@ -84,23 +84,23 @@ impl SplitMix64 {
                     ));
                 }
                 2 => {
-                    let range = self.range(&input);
+                    let range = self.random_range(&input);
                     drop(input.splice(
                         range,
                         AWKWARD_WORDS[self.number_below(AWKWARD_WORDS.len())].iter().copied(),
                     ));
                 }
                 3 => {
-                    let range = self.range(&input);
+                    let range = self.random_range(&input);
                     input.drain(range);
                 }
                 4 => {
-                    let again = input[self.range(&input)].to_vec();
+                    let again = input[self.random_range(&input)].to_vec();
                     drop(input.splice(at..at, again));
                 }
                 5 => {
                     let other = &corpus[self.number_below(corpus.len())];
-                    let part = other[self.range(other)].to_vec();
+                    let part = other[self.random_range(other)].to_vec();
                     drop(input.splice(at..at, part));
                 }
                 _ => input.insert(at, self.number_below(256) as u8),

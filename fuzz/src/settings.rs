@@ -12,7 +12,7 @@ use liverank_runtime::origins::AllowedOrigin;
 use liverank_runtime::{HttpArgs, config, duration};
 use tempfile::NamedTempFile;
 
-use crate::texts::text;
+use crate::texts::lossy_text;
 
 /// A command with settings of every syntax.
 #[derive(Debug, Parser)]
@@ -46,7 +46,7 @@ pub(crate) fn file(bytes: &[u8]) {
         }
         Err(refusal) => assert!(!refusal.to_string().is_empty()),
     }
-    let text = text(bytes);
+    let text = lossy_text(bytes);
     let (least, most) = (Duration::from_millis(1), Duration::from_hours(24));
     if let Ok(read) = duration::parser_of_range(least, most)(&text) {
         assert!((least..=most).contains(&read));

@@ -21,12 +21,12 @@ pub(crate) fn expect_short(refusal: &Invalid) {
 }
 
 /// Returns the bytes as text; invalid UTF-8 is replaced.
-pub(crate) fn text(bytes: &[u8]) -> String {
+pub(crate) fn lossy_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 pub(crate) fn id(bytes: &[u8]) {
-    let text = text(bytes);
+    let text = lossy_text(bytes);
     let read = VideoId::parse(&text);
     let others = [
         UserId::parse(&text).is_ok(),
@@ -48,11 +48,14 @@ pub(crate) fn id(bytes: &[u8]) {
     assert_eq!(serde_json::from_slice::<VideoId>(&json).expect("what was written"), id);
     let uri: Uri =
         format!("/p?videoid={}", utf8_percent_encode(&text, NON_ALPHANUMERIC)).parse().expect("a URI");
-    assert_eq!(QueryParams::of(&uri).optional_text("videoid").expect("it is UTF-8"), Some(text.as_str()));
+    assert_eq!(
+        QueryParams::from_uri(&uri).optional_text("videoid").expect("it is UTF-8"),
+        Some(text.as_str())
+    );
 }
 
 pub(crate) fn last_event_id(bytes: &[u8]) {
-    match StreamPosition::parse(&text(bytes)) {
+    match StreamPosition::parse(&lossy_text(bytes)) {
         Ok(position) => assert_eq!(StreamPosition::parse(&position.to_string()), Ok(position)),
         Err(refusal) => expect_short(&refusal),
     }
@@ -65,7 +68,7 @@ pub(crate) fn last_event_id(bytes: &[u8]) {
 
 pub(crate) fn query(bytes: &[u8]) {
     let Ok(uri) = Uri::try_from([b"/path?", bytes].concat()) else { return };
-    let params = QueryParams::of(&uri);
+    let params = QueryParams::from_uri(&uri);
     for name in ["videoid", "limit", "last_event_id"] {
         let read = [
             params.optional_text(name).map(drop),
@@ -81,17 +84,17 @@ pub(crate) fn query(bytes: &[u8]) {
         assert!(problem.detail().len() <= MAX_REASON_BYTES, "{}", problem.detail());
     }
     let _ = sent_last_event_id(&HeaderMap::new(), &params);
-    let _ = StreamEvents::parse(params.get("events"));
+    let _ = StreamEvents::parse(params.lossy_text("events"));
     // A query that is passed on to another service has no token, and its other parameters are unchanged.
-    let without = QueryParams::of(&without_token(&uri).expect("a part of an address is one"));
-    assert_eq!(without.get(TOKEN_PARAMETER), None);
+    let without = QueryParams::from_uri(&without_token(&uri).expect("a part of an address is one"));
+    assert_eq!(without.lossy_text(TOKEN_PARAMETER), None);
     for name in ["videoid", "limit"] {
-        assert_eq!(without.get(name), params.get(name));
+        assert_eq!(without.lossy_text(name), params.lossy_text(name));
     }
 }
 
 pub(crate) fn cursor(bytes: &[u8]) {
-    let read = match read_cursor(&text(bytes)) {
+    let read = match read_cursor(&lossy_text(bytes)) {
         Ok(read) => read,
         Err(refusal) => {
             assert_eq!(refusal.field, "cursor");

@@ -13,18 +13,18 @@ use liverank_runtime::identity::sent::{PASS_HEADER, check_pass};
 use liverank_runtime::identity::{TokenVerifier, now_seconds};
 use liverank_runtime::jwt::{self, MAX_TOKEN_BYTES};
 
-use crate::texts::text;
+use crate::texts::lossy_text;
 
 /// The greatest length of the reason for refusing a token, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
 
-/// A verifier with a random key that nobody knows: whatever it accepts would be forged.
+/// A verifier with a random key that nobody knows, so any token that it accepts is forged.
 static VERIFIER: LazyLock<LocalVerifier> = LazyLock::new(|| {
     KeyRing::with_random_secret().expect("this machine gives random numbers").token_verifier()
 });
 
 pub(crate) fn token(bytes: &[u8]) {
-    let text = text(bytes);
+    let text = lossy_text(bytes);
     match jwt::read_header(&text) {
         Ok(header) => assert!(text.len() <= MAX_TOKEN_BYTES && header.crit.is_none()),
         Err(reason) => assert!(reason.len() <= MAX_REASON_BYTES, "{reason:.200}"),

@@ -45,7 +45,7 @@ use crate::crd::{RankingCluster, RankingClusterSpec};
 
 /// The newest revision of the pod templates that this builder writes. The number is increased whenever a template or a
 /// configuration file changes for an unchanged spec; a cluster keeps its revision until its spec changes.
-pub const CURRENT_REVISION: u32 = 3;
+pub const CURRENT_REVISION: u32 = 5;
 
 /// The input of the builder: everything that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]
@@ -71,9 +71,9 @@ pub struct OperatorFacts {
     pub service_account: String,
     /// The public keys of the API server's tokens as a JSON Web Key Set, with the issuer of the tokens as its member
     /// `issuer`; empty while the keys are not known yet.
-    pub keys: String,
+    pub public_keys: String,
     /// Whether the platform assigns the user ids of pods; used if the resource does not set `podUser`.
-    pub platform_user: bool,
+    pub platform_assigns_user_ids: bool,
 }
 
 /// A reader that a cluster is to have.

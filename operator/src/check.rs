@@ -2,13 +2,14 @@
 //! deletes it again: the operator has to write all objects of the cluster and to report that in the status. No pod
 //! runs, so that no stores and no free nodes are needed.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
+use liverank_runtime::duration::parser_of_range;
+use liverank_runtime::output::OutputArgs;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -31,9 +32,13 @@ pub struct CheckArgs {
     /// The image that the objects name; no node pulls it.
     #[arg(long, value_name = "IMAGE")]
     pub image: String,
-    /// The time limit for the operator, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub seconds: u64,
+    /// The time within which the operator must have done it.
+    #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "60s",
+          value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(1)))]
+    pub within: Duration,
+    /// The format of the output.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 impl CheckArgs {
@@ -41,11 +46,10 @@ impl CheckArgs {
     pub fn main(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let took = runtime.block_on(Box::pin(self.create_and_wait()))?;
-        writeln!(
-            std::io::stdout(),
-            "the operator made a RankingCluster of it in {:.1} s",
-            took.as_secs_f64()
-        )?;
+        let seconds = took.as_secs_f64();
+        self.output.print_value(&json!({"seconds": seconds}), || {
+            format!("the operator made a RankingCluster of it in {seconds:.1} s\n")
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -54,7 +58,7 @@ impl CheckArgs {
         let api: Api<RankingCluster> = Api::namespaced(client, &self.namespace);
         let name = format!("check-{:08x}", rand::random::<u32>());
         let start = Instant::now();
-        let wanted = self.fetch_resource(&name)?;
+        let wanted = self.test_resource(&name)?;
         let parameters = PostParams::default();
         let made = timeout(REQUEST_TIMEOUT, api.create(&parameters, &wanted)).await;
         made.context("no answer in time")?.context("the RankingCluster cannot be made")?;
@@ -73,9 +77,9 @@ impl CheckArgs {
         start: Instant,
     ) -> anyhow::Result<Duration> {
         let mut said = "nothing".to_owned();
-        while start.elapsed() < Duration::from_secs(self.seconds) {
+        while start.elapsed() < self.within {
             match timeout(REQUEST_TIMEOUT, api.get(name)).await {
-                Ok(Ok(cluster)) => match judge_status(&cluster) {
+                Ok(Ok(cluster)) => match check_by_kstatus(&cluster) {
                     ReconcileVerdict::Done => return Ok(start.elapsed()),
                     ReconcileVerdict::Failed(why) => bail!("the operator says: {why}"),
                     ReconcileVerdict::Waits(why) => said = why,
@@ -87,13 +91,14 @@ impl CheckArgs {
         }
         bail!(
             "within {} s no operator of the class {} has made {}/{name} what it asks for; last was said: {said}",
-            self.seconds,
+            self.within.as_secs(),
             self.operator_class,
             self.namespace,
         )
     }
 
-    fn fetch_resource(&self, name: &str) -> anyhow::Result<RankingCluster> {
+    /// Returns the `RankingCluster` that the check creates: it hibernates, so that it has no pods.
+    fn test_resource(&self, name: &str) -> anyhow::Result<RankingCluster> {
         let secret = |key: &str| json!({"name": "not-needed", "key": key});
         let resource = json!({
             "apiVersion": "liverank.dev/v1alpha1", "kind": "RankingCluster",
@@ -121,7 +126,7 @@ enum ReconcileVerdict {
 }
 
 /// Judges the status by the rules of kstatus; the check is done when the resource is reconciled and hibernates.
-fn judge_status(cluster: &RankingCluster) -> ReconcileVerdict {
+fn check_by_kstatus(cluster: &RankingCluster) -> ReconcileVerdict {
     let Some(status) = cluster.status.as_ref() else {
         return ReconcileVerdict::Waits("no status".to_owned());
     };
@@ -144,6 +149,8 @@ fn judge_status(cluster: &RankingCluster) -> ReconcileVerdict {
 
 #[cfg(test)]
 mod tests {
+    use liverank_runtime::output::OutputFormat;
+
     use super::*;
 
     fn verdict_of_conditions(generation: i64, conditions: &[(&str, &str, &str)]) -> ReconcileVerdict {
@@ -151,9 +158,10 @@ mod tests {
             namespace: "ns".into(),
             operator_class: "blue".into(),
             image: "i:1".into(),
-            seconds: 1,
+            within: Duration::from_secs(1),
+            output: OutputArgs { output: OutputFormat::Table },
         };
-        let mut cluster = args.fetch_resource("check-1").unwrap();
+        let mut cluster = args.test_resource("check-1").unwrap();
         assert_eq!(crate::validate::validate_cluster(&cluster), [], "what is made is valid");
         cluster.metadata.generation = Some(1);
         let conditions: Vec<_> = conditions
@@ -165,7 +173,7 @@ mod tests {
             .collect();
         let status = json!({"observedGeneration": generation, "conditions": conditions});
         cluster.status = Some(serde_json::from_value(status).unwrap());
-        judge_status(&cluster)
+        check_by_kstatus(&cluster)
     }
 
     #[test]

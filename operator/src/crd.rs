@@ -9,6 +9,7 @@
 
 mod access;
 mod boards;
+mod comment_rules;
 mod definition;
 mod exposure;
 mod http_workload;
@@ -22,6 +23,7 @@ mod service;
 mod status;
 mod stores;
 mod tls;
+pub mod v1beta1;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, Resource as _};
@@ -30,22 +32,24 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer, Tracing};
 pub use boards::{Board, BoardOrder, BoardWeights, BoardWindow};
+pub use comment_rules::{CommentRules, LinkRule, PatternRule, RuleAction, WordRule};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{
-    Autoscaling, Budget, Comment, CommentHook, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
-    WhenAway,
+    Autoscaling, Comment, CommentHook, Consumer, DisruptionBudget, HookFailureAction, HttpWorkload, Manager,
+    ScaledBy, StatisticsService,
 };
 pub use maintenance::{Day, DeferrableWork, MaintenanceSettings, MaintenanceWindow};
-pub use pod::{ExtraContainer, ExtraVolume, PodSettings, PodUser};
+pub use pod::{ExtraContainer, ExtraVolume, PodSettings, PodUser, ProbeTimes};
 pub use readers::{
-    Drain, Fallback, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, ScaleOut, Scaling,
-    ScalingMode,
+    Drain, Fallback, FallbackBehavior, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn,
+    ScaleOut, Scaling, ScalingMode,
 };
+pub use schema::MAX_PROBE_TIME;
 pub use scoring::{Decimal, Scoring};
 pub use service::{ServiceAccountSettings, ServiceSettings, ServiceType};
 pub use status::{
-    Component, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingClusterStatus,
+    ComponentStatus, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingClusterStatus,
     ReadersStatus, WaitingPlan,
 };
 pub use stores::{Kafka, MongoDb, Redis, RedisTopology, SecretKey};
@@ -208,7 +212,7 @@ pub struct RankingClusterSpec {
     pub manager: Manager,
     /// All services' reports in one answer.
     #[serde(default)]
-    pub statistics: Statistics,
+    pub statistics: StatisticsService,
     /// The readers: hold viewers' streams and fan comments out; each is a Deployment of its own.
     #[serde(default)]
     pub readers: Readers,

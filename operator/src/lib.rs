@@ -3,6 +3,7 @@
 //!
 //! A reconcile goes one way: observe (I/O) → [`validate`], [`policy`] (pure) → [`build`] (pure) → [`readers`] (pure) → apply (I/O) →
 //! [`status`] (pure). I/O lives in [`run`] alone; [`plugin`] is the client's side, `kubectl liverank`.
+pub mod answers;
 pub mod build;
 pub mod check;
 pub mod crd;

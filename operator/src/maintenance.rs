@@ -14,8 +14,8 @@ use crate::crd::{Day, DeferrableWork, MaintenanceSettings, MaintenanceWindow};
 const DAYS_LOOKED_AT: std::ops::RangeInclusive<i64> = -1..=8;
 
 /// The time ahead in which the next change between open and closed is searched: a week, and 12 hours for changes of the
-/// clock. A state that lasts that long lasts for ever. The value has to be less than the time that `DAYS_LOOKED_AT`
-/// covers, or the last computed window would seem to be followed by none.
+/// clock. A state that does not change within this time never changes. The value has to be less than the time that
+/// `DAYS_LOOKED_AT` covers, or the last computed window would seem to be followed by none.
 const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 
 /// The state of the maintenance windows at one moment.
@@ -53,8 +53,8 @@ pub fn time_zone(name: &str) -> Option<TimeZone> {
     TimeZone::tzif(name, data).ok()
 }
 
-/// Returns the times, from and to, at which a window is open, from yesterday until a week from now. Empty if the window
-/// cannot be parsed.
+/// Returns the times, from and to, at which a window is open, from yesterday until a week from now. The list is empty
+/// if the window cannot be parsed.
 fn openings_around(window: &MaintenanceWindow, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
     let parsed =
         time_zone(&window.time_zone).zip(parse_clock_time(&window.from)).zip(parse_clock_time(&window.to));

@@ -6,6 +6,7 @@
 //! plugin reads no Secret, and changes nothing but the annotation by which a plan is [approved](approve).
 
 pub mod approve;
+pub mod convert;
 pub mod explain;
 pub mod reach;
 pub mod report;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use liverank_runtime::output::{OutputArgs, OutputOrJsonArgs};
 use serde_json::json;
 
+use crate::crd::v1beta1::Version;
 use reach::ClusterAccess;
 
 /// Shows the state of a `RankingCluster` with its reasons, and forecasts of changes.
@@ -83,6 +85,16 @@ enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Rewrite manifests of `RankingCluster`s for another version of the resource. Other documents stay as they are;
+    /// comments are lost. Needs no Kubernetes.
+    Convert {
+        /// The file of one or more YAML documents; `-` for standard input.
+        #[arg(short, long)]
+        file: PathBuf,
+        /// The version to write.
+        #[arg(long, value_enum, default_value_t = Version::V1beta1)]
+        to: Version,
+    },
     /// Write one YAML file with the resource, what was made from it, pods, events, load and the operator's last lines;
     /// never a Secret.
     Report {
@@ -115,43 +127,49 @@ pub fn resource_name(argument: &str) -> anyhow::Result<&str> {
 impl Arguments {
     /// Runs the subcommand and prints its result.
     pub async fn run(self) -> anyhow::Result<()> {
+        if let Command::Convert { file, to } = &self.command {
+            return Ok(write!(std::io::stdout(), "{}", convert::convert_file(file, *to)?)?);
+        }
         let reach = ClusterAccess::connect(&self.target).await?;
         let out = &mut std::io::stdout().lock();
         match self.command {
             Command::Explain { cluster, output } => {
-                let cluster = reach.cluster(cluster.as_deref()).await?;
+                let cluster = reach.fetch_cluster(cluster.as_deref()).await?;
                 let readers = reach.fetch_readers(&cluster).await?;
-                let load = reach.load(&cluster).await.map_err(|error| format!("{error:#}"));
+                let load = reach.fetch_load(&cluster).await.map_err(|error| format!("{error:#}"));
                 output.write_value(out, &explain::explanation_value(&cluster, &readers, &load), || {
                     explain::render_explanation(&cluster, &readers, &load, Timestamp::now())
                 })?;
             }
             Command::WhatIf { cluster, readers, output } => {
-                let cluster = reach.cluster(cluster.as_deref()).await?;
-                let load = reach.load(&cluster).await.context("the managers' load is needed for this")?;
+                let cluster = reach.fetch_cluster(cluster.as_deref()).await?;
+                let load =
+                    reach.fetch_load(&cluster).await.context("the managers' load is needed for this")?;
                 let answer = what_if::ask_planner(&cluster, &load, readers).map_err(anyhow::Error::msg)?;
                 output.args().write_value(out, &serde_json::to_value(&answer)?, || {
                     what_if::render_answer(&cluster, &load, readers, &answer)
                 })?;
             }
             Command::History { cluster, output } => {
-                let cluster = reach.cluster(cluster.as_deref()).await?;
+                let cluster = reach.fetch_cluster(cluster.as_deref()).await?;
                 let past = json!(approve::past_decisions(&cluster));
                 output.write_value(out, &past, || approve::render_history(&cluster))?;
             }
             Command::Approve { cluster, id: None, output } => {
-                let cluster = reach.cluster(Some(&cluster)).await?;
-                let plans = json!(approve::waiting(&cluster));
+                let cluster = reach.fetch_cluster(Some(&cluster)).await?;
+                let plans = json!(approve::waiting_plans(&cluster));
                 output
                     .write_value(out, &plans, || approve::render_waiting_plans(&cluster, Timestamp::now()))?;
             }
             Command::Approve { cluster, id: Some(id), output } => {
-                let cluster = reach.cluster(Some(&cluster)).await?;
+                let cluster = reach.fetch_cluster(Some(&cluster)).await?;
                 reach.approve_plan(&cluster, &id).await?;
                 output.write_value(out, &json!({ "approved": id }), || format!("{id} is approved\n"))?;
             }
+            // Done above, without Kubernetes.
+            Command::Convert { .. } => {}
             Command::Report { cluster, file, operator_namespace, log_lines } => {
-                let cluster = reach.cluster(cluster.as_deref()).await?;
+                let cluster = reach.fetch_cluster(cluster.as_deref()).await?;
                 let gathered =
                     reach.gather_for_report(&cluster, operator_namespace.as_deref(), log_lines).await;
                 let text = serde_yaml::to_string(&report::assemble_report(gathered))?;
@@ -174,12 +192,23 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
+    use liverank_runtime::plain_help::without_backticks;
 
     use super::{Arguments, resource_name};
 
     #[test]
     fn the_plugin_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_plugin_help_leaks_no_markup() {
+        fn check(command: &mut clap::Command) {
+            let help = format!("{}{}", command.render_help(), command.render_long_help());
+            assert!(!help.contains('`'), "{help}");
+            command.get_subcommands_mut().for_each(check);
+        }
+        check(&mut without_backticks(Arguments::command()));
     }
 
     #[test]
@@ -199,6 +228,8 @@ mod tests {
                 }
             }
         }
+        let convert = ["kubectl-liverank", "convert", "-f", "-", "--to", "v1alpha1"];
+        assert!(Arguments::try_parse_from(convert).is_ok());
         let file = ["kubectl-liverank", "report", "--file", "-"];
         assert!(Arguments::try_parse_from(file).is_ok());
         let former = ["kubectl-liverank", "what-if", "--readers", "3", "--json"];

@@ -5,6 +5,8 @@
 //! new way to the same objects, and is checked without further code. A refusal names the path in the resource; while
 //! there is one, the operator changes nothing.
 
+mod annotations;
+mod hosts;
 pub mod pod_security;
 
 use std::collections::BTreeMap;
@@ -18,14 +20,16 @@ use serde_json::Value;
 use crate::build::{self, Component, Input, Kind, Object, Reader, names};
 use crate::crd::RankingCluster;
 use crate::validate::FieldProblem;
+pub use hosts::HostPatterns;
+use pod_security::SecurityBreach;
 pub use pod_security::SecurityLevel;
 
 /// A list of permitted values: `name`, `prefix*`, or `*` for all.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Patterns(Vec<String>);
+pub struct NamePatterns(Vec<String>);
 
-impl Patterns {
+impl NamePatterns {
     fn allow_all() -> Self {
         Self(vec!["*".to_owned()])
     }
@@ -44,7 +48,7 @@ impl Patterns {
     }
 }
 
-impl fmt::Display for Patterns {
+impl fmt::Display for NamePatterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(", ")) }
     }
@@ -56,22 +60,23 @@ impl fmt::Display for Patterns {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
     /// Images that all containers may use.
-    pub images: Patterns,
-    /// Host names that Ingresses and `HTTPRoute`s may have.
-    pub hosts: Patterns,
-    /// Keys of annotations that pods, Services, Ingresses and `HTTPRoute`s may have. `*` does not permit snippets of a
-    /// proxy's configuration.
-    pub annotations: Patterns,
+    pub images: NamePatterns,
+    /// Host names that Ingresses and `HTTPRoute`s may have, by their fields or by annotations.
+    pub hosts: HostPatterns,
+    /// Keys of annotations that pods, Services, Ingresses and `HTTPRoute`s may have. The pattern `*` does not permit
+    /// annotations with snippets of a proxy's configuration, nor annotations by which a controller would give more than
+    /// the policy permits elsewhere.
+    pub annotations: NamePatterns,
     /// Keys of annotations that `ServiceAccount`s may have: a cloud grants rights by them.
-    pub service_account_annotations: Patterns,
-    /// Priority classes that pods may have. `*` does not permit those of the system.
-    pub priority_classes: Patterns,
+    pub service_account_annotations: NamePatterns,
+    /// Priority classes that pods may have. The pattern `*` does not permit the priority classes of the system.
+    pub priority_classes: NamePatterns,
     /// Runtime classes that pods may have.
-    pub runtime_classes: Patterns,
+    pub runtime_classes: NamePatterns,
     /// Schedulers that pods may have.
-    pub schedulers: Patterns,
+    pub schedulers: NamePatterns,
     /// Types that Services may have.
-    pub service_types: Patterns,
+    pub service_types: NamePatterns,
     /// The Pod Security Standard that pods must not exceed.
     pub pod_security: SecurityLevel,
 }
@@ -79,14 +84,14 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            images: Patterns::allow_all(),
-            hosts: Patterns::allow_all(),
-            annotations: Patterns::allow_all(),
-            service_account_annotations: Patterns::allow_none(),
-            priority_classes: Patterns::allow_all(),
-            runtime_classes: Patterns::allow_none(),
-            schedulers: Patterns::allow_none(),
-            service_types: Patterns(vec!["ClusterIP".to_owned()]),
+            images: NamePatterns::allow_all(),
+            hosts: HostPatterns::allow_all(),
+            annotations: NamePatterns::allow_all(),
+            service_account_annotations: NamePatterns::allow_none(),
+            priority_classes: NamePatterns::allow_all(),
+            runtime_classes: NamePatterns::allow_none(),
+            schedulers: NamePatterns::allow_none(),
+            service_types: NamePatterns(vec!["ClusterIP".to_owned()]),
             pod_security: SecurityLevel::Restricted,
         }
     }
@@ -109,11 +114,11 @@ impl Policy {
     pub fn find_refusals(&self, input: &Input<'_>) -> Vec<FieldProblem> {
         let any = [Reader { name: names::reader_name(input.cluster.name(), 0), drain: None }];
         let objects = build::desired_objects(&Input { readers: &any, ..*input });
-        let mut refusals = RefusalCollector { policy: self, found: Vec::new() };
+        let mut refusals = RefusalCollector { policy: self, problems: Vec::new() };
         for object in &objects {
             refusals.check_object(input.cluster, object);
         }
-        let mut found = refusals.found;
+        let mut found = refusals.problems;
         found.sort();
         found.dedup();
         found
@@ -122,7 +127,7 @@ impl Policy {
 
 struct RefusalCollector<'a> {
     policy: &'a Policy,
-    found: Vec<FieldProblem>,
+    problems: Vec<FieldProblem>,
 }
 
 impl RefusalCollector<'_> {
@@ -133,13 +138,14 @@ impl RefusalCollector<'_> {
                     let template = deployment.spec.map(|spec| spec.template).unwrap_or_default();
                     let path = format!("{}.pod", resource_path(object));
                     let given = template.metadata.and_then(|it| it.annotations).unwrap_or_default();
-                    self.check_annotations(&path, &given, "annotations");
+                    self.check_annotations(&path, cluster, &given, "annotations");
+                    self.check_profiles(&path, &given);
                     self.check_pod(&path, cluster, &template.spec.unwrap_or_default());
                 }
             }
             Kind::Service => {
                 let path = format!("{}.service", resource_path(object));
-                self.check_annotations(&path, &object_annotations(object), "annotations");
+                self.check_annotations(&path, cluster, &object_annotations(object), "annotations");
                 let kind = object.body["spec"]["type"].as_str().unwrap_or_default();
                 self.check_value(
                     format!("{path}.type"),
@@ -151,16 +157,13 @@ impl RefusalCollector<'_> {
             }
             Kind::ServiceAccount => {
                 let path = format!("{}.serviceAccount", resource_path(object));
-                self.check_annotations(&path, &object_annotations(object), "serviceAccountAnnotations");
+                let given = object_annotations(object);
+                self.check_annotations(&path, cluster, &given, "serviceAccountAnnotations");
             }
             Kind::Ingress | Kind::HttpRoute => {
-                self.check_annotations("spec.exposure", &object_annotations(object), "annotations");
-                let path = match object.component {
-                    Some(Component::Reader) => "spec.exposure.readerHostTemplate",
-                    _ => "spec.exposure.host",
-                };
+                self.check_annotations("spec.exposure", cluster, &object_annotations(object), "annotations");
                 for host in ingress_hosts(&object.body) {
-                    self.check_value(path.to_owned(), &host, false, "hosts", &self.policy.hosts);
+                    self.check_host(cluster, object.component, &host);
                 }
             }
             Kind::ConfigMap
@@ -172,13 +175,61 @@ impl RefusalCollector<'_> {
     }
 
     /// Checks the annotations of an object, without those that the operator itself writes.
-    fn check_annotations(&mut self, path: &str, given: &BTreeMap<String, String>, list: &'static str) {
+    fn check_annotations(
+        &mut self,
+        path: &str,
+        cluster: &RankingCluster,
+        given: &BTreeMap<String, String>,
+        list: &'static str,
+    ) {
         let policy = self.policy;
         let permitted =
             if list == "annotations" { &policy.annotations } else { &policy.service_account_annotations };
-        for (key, _) in given.iter().filter(|(key, value)| !build::is_own_annotation(key, value)) {
-            let powerful = key.ends_with("-snippet") || key.ends_with("-snippets");
-            self.check_value(format!("{path}.annotations[{key}]"), key, powerful, list, permitted);
+        let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
+        for (key, value) in given.iter().filter(|(key, value)| !build::is_own_annotation(key, value)) {
+            let path = format!("{path}.annotations[{key}]");
+            let powerful = annotations::is_powerful(key, value, namespace);
+            self.check_value(path.clone(), key, powerful, list, permitted);
+            for host in annotations::hosts(key, value) {
+                self.check_hosts(path.clone(), &[host]);
+            }
+        }
+    }
+
+    /// Checks the `AppArmor` and seccomp profiles that a pod's annotations choose for its containers.
+    fn check_profiles(&mut self, path: &str, given: &BTreeMap<String, String>) {
+        for breach in given.iter().filter_map(|(key, value)| annotations::find_breach(key, value)) {
+            self.note_breach(path, &breach);
+        }
+    }
+
+    /// Checks the host of a route. For a reader, the hosts of the first two readers are checked, which stand for those
+    /// of all readers: readers' hosts differ in the number only.
+    fn check_host(&mut self, cluster: &RankingCluster, component: Option<Component>, host: &str) {
+        if component != Some(Component::Reader) {
+            return self.check_hosts("spec.exposure.host".to_owned(), &[host]);
+        }
+        let second = cluster.spec.exposure.reader_host(&names::reader_name(cluster.name(), 1));
+        let all = [host, second.as_deref().unwrap_or(host)];
+        self.check_hosts("spec.exposure.readerHostTemplate".to_owned(), &all);
+    }
+
+    fn check_hosts(&mut self, path: String, hosts: &[&str]) {
+        let permitted = &self.policy.hosts;
+        if !permitted.permits_together(hosts) {
+            let named = hosts.join(", ");
+            let message = format!("{named:?} is not among what this operator permits (hosts: {permitted})");
+            self.problems.push(FieldProblem { path, message });
+        }
+    }
+
+    fn note_breach(&mut self, path: &str, breach: &SecurityBreach) {
+        if breach.required_level > self.policy.pod_security {
+            let message = format!(
+                "{}; this operator permits pods of the standard {} only (podSecurity)",
+                breach.description, self.policy.pod_security
+            );
+            self.problems.push(FieldProblem { path: format!("{path}.{}", breach.field), message });
         }
     }
 
@@ -208,13 +259,8 @@ impl RefusalCollector<'_> {
                 );
             }
         }
-        for breach in pod_security::find_breaches(pod).into_iter().filter(|it| it.needs > policy.pod_security)
-        {
-            let message = format!(
-                "{}; this operator permits pods of the standard {} only (podSecurity)",
-                breach.what, policy.pod_security
-            );
-            self.found.push(FieldProblem { path: format!("{path}.{}", breach.field), message });
+        for breach in pod_security::find_breaches(pod) {
+            self.note_breach(path, &breach);
         }
     }
 
@@ -224,11 +270,11 @@ impl RefusalCollector<'_> {
         value: &str,
         powerful: bool,
         list: &'static str,
-        permitted: &Patterns,
+        permitted: &NamePatterns,
     ) {
         if !permitted.is_permitted(value, powerful) {
             let message = format!("{value:?} is not among what this operator permits ({list}: {permitted})");
-            self.found.push(FieldProblem { path, message });
+            self.problems.push(FieldProblem { path, message });
         }
     }
 }

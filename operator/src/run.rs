@@ -10,11 +10,13 @@
 //! | [`claim`], [`lanes`] | choose the operator of a cluster; limit concurrent requests |
 //! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | decide which part of the resource is carried out now |
 //! | [`carry`], [`apply`], [`subset`], [`contest`] | write to the API server, and detect other writers |
+//! | [`conversion`] | convert resources between the versions of the definition |
 //! | [`managers`], [`steering`] | query managers and readers, and give them orders |
 //! | [`tokens`] | fetch the operator's tokens for managers, and the public keys of all tokens |
 //! | [`reporter`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | report the state |
 
 pub mod actor;
+pub mod answer_budget;
 pub mod apply;
 pub mod args;
 pub mod cache;
@@ -22,6 +24,7 @@ pub mod carry;
 pub mod claim;
 pub mod contest;
 pub mod context;
+pub mod conversion;
 pub mod events;
 pub mod fleet;
 pub mod hibernation;
@@ -64,21 +67,23 @@ use tokio::net::TcpListener;
 
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
+use answer_budget::AnswerBudget;
 pub use args::{Args, PodUserArg};
-use cache::{Cluster, Live, Pod, SlimPod};
+use cache::{CachedCluster, CachedPod, LiveObject, SlimPod};
 use context::OperatorContext;
-use events::Announcer;
-use lanes::Lanes;
+use conversion::ConversionSettings;
+use conversion::keeping::keep_certificate;
+use events::EventPublisher;
+use lanes::RequestLimit;
 use leadership::Leadership;
-use lease::{Candidate, Held};
-use managers::AnswerBudget;
+use lease::{Candidate, HeldLease};
 use metrics::OperatorMetrics;
-use progress::{Progress, STALLED_AFTER};
+use progress::{STALLED_AFTER, WatchProgress};
 use shard::Installation;
-use spread::Spread;
-use store::{CachedObject, Store, Wakers};
+use spread::ReplicaCandidates;
+use store::{CachedObject, ClusterStore, Wakers};
 use tokens::{OperatorTokens, PublicKeys};
-use watch::{Wake, Watcher};
+use watch::{WakeTarget, Watcher};
 
 /// The time limit of stopping: the leader's work ends first, then the Lease is given up.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +98,7 @@ impl Args {
         telemetry::init_logging(&LogArgs { log, ..self.log.clone() });
         let process = ProcessRuntime {
             drain_time: STOP_TIMEOUT,
-            late_end_time: Duration::ZERO,
+            forced_end_delay: Duration::ZERO,
             thread_count: Some(WORKER_THREADS),
             catches_panics: || false,
         };
@@ -103,7 +108,9 @@ impl Args {
             // use.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
             let client = Client::try_from(config)?;
-            let listener = server::bind_listener(self.admin_listen, "the operator's admin port").await?;
+            let listener =
+                server::bind_listener(self.admin_listen, "the operator's admin port", "--admin-listen")
+                    .await?;
             let metrics = shell.metrics.clone();
             let http = HttpSettings { admin_tls: admin, ..HttpSettings::default() };
             let running = run(self, client, listener, ServiceContext { http_settings: http, ..shell });
@@ -132,13 +139,13 @@ pub async fn run(
     let keys = Arc::new(PublicKeys::default());
     let tokens = OperatorTokens::new(client.clone(), &args.lease_namespace, &args.service_account);
     let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(WatchProgress::default());
     let bells = Arc::new(Wakers::default());
-    let mut parts = Parts {
+    let mut parts = WatchStarter {
         tasks: Tasks::new(&shell),
         args: &args,
         client: &client,
-        bells: &bells,
+        wakers: &bells,
         progress: &progress,
         metrics: &metrics,
     };
@@ -146,26 +153,26 @@ pub async fn run(
         stores: Kind::ALL.into_iter().map(|kind| (kind, parts.watch_objects(kind))).collect(),
         pods: parts.watch_pods(),
         clusters: parts.watch_clusters(),
-        bells: Arc::clone(&bells),
-        lanes: Lanes::new(metrics.clone()),
+        wakers: Arc::clone(&bells),
+        request_limit: RequestLimit::new(metrics.clone()),
         installation: Installation {
             namespace: args.lease_namespace.clone(),
             lease_name: args.lease_name.clone(),
         },
         metrics: metrics.clone(),
-        announcer: Announcer::new(client.clone(), &identity, metrics.clone()),
+        event_publisher: EventPublisher::new(client.clone(), &identity, metrics.clone()),
         tokens,
-        keys: Arc::clone(&keys),
-        templates: args.templates(),
-        peers: (PeerClient::default(), AnswerBudget::default()),
-        newest: args.builder_revision.unwrap_or(build::CURRENT_REVISION),
-        class: args.operator_class.clone(),
+        public_keys: Arc::clone(&keys),
+        url_templates: args.url_templates(),
+        peers: (PeerClient::default(), AnswerBudget::of_mib(args.answers_mib)),
+        newest_revision: args.builder_revision.unwrap_or(build::CURRENT_REVISION),
+        operator_class: args.operator_class.clone(),
         operator: OperatorFacts {
             namespace: args.lease_namespace.clone(),
             labels: args.operator_labels.0.clone(),
             service_account: args.service_account.clone(),
-            keys: String::new(),
-            platform_user: args.pod_user == PodUserArg::Platform,
+            public_keys: String::new(),
+            platform_assigns_user_ids: args.pod_user == PodUserArg::Platform,
         },
         policy,
         client: client.clone(),
@@ -175,7 +182,7 @@ pub async fn run(
     tasks.spawn("public_keys", async move { keys.keep_fetching(api).await });
     let lease = (args.lease_namespace.as_str(), args.lease_name.as_str());
     let (candidates, spread) = Candidate::for_shards(&client, lease, args.shards, &identity, &metrics);
-    metrics.shards.set(i64::from(args.shards));
+    metrics.shard_count.set(i64::from(args.shards));
     tasks.spawn("readiness", report_readiness(Arc::clone(&world), spread, shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
     tasks.spawn("watch_progress", async move {
@@ -184,8 +191,26 @@ pub async fn run(
     let served = shell.clone();
     tasks.spawn("admin_port", async move { drop(admin::run(admin, served).await) });
 
-    let leading = lead_shards(candidates, &world, &identity, &shell);
+    let own = serve_conversion(&args, &client, &shell, &metrics, &mut tasks);
+    let leading = lead_shards(candidates, &world, &identity, &shell, own);
     Box::pin(tasks.run_alongside(leading)).await
+}
+
+/// Starts the conversion webhook if it is configured. Returns the webhook's settings if the leader has to renew the
+/// webhook's certificate; a certificate that the user gives is the user's to renew.
+fn serve_conversion(
+    args: &Args,
+    client: &Client,
+    shell: &ServiceContext,
+    metrics: &OperatorMetrics,
+    tasks: &mut Tasks,
+) -> Option<ConversionSettings> {
+    let settings = args.conversion_settings()?;
+    let given = shell.http_settings.admin_tls.clone();
+    let keeps = given.is_none();
+    let serving = conversion::serve_webhook(client.clone(), settings.clone(), given, metrics.clone());
+    tasks.spawn("conversion_webhook", serving);
+    keeps.then_some(settings)
 }
 
 /// Leads each shard while it is this process's turn, until the process shuts down.
@@ -194,21 +219,25 @@ async fn lead_shards(
     world: &Arc<OperatorContext>,
     identity: &str,
     shell: &ServiceContext,
+    conversion: Option<ConversionSettings>,
 ) -> anyhow::Result<()> {
     let leading = candidates.into_iter().map(|candidate| {
         let (world, identity) = (Arc::clone(world), identity.to_owned());
         let stop = shell.shutdown.clone();
+        // One shard's leader keeps the certificate for all.
+        let conversion = conversion.clone().filter(|_| candidate.shard().index == 0);
         async move {
-            let lead = |held: Held, over| {
+            let lead = |held: HeldLease, ended| {
                 let office = Leadership {
                     held_lease: held,
                     shard: candidate.shard(),
                     identity: identity.clone(),
                     candidate: candidate.clone(),
-                    over,
+                    ended,
                     metrics: world.metrics.clone(),
                 };
-                fleet::run_actors(Arc::clone(&world), Arc::new(office))
+                let actors = fleet::run_actors(Arc::clone(&world), Arc::new(office));
+                run_with_certificate(actors, Arc::clone(&world), conversion.clone())
             };
             candidate.run_while_leading(stop, lead).await
         }
@@ -216,8 +245,33 @@ async fn lead_shards(
     futures::future::try_join_all(leading.map(Box::pin)).await.map(drop)
 }
 
+/// Runs the work of a shard's leader, and keeps the certificate of the conversion webhook meanwhile, if this leader is to
+/// do that.
+async fn run_with_certificate(
+    actors: impl Future<Output = anyhow::Result<()>>,
+    world: Arc<OperatorContext>,
+    conversion: Option<ConversionSettings>,
+) -> anyhow::Result<()> {
+    let keeping = async {
+        match conversion {
+            Some(settings) => {
+                keep_certificate(world.client.clone(), settings, world.metrics.clone()).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = actors => ended,
+        () = keeping => Ok(()),
+    }
+}
+
 /// Reports the process as ready after all watches have listed once, and as draining when it shuts down.
-async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shell: ServiceContext) {
+async fn report_readiness(
+    world: Arc<OperatorContext>,
+    spread: Arc<ReplicaCandidates>,
+    shell: ServiceContext,
+) {
     shell.health.note_starting("watches");
     fleet::wait_until_filled(&world).await;
     spread.note_ready();
@@ -229,29 +283,29 @@ async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shel
 }
 
 /// The inputs and tasks of the watches, while these are created.
-struct Parts<'a> {
+struct WatchStarter<'a> {
     tasks: Tasks,
     args: &'a Args,
     client: &'a Client,
-    bells: &'a Arc<Wakers>,
-    progress: &'a Arc<Progress>,
+    wakers: &'a Arc<Wakers>,
+    progress: &'a Arc<WatchProgress>,
     metrics: &'a OperatorMetrics,
 }
 
-impl Parts<'_> {
-    fn watch_objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
-        let api = self.watched_apis::<DynamicObject>(&kind.resource());
+impl WatchStarter<'_> {
+    fn watch_objects(&mut self, kind: Kind) -> Arc<ClusterStore<LiveObject>> {
+        let api = self.watched_apis::<DynamicObject>(&kind.api_resource());
         self.start_watches(
             apply::kind_name(kind),
             api,
             &our_label_selector(),
-            Live::from_watched,
+            LiveObject::from_watched,
             false,
             kind.is_optional(),
         )
     }
 
-    fn watch_pods(&mut self) -> Arc<Store<Pod>> {
+    fn watch_pods(&mut self) -> Arc<ClusterStore<CachedPod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let api = self.watched_apis::<SlimPod>(&resource);
         // Pods have the labels of their templates, which name cluster and component.
@@ -259,15 +313,15 @@ impl Parts<'_> {
             "Pod",
             api,
             &format!("{}={}", names::APP_NAME_LABEL, names::APP_NAME),
-            Pod::from_watched,
+            CachedPod::from_watched,
             false,
             false,
         )
     }
 
-    fn watch_clusters(&mut self) -> Arc<Store<Cluster>> {
+    fn watch_clusters(&mut self) -> Arc<ClusterStore<CachedCluster>> {
         let api = self.watched_apis::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
-        self.start_watches("RankingCluster", api, "", Cluster::from_watched, true, false)
+        self.start_watches("RankingCluster", api, "", CachedCluster::from_watched, true, false)
     }
 
     /// Returns one API for each watched namespace, with the namespace's name; a single one with an empty name for all
@@ -289,17 +343,17 @@ impl Parts<'_> {
         kind: &'static str,
         apis: Vec<(Box<str>, Api<K>)>,
         labels: &str,
-        keep: fn(K) -> Option<T>,
-        clusters: bool,
-        optional: bool,
-    ) -> Arc<Store<T>>
+        to_cached: fn(K) -> Option<T>,
+        may_change_clusters: bool,
+        is_optional_kind: bool,
+    ) -> Arc<ClusterStore<T>>
     where
         K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
         K::DynamicType: Send,
     {
-        let store = Arc::new(Store::of_parts(apis.len()));
+        let store = Arc::new(ClusterStore::of_parts(apis.len()));
         for (namespace, api) in apis {
-            if !optional {
+            if !is_optional_kind {
                 // A watch that never begins is reported as stalled, too.
                 self.progress.note_progress(kind, &namespace);
             }
@@ -307,14 +361,14 @@ impl Parts<'_> {
                 kind,
                 api,
                 namespace,
-                labels: labels.to_owned(),
-                keep,
+                label_selector: labels.to_owned(),
+                to_cached,
                 store: Arc::clone(&store),
-                optional,
-                wake: Wake { bells: Arc::clone(self.bells), clusters },
+                is_optional_kind,
+                wake: WakeTarget { wakers: Arc::clone(self.wakers), may_change_clusters },
                 progress: Arc::clone(self.progress),
                 metrics: self.metrics.clone(),
-                failing: AtomicBool::new(false),
+                has_logged_failure: AtomicBool::new(false),
             };
             self.tasks.spawn(kind, watcher.run());
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use liverank_protocol::{MAX_DECISION_LINES, MAX_OUTSIDE_DECISIONS, OutsideDecision};
 
 use crate::build::{Component, names};
 use crate::crd::{
@@ -17,7 +18,7 @@ use crate::crd::{
 };
 use crate::maintenance;
 use crate::readers::{Decision, Proposal, ReaderFacts, round_to_two_digits};
-use crate::run::rollout::State;
+use crate::run::rollout::RolloutState;
 use crate::validate::FieldProblem;
 
 /// Longest message of a condition, in bytes: as much as a person reads.
@@ -28,15 +29,15 @@ const MAX_PAST_REASON_BYTES: usize = 256;
 
 /// A problem that a condition reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct ReportedProblem {
     /// The reason for the condition.
     pub reason: String,
-    /// The message. It must not change from one look to the next while the problem stays the same.
+    /// The message. The message must not change from one look to the next while the problem stays the same.
     pub message: String,
     /// Whether the problem lasts until somebody acts.
-    pub stalled: bool,
+    pub needs_action: bool,
     /// Whether the problem is a write that failed: something is not as the spec says.
-    pub write: bool,
+    pub is_failed_write: bool,
 }
 
 /// All inputs of a status.
@@ -50,31 +51,31 @@ pub struct StatusInput<'a> {
     /// The builder revision in force.
     pub revision: u32,
     /// The problems of the spec.
-    pub problems: &'a [FieldProblem],
+    pub spec_problems: &'a [FieldProblem],
     /// The roll-out states of the components.
-    pub states: &'a [State],
+    pub rollout_states: &'a [RolloutState],
     /// Number of readers that exist and are not being emptied.
-    pub readers: u32,
+    pub active_reader_count: u32,
     /// A value of `spec.readers.replicas` that is ignored: see [`crate::run::in_force`].
-    pub unheeded: Option<i32>,
+    pub unheeded_replicas: Option<i32>,
     /// The facts about readers; `None` if there are to be no readers.
-    pub facts: Option<&'a ReaderFacts>,
+    pub reader_facts: Option<&'a ReaderFacts>,
     /// The last decision; `None` if none was made since the last status.
-    pub decision: Option<&'a Decision>,
+    pub last_decision: Option<&'a Decision>,
     /// The last decisions, including the very last one.
     pub history: &'a [PastDecision],
     /// The plans that wait for approval.
     pub proposals: &'a [Proposal],
     /// The problems that are not in the other fields.
-    pub troubles: &'a [Trouble],
+    pub other_problems: &'a [ReportedProblem],
     /// The fields that somebody else writes, too, each described with the other writers.
-    pub contested: &'a [String],
+    pub contested_fields: &'a [String],
     /// The components whose pods the newest builder revision would restart.
-    pub pending: &'a BTreeSet<Component>,
-    /// Whether a part of the spec could not be written yet.
-    pub unwritten: bool,
+    pub components_to_restart: &'a BTreeSet<Component>,
+    /// Whether an object of the cluster could not be written yet, so that it is not as the spec says.
+    pub has_unwritten_objects: bool,
     /// The components that have pods.
-    pub awake: &'a BTreeSet<Component>,
+    pub components_with_pods: &'a BTreeSet<Component>,
 }
 
 /// Makes the status; `before` is the one that was written last.
@@ -90,7 +91,7 @@ pub fn make_status(report: &StatusInput<'_>, before: &RankingClusterStatus) -> R
     ];
     let conditions =
         conditions.into_iter().chain(window_condition(report).map(|said| ("MaintenanceWindow", said)));
-    let conditions = conditions.map(|(kind, said)| condition(report, before, kind, said)).collect();
+    let conditions = conditions.map(|(kind, said)| make_condition(report, before, kind, said)).collect();
     RankingClusterStatus {
         observed_generation: Some(report.cluster.generation()),
         conditions,
@@ -100,9 +101,9 @@ pub fn make_status(report: &StatusInput<'_>, before: &RankingClusterStatus) -> R
             identity: report.identity.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }),
-        components: report.states.iter().map(component).collect(),
-        readers: report.facts.map(|facts| readers(report, facts)),
-        last_decision: report.decision.map(last_decision).or_else(|| before.last_decision.clone()),
+        components: report.rollout_states.iter().map(component_status).collect(),
+        readers: report.reader_facts.map(|facts| readers_status(report, facts)),
+        last_decision: report.last_decision.map(last_decision).or_else(|| before.last_decision.clone()),
         history: report.history.to_vec(),
         proposals: report.proposals.iter().map(waiting_plan).collect(),
     }
@@ -157,7 +158,7 @@ fn shorten_message(mut text: String) -> String {
     text
 }
 
-fn condition(
+fn make_condition(
     report: &StatusInput<'_>,
     before: &RankingClusterStatus,
     kind: &str,
@@ -183,7 +184,7 @@ fn to_whole_seconds(time: Timestamp) -> Timestamp {
 
 /// Returns the condition Ready of a hibernating cluster: it is true once no pod is left.
 fn hibernated_condition(report: &StatusInput<'_>) -> ConditionValue {
-    if report.awake.is_empty() {
+    if report.components_with_pods.is_empty() {
         return ConditionValue::new(
             true,
             "Hibernated",
@@ -193,7 +194,7 @@ fn hibernated_condition(report: &StatusInput<'_>) -> ConditionValue {
     ConditionValue::new(
         false,
         "Hibernating",
-        format!("spec.hibernate is set; still there: {}", component_names(report.awake)),
+        format!("spec.hibernate is set; still there: {}", component_names(report.components_with_pods)),
     )
 }
 
@@ -201,7 +202,7 @@ fn component_names(components: &BTreeSet<Component>) -> String {
     components.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns whether a maintenance window is open; `None` if the resource has none.
+/// Returns the condition that tells whether a maintenance window is open; `None` if the resource has no windows.
 fn window_condition(report: &StatusInput<'_>) -> Option<ConditionValue> {
     let maintenance = &report.cluster.spec.maintenance;
     let state = maintenance::state(maintenance, report.now)?;
@@ -219,17 +220,18 @@ fn ready_condition(report: &StatusInput<'_>) -> ConditionValue {
     if spec.hibernate {
         return hibernated_condition(report);
     }
-    let is_away = |state: &&State| state.component != Component::Reader && !state.available;
-    let mut away: Vec<&str> = report.states.iter().filter(is_away).map(|it| it.component.name()).collect();
+    let is_away = |state: &&RolloutState| state.component != Component::Reader && !state.available;
+    let mut away: Vec<&str> =
+        report.rollout_states.iter().filter(is_away).map(|it| it.component.name()).collect();
     if report
-        .facts
+        .reader_facts
         .is_some_and(|facts| facts.ready < facts.desired.min(spec.readers.min_replicas.max(1) as u32))
     {
         away.push("readers");
     }
     let has_all = Component::enabled_components(spec)
         .filter(|it| *it != Component::Reader)
-        .all(|it| report.states.iter().any(|state| state.component == it));
+        .all(|it| report.rollout_states.iter().any(|state| state.component == it));
     if !has_all {
         return ConditionValue::new(false, "Starting", "not everything has been made yet");
     }
@@ -239,10 +241,11 @@ fn ready_condition(report: &StatusInput<'_>) -> ConditionValue {
     ConditionValue::new(false, "Unavailable", format!("too few pods answer: {}", away.join(", ")))
 }
 
-/// Returns whether something is not as the spec says yet and will be without help. It is never true together with
-/// `Stalled`: kstatus reads only the first of the two, and work that needs a person is not in progress.
+/// Returns the condition Reconciling: it is true if something is not yet as the spec says, and the operator can change
+/// that without help. The condition Reconciling is never true together with `Stalled`: kstatus reads only the first of
+/// the two, and work that needs a person is not in progress.
 fn reconciling_condition(report: &StatusInput<'_>) -> ConditionValue {
-    if let Some(trouble) = all_troubles(report).into_iter().find(|trouble| trouble.stalled) {
+    if let Some(trouble) = all_troubles(report).into_iter().find(|trouble| trouble.needs_action) {
         return ConditionValue::new(false, &trouble.reason, "it does not get on by itself: see Stalled");
     }
     let (reason, words) = work_under_way(report);
@@ -266,15 +269,18 @@ fn reconciling_condition(report: &StatusInput<'_>) -> ConditionValue {
 /// Returns a reason and descriptions of everything that is not as the spec says yet; no descriptions if nothing is left
 /// to do.
 fn work_under_way(report: &StatusInput<'_>) -> (String, Vec<String>) {
-    let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
+    let facts = report.reader_facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
     let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
     let mut reason = facts.first().map(|fact| fact.reason.clone());
-    let hibernates = report.cluster.spec.hibernate && !report.awake.is_empty();
+    let hibernates = report.cluster.spec.hibernate && !report.components_with_pods.is_empty();
     if hibernates {
         reason = Some("Hibernating".to_owned());
-        words = vec![format!("to end, those who ask others first: {}", component_names(report.awake))];
+        words = vec![format!(
+            "to end, those who ask others first: {}",
+            component_names(report.components_with_pods)
+        )];
     }
-    let rolling = report.states.iter().filter(|it| !it.rolled && !hibernates);
+    let rolling = report.rollout_states.iter().filter(|it| !it.is_rolled_out && !hibernates);
     let names: Vec<&str> = rolling.map(|state| state.component.name()).collect();
     if let Some((first, rest)) = names.split_first() {
         let waiting =
@@ -282,7 +288,7 @@ fn work_under_way(report: &StatusInput<'_>) -> (String, Vec<String>) {
         words.insert(0, format!("{first} is being rolled out{waiting}"));
         reason.get_or_insert_with(|| "RollingOut".to_owned());
     }
-    let has = |component: &Component| report.states.iter().any(|state| state.component == *component);
+    let has = |component: &Component| report.rollout_states.iter().any(|state| state.component == *component);
     let missing: Vec<&str> = Component::enabled_components(&report.cluster.spec)
         .filter(|it| *it != Component::Reader && !has(it))
         .map(Component::name)
@@ -290,42 +296,45 @@ fn work_under_way(report: &StatusInput<'_>) -> (String, Vec<String>) {
     if !missing.is_empty() {
         words.push(format!("to be made: {}", missing.join(", ")));
     }
-    if let Some(facts) = report.facts.filter(|facts| words.is_empty() && facts.desired != report.readers) {
-        words.push(format!("{} readers are wanted, {} are there", facts.desired, report.readers));
+    if let Some(facts) =
+        report.reader_facts.filter(|facts| words.is_empty() && facts.desired != report.active_reader_count)
+    {
+        words.push(format!("{} readers are wanted, {} are there", facts.desired, report.active_reader_count));
     }
-    let passing = report.troubles.iter().filter(|trouble| !trouble.stalled && trouble.write);
+    let passing =
+        report.other_problems.iter().filter(|trouble| !trouble.needs_action && trouble.is_failed_write);
     words.extend(passing.map(|trouble| trouble.message.clone()));
-    if report.unwritten && words.is_empty() {
+    if report.has_unwritten_objects && words.is_empty() {
         words.push("not everything could be written yet".to_owned());
     }
     (reason.unwrap_or_else(|| "Writing".to_owned()), words)
 }
 
 /// Returns all problems: those of the spec first, then those of writes and pods, failed roll-outs, and readers.
-fn all_troubles(report: &StatusInput<'_>) -> Vec<Trouble> {
-    let problems = report.problems.iter().map(|problem| Trouble {
+fn all_troubles(report: &StatusInput<'_>) -> Vec<ReportedProblem> {
+    let problems = report.spec_problems.iter().map(|problem| ReportedProblem {
         reason: "Invalid".into(),
         message: problem.to_string(),
-        stalled: true,
-        write: false,
+        needs_action: true,
+        is_failed_write: false,
     });
-    let failed = report.states.iter().filter_map(|state| {
-        let (reason, said) = state.failed.as_ref()?;
-        Some(Trouble {
+    let failed = report.rollout_states.iter().filter_map(|state| {
+        let (reason, said) = state.failure.as_ref()?;
+        Some(ReportedProblem {
             reason: (*reason).into(),
             message: format!("{}: {said}", state.component.name()),
-            stalled: true,
-            write: false,
+            needs_action: true,
+            is_failed_write: false,
         })
     });
-    let facts = report.facts.map(|facts| facts.degraded.as_slice()).unwrap_or_default();
-    let readers = facts.iter().map(|fact| Trouble {
+    let facts = report.reader_facts.map(|facts| facts.degraded.as_slice()).unwrap_or_default();
+    let readers = facts.iter().map(|fact| ReportedProblem {
         reason: fact.reason.clone(),
         message: fact.message.clone(),
-        stalled: fact.reason == "UpgradeHalted",
-        write: false,
+        needs_action: fact.reason == "UpgradeHalted",
+        is_failed_write: false,
     });
-    problems.chain(report.troubles.iter().cloned()).chain(failed).chain(readers).collect()
+    problems.chain(report.other_problems.iter().cloned()).chain(failed).chain(readers).collect()
 }
 
 fn degraded_condition(report: &StatusInput<'_>) -> ConditionValue {
@@ -338,21 +347,21 @@ fn degraded_condition(report: &StatusInput<'_>) -> ConditionValue {
 }
 
 fn contested_condition(report: &StatusInput<'_>) -> ConditionValue {
-    if report.contested.is_empty() {
+    if report.contested_fields.is_empty() {
         return ConditionValue::new(false, "Alone", "nobody else writes what the operator writes");
     }
-    ConditionValue::new(true, "AnotherWriter", report.contested.join("; "))
+    ConditionValue::new(true, "AnotherWriter", report.contested_fields.join("; "))
 }
 
 fn stalled_condition(report: &StatusInput<'_>) -> ConditionValue {
-    match all_troubles(report).into_iter().find(|trouble| trouble.stalled) {
+    match all_troubles(report).into_iter().find(|trouble| trouble.needs_action) {
         Some(trouble) => ConditionValue::new(true, &trouble.reason, trouble.message),
         None => ConditionValue::new(false, "NotStalled", "nothing waits for somebody"),
     }
 }
 
 fn autoscaling_condition(report: &StatusInput<'_>) -> ConditionValue {
-    match report.facts {
+    match report.reader_facts {
         Some(facts) => ConditionValue::new(
             facts.autoscaling.ok,
             &facts.autoscaling.reason,
@@ -368,10 +377,10 @@ fn autoscaling_condition(report: &StatusInput<'_>) -> ConditionValue {
 }
 
 fn update_pending_condition(report: &StatusInput<'_>) -> ConditionValue {
-    if report.pending.is_empty() {
+    if report.components_to_restart.is_empty() {
         return ConditionValue::new(false, "UpToDate", "the pods are as this operator builds them");
     }
-    let names: Vec<&str> = report.pending.iter().map(|it| it.name()).collect();
+    let names: Vec<&str> = report.components_to_restart.iter().map(|it| it.name()).collect();
     let maintenance = &report.cluster.spec.maintenance;
     let waits = maintenance::must_wait(maintenance, DeferrableWork::OperatorUpdates, report.now);
     let when = if waits { "in the next maintenance window" } else { "with the next change of the spec" };
@@ -382,8 +391,8 @@ fn update_pending_condition(report: &StatusInput<'_>) -> ConditionValue {
     ConditionValue::new(true, "NewerBuilder", message)
 }
 
-fn component(state: &State) -> crd::Component {
-    crd::Component {
+fn component_status(state: &RolloutState) -> crd::ComponentStatus {
+    crd::ComponentStatus {
         name: state.component.name().to_owned(),
         desired: state.desired,
         ready: state.ready,
@@ -391,15 +400,15 @@ fn component(state: &State) -> crd::Component {
     }
 }
 
-fn readers(report: &StatusInput<'_>, facts: &ReaderFacts) -> ReadersStatus {
+fn readers_status(report: &StatusInput<'_>, facts: &ReaderFacts) -> ReadersStatus {
     let labels = names::pod_selector(report.cluster.name(), Some(Component::Reader));
     let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let time = facts.load_as_of.and_then(|at| Timestamp::from_millisecond(at).ok());
     ReadersStatus {
-        replicas: report.readers as i32,
+        replicas: report.active_reader_count as i32,
         selector: selector.join(","),
         desired: facts.desired as i32,
-        unheeded_replicas: report.unheeded,
+        unheeded_replicas: report.unheeded_replicas,
         ready: facts.ready as i32,
         draining: facts.draining as i32,
         viewers: facts.viewers.map(|viewers| round_to_two_digits(viewers) as i64),
@@ -417,7 +426,7 @@ pub fn past_decision(decision: &Decision) -> PastDecision {
     reason.truncate(end.unwrap_or(0));
     PastDecision {
         id: decision.id.clone(),
-        time: time(decision.time),
+        time: api_time_of_millis(decision.time),
         action: decision.action.as_str().to_owned(),
         reason,
     }
@@ -427,8 +436,8 @@ fn waiting_plan(proposal: &Proposal) -> WaitingPlan {
     WaitingPlan {
         subject: proposal.subject.as_str().to_owned(),
         id: proposal.id.clone(),
-        time: time(proposal.made),
-        expires: time(proposal.expires),
+        time: api_time_of_millis(proposal.made),
+        expires: api_time_of_millis(proposal.expires),
         summary: proposal.summary.clone(),
         viewers_moved: i64::try_from(proposal.viewers_moved).unwrap_or(i64::MAX),
         effect: proposal.effect.clone(),
@@ -437,7 +446,7 @@ fn waiting_plan(proposal: &Proposal) -> WaitingPlan {
     }
 }
 
-fn time(at: i64) -> Option<Time> {
+fn api_time_of_millis(at: i64) -> Option<Time> {
     Timestamp::from_millisecond(at).ok().map(|time| Time(to_whole_seconds(time)))
 }
 
@@ -462,6 +471,41 @@ fn last_decision(decision: &Decision) -> LastDecision {
         rejected: decision.rejected.clone(),
         inputs_hash: decision.inputs_hash.clone(),
     }
+}
+
+/// Returns the last decisions in the form that is sent to managers, the latest first: the last one with its reasons,
+/// and those before it in the short form of the history.
+pub fn outside_decisions(last: Option<&Decision>, history: &[PastDecision]) -> Vec<OutsideDecision> {
+    let latest = last.map(|decision| OutsideDecision {
+        id: decision.id.clone(),
+        at: decision.time,
+        action: decision.action.as_str().to_owned(),
+        reason: one_line(&decision.reason),
+        bound_by: decision_lines(&decision.bound_by),
+        chosen: decision_lines(&decision.chosen),
+        rejected: decision_lines(&decision.rejected),
+    });
+    let before = history.iter().rev().filter(|past| last.is_none_or(|last| last.id != past.id));
+    let before = before.map(|past| OutsideDecision {
+        id: past.id.clone(),
+        at: past.time.as_ref().map_or(0, |time| time.0.as_millisecond()),
+        action: past.action.clone(),
+        reason: one_line(&past.reason),
+        ..OutsideDecision::default()
+    });
+    latest.into_iter().chain(before).take(MAX_OUTSIDE_DECISIONS).collect()
+}
+
+fn decision_lines(texts: &[String]) -> Vec<String> {
+    texts.iter().take(MAX_DECISION_LINES).map(|text| one_line(text)).collect()
+}
+
+/// Returns the text without control characters, and cut to the length that managers accept: a manager must not refuse
+/// the renewal of a term because of a text that is only shown.
+fn one_line(text: &str) -> String {
+    let end = (0..=text.len().min(Decision::MAX_REASON_BYTES)).rev().find(|at| text.is_char_boundary(*at));
+    let text = &text[..end.unwrap_or(0)];
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 //!
 //! A resource with problems is left as it runs; the condition `Degraded` names them.
 
+mod autoscaling;
 mod extras;
 mod image;
 mod keys;
+mod monitoring;
 mod open;
 mod pods;
 
 use std::net::IpAddr;
 
 use liverank_core::boards::DeclaredBoards;
+use liverank_core::moderation::CommentRules;
 use liverank_runtime::PeerTls;
 
 use crate::crd::{Board, RankingCluster, RankingClusterSpec};
@@ -53,8 +56,17 @@ pub fn validate_cluster(cluster: &RankingCluster) -> Vec<FieldProblem> {
     keys::check_annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
     check_accounts(spec, &mut problems);
     check_time_zones(spec, &mut problems);
-    boards(spec, &mut problems);
+    check_boards(spec, &mut problems);
+    check_comment_rules(spec, &mut problems);
     check_ca_bundles(spec, &mut problems);
+    monitoring::check_relabelings(&spec.monitoring.relabelings, &mut problems);
+    for (path, front) in [
+        ("spec.gateway", &spec.gateway),
+        ("spec.websocket", &spec.websocket),
+        ("spec.comment", &spec.comment.front),
+    ] {
+        autoscaling::check_metrics(path, front, &mut problems);
+    }
     for (path, pod) in [
         ("spec.gateway.pod", &spec.gateway.pod),
         ("spec.websocket.pod", &spec.websocket.pod),
@@ -65,16 +77,33 @@ pub fn validate_cluster(cluster: &RankingCluster) -> Vec<FieldProblem> {
         ("spec.readers.pod", &spec.readers.pod),
     ] {
         pods::check_pod(path, pod, &mut problems);
-        extras::check(path, pod, &mut problems);
+        extras::check_pod_additions(path, pod, &mut problems);
     }
     problems.0
 }
 
 /// Checks the boards by the rules of the processes, which would refuse to start with invalid ones.
-fn boards(spec: &RankingClusterSpec, problems: &mut ProblemList) {
+fn check_boards(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let declared = spec.boards.iter().map(Board::declaration).collect();
-    if let Err(invalid) = DeclaredBoards::read(&serde_json::Value::Array(declared)) {
+    if let Err(invalid) = DeclaredBoards::from_json(&serde_json::Value::Array(declared)) {
         problems.add("spec.boards", invalid.reason);
+    }
+}
+
+/// Checks the rules of comments as the comment service does, which would refuse to start with invalid ones.
+fn check_comment_rules(spec: &RankingClusterSpec, problems: &mut ProblemList) {
+    let Some(rules) = &spec.comment.rules else { return };
+    if let Err(invalid) = CommentRules::parse(&rules.declaration()) {
+        problems.add("spec.comment.rules", format!("{}: {}", invalid.field, invalid.reason));
+    }
+    if rules.members_only && !spec.auth.enabled {
+        problems.add("spec.comment.rules.membersOnly", "set auth.enabled: without tokens nobody is a member");
+    }
+    let names_file = |arg: &String| arg.trim_start_matches('-').starts_with(extras::COMMENT_RULES_FLAG);
+    if let Some(at) = spec.comment.front.pod.extra_args.iter().position(names_file) {
+        let words =
+            format!("remove --{}: the operator writes it from comment.rules", extras::COMMENT_RULES_FLAG);
+        problems.add(format!("spec.comment.pod.extraArgs[{at}]"), words);
     }
 }
 
@@ -115,7 +144,7 @@ fn check_time_zones(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// Checks the bundle of authorities, by which the operator verifies managers.
+/// Checks that `tls.internal.caBundle`, by which the operator verifies managers, can be parsed.
 fn check_ca_bundles(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let Some(tls) = &spec.tls else { return };
     if let Err(error) = PeerTls::trusting_authorities(&tls.internal.ca_bundle, None) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use kube::core::cel::{ValidationError, ValidationErrors, Validator, apply_defaults};
+use liverank_operator::crd::v1beta1::{Version, WebhookService, convert_object, definition_of_both, table};
 use liverank_operator::crd::{RankingCluster, RankingClusterStatus, definition};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,6 +30,12 @@ struct ExpectedRefusal {
 fn printed_schema() -> Value {
     let definition = serde_json::to_value(definition()).unwrap();
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn schema_of_v1beta1() -> Value {
+    let service = WebhookService { namespace: "liverank".to_owned(), name: "operator".to_owned() };
+    let definition = serde_json::to_value(definition_of_both(&service)).unwrap();
+    definition["spec"]["versions"][1]["schema"]["openAPIV3Schema"].clone()
 }
 
 fn valid_resource() -> Value {
@@ -117,6 +124,20 @@ fn a_valid_resource_is_accepted() {
 }
 
 #[test]
+fn a_component_that_scales_by_other_metrics_needs_no_cpu() {
+    let given = json!({
+        "spec.gateway.autoscaling": {"maxReplicas": 6, "metrics": [{"type": "External"}]},
+        "spec.gateway.pod.resources": {"requests": {"memory": "64Mi"}},
+    });
+    let resource = with_fields(valid_resource(), &serde_json::from_value(given).unwrap());
+    let result = validate_object(&printed_schema(), &resource, None);
+    assert!(result.is_ok(), "{result:?}");
+    let newer = convert_object(&resource, Version::V1beta1).unwrap();
+    let result = validate_object(&schema_of_v1beta1(), &newer, None);
+    assert!(result.is_ok(), "{result:?}");
+}
+
+#[test]
 fn each_crd_rule_refusal_names_the_field_and_the_fix() {
     let schema = printed_schema();
     for refusal in refusals() {
@@ -125,6 +146,46 @@ fn each_crd_rule_refusal_names_the_field_and_the_fix() {
         let path = error.field_path.trim_start_matches('.');
         assert_eq!((path, &error.message), (&*refusal.path, &refusal.message), "{}", refusal.name);
         assert_eq!(error.rule, refusal.rule, "{}", refusal.name);
+    }
+}
+
+#[test]
+fn each_crd_rule_refuses_the_same_in_v1beta1() {
+    let schema = schema_of_v1beta1();
+    let converted = |object: &Value| convert_object(object, Version::V1beta1).unwrap();
+    let valid = validate_object(&schema, &converted(&valid_resource()), None);
+    assert!(valid.is_ok(), "{valid:?}");
+    for refusal in refusals() {
+        let stored = with_fields(valid_resource(), &refusal.set);
+        let result = match &refusal.update {
+            Some(update) => {
+                let changed = converted(&with_fields(stored.clone(), update));
+                validate_object(&schema, &changed, Some(&converted(&stored)))
+            }
+            None => validate_object(&schema, &converted(&stored), None),
+        };
+        let errors = result.err().map_or_else(Vec::new, ValidationErrors::into_vec);
+        let [error] = &errors[..] else { panic!("{}: not one error but {errors:?}", refusal.name) };
+        let change = table::RULES.iter().find(|change| change.old == refusal.rule);
+        let (rule, message) = change.map_or((&*refusal.rule, &*refusal.message), |it| (it.new, it.message));
+        assert_eq!((&*error.rule, &*error.message), (rule, message), "{}", refusal.name);
+    }
+}
+
+#[test]
+fn each_duration_of_v1beta1_is_held_to_its_bounds() {
+    let schema = schema_of_v1beta1();
+    let valid = convert_object(&valid_resource(), Version::V1beta1).unwrap();
+    for (path, refused, message) in [
+        ("spec.readers.drain.timeout", "9s", "write a duration from 10s to 24h"),
+        ("spec.readers.drain.timeout", "24h1s", "write a duration from 10s to 24h"),
+        ("spec.scoring.trendingHalfLife", "0m", "write a duration from 1m to 8760h"),
+        ("spec.gateway.drainTimeout", "4s", "write a duration from 5s to 10m"),
+    ] {
+        let object = with_fields(valid.clone(), &BTreeMap::from([(path.to_owned(), json!(refused))]));
+        let errors = validate_object(&schema, &object, None).unwrap_err().into_vec();
+        let [error] = &errors[..] else { panic!("{path}: not one error but {errors:?}") };
+        assert_eq!((error.field_path.trim_start_matches('.'), &*error.message), (path, message));
     }
 }
 

@@ -85,7 +85,7 @@ pub struct KnownCaller {
 impl KnownCaller {
     /// Returns a caller of a role other than [`CallerRole::Reader`]. Returns `None` for that role, because a reader
     /// needs an id.
-    pub fn of(role: CallerRole) -> Option<Self> {
+    pub fn of_role(role: CallerRole) -> Option<Self> {
         (role != CallerRole::Reader).then_some(Self { role, reader: None })
     }
 
@@ -137,7 +137,11 @@ impl FromStr for KnownCaller {
         if let Some(reader) = text.strip_prefix("reader/") {
             return ReaderId::parse(reader).map(Self::reader).map_err(|_| UnknownCaller);
         }
-        CallerRole::ALL.into_iter().find(|role| role.name() == text).and_then(Self::of).ok_or(UnknownCaller)
+        CallerRole::ALL
+            .into_iter()
+            .find(|role| role.name() == text)
+            .and_then(Self::of_role)
+            .ok_or(UnknownCaller)
     }
 }
 
@@ -188,7 +192,7 @@ pub enum Access {
     /// at this reader only.
     Viewers,
     /// Anybody gets an answer; only callers of these roles get the whole answer.
-    Partly(&'static [CallerRole]),
+    PartlyPublic(&'static [CallerRole]),
     /// Only callers of these roles, by a token for this service.
     Roles(&'static [CallerRole]),
     /// Only the managers, by the ticket that this reader gave them in its heartbeat. The ticket is valid at this
@@ -219,13 +223,13 @@ const fn endpoint_row(
 }
 
 /// Access to the endpoints that a planner reads: the operator and persons (`cli`).
-const PLANNER_READERS: Access = Access::Roles(&[CallerRole::Operator, CallerRole::Cli]);
+const PLANNER_DATA_ACCESS: Access = Access::Roles(&[CallerRole::Operator, CallerRole::Cli]);
 /// Access to the endpoints that accept orders: the operator only.
-const ORDER_GIVERS: Access = Access::Roles(&[CallerRole::Operator]);
+const ORDER_ACCESS: Access = Access::Roles(&[CallerRole::Operator]);
 
 /// The access table: one row for each endpoint of each service.
 pub const ENDPOINTS: &[Endpoint] = {
-    use Access::{Moderator, Operators, Partly, Public, Roles, Ticket, Viewers};
+    use Access::{Moderator, Operators, PartlyPublic, Public, Roles, Ticket, Viewers};
     use CalledService::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         endpoint_row(Gateway, "POST", "/interact", Public),
@@ -307,10 +311,10 @@ pub const ENDPOINTS: &[Endpoint] = {
             Roles(&[CallerRole::Gateway, CallerRole::Operator, CallerRole::Cli]),
         ),
         endpoint_row(Manager, "POST", "/heartbeat", Roles(&[CallerRole::Reader])),
-        endpoint_row(Manager, "GET", "/load", PLANNER_READERS),
-        endpoint_row(Manager, "GET", "/moves", PLANNER_READERS),
-        endpoint_row(Manager, "GET", "/cordons", PLANNER_READERS),
-        endpoint_row(Manager, "GET", "/plan", PLANNER_READERS),
+        endpoint_row(Manager, "GET", "/load", PLANNER_DATA_ACCESS),
+        endpoint_row(Manager, "GET", "/moves", PLANNER_DATA_ACCESS),
+        endpoint_row(Manager, "GET", "/cordons", PLANNER_DATA_ACCESS),
+        endpoint_row(Manager, "GET", "/plan", PLANNER_DATA_ACCESS),
         // How many viewers each video has, and never who they are. The gateway shows this to those who look after the
         // system.
         endpoint_row(
@@ -325,10 +329,15 @@ pub const ENDPOINTS: &[Endpoint] = {
             "/what-if",
             Roles(&[CallerRole::Gateway, CallerRole::Operator, CallerRole::Cli]),
         ),
-        endpoint_row(Manager, "POST", "/term", ORDER_GIVERS),
-        endpoint_row(Manager, "POST", "/moves", ORDER_GIVERS),
-        endpoint_row(Manager, "POST", "/cordons", ORDER_GIVERS),
-        endpoint_row(Statistics, "GET", "/statistics", Partly(&[CallerRole::Operator, CallerRole::Cli])),
+        endpoint_row(Manager, "POST", "/term", ORDER_ACCESS),
+        endpoint_row(Manager, "POST", "/moves", ORDER_ACCESS),
+        endpoint_row(Manager, "POST", "/cordons", ORDER_ACCESS),
+        endpoint_row(
+            Statistics,
+            "GET",
+            "/statistics",
+            PartlyPublic(&[CallerRole::Operator, CallerRole::Cli]),
+        ),
         endpoint_row(Statistics, "POST", "/comment-api-statistics", Public),
         endpoint_row(Statistics, "POST", "/reader-api-statistics", Public),
         endpoint_row(Statistics, "POST", "/reader-api-manager-statistics", Public),
@@ -364,8 +373,8 @@ mod tests {
     #[test]
     fn callers_round_trip() {
         for role in CallerRole::ALL {
-            let caller =
-                KnownCaller::of(role).unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r/1").unwrap()));
+            let caller = KnownCaller::of_role(role)
+                .unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r/1").unwrap()));
             assert_eq!(caller.to_string().parse(), Ok(caller.clone()));
         }
         for wrong in ["", "reader", "reader/", "Gateway", "gateway/1", "anybody"] {
@@ -376,7 +385,7 @@ mod tests {
     #[test]
     fn each_endpoint_has_one_row_and_a_path_is_public_or_it_is_not() {
         let is_open =
-            |access: &Access| matches!(access, Access::Public | Access::Viewers | Access::Partly(_));
+            |access: &Access| matches!(access, Access::Public | Access::Viewers | Access::PartlyPublic(_));
         for (at, one) in ENDPOINTS.iter().enumerate() {
             for other in &ENDPOINTS[at + 1..] {
                 if (one.service, one.path) == (other.service, other.path) {

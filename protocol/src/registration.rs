@@ -1,5 +1,7 @@
 //! Where viewers of a video go: what managers are asked and what they answer, beside [`Route`](super::Route).
 
+use std::net::IpAddr;
+
 use liverank_core::VideoId;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +12,14 @@ use crate::MaybeUnknown;
 pub struct RouteRequest {
     /// The video.
     pub videoid: VideoId,
-    /// The highest epoch that the asker has heard of for it: the answer is under none that is older. Absent: it has heard of none.
+    /// The highest assignment epoch that the caller knows for the video: the answer has this epoch or a later one.
+    /// Absent if the caller knows no epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The address of the viewer for whom a reader asks, if the viewer connects directly to the reader: a new video counts
+    /// for that address. Absent: the viewer comes by a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewer_address: Option<IpAddr>,
 }
 
 /// Body of the manager's `POST /register`, in the comments seed's shape.
@@ -27,29 +34,30 @@ pub struct RegisterRequest {
 pub struct RegisterAnswer {
     /// The video.
     pub videoid: VideoId,
-    /// Where viewers reach its reader.
+    /// The URL at which viewers reach the reader of the video.
     #[serde(rename = "readerUrl")]
     pub reader_url: String,
-    /// What was done.
+    /// What the manager did with the registration.
     pub action: MaybeUnknown<RegisterAction>,
 }
 
-/// What a manager did with a video that was registered.
+/// The action of a manager on the registration of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegisterAction {
-    /// A reader was chosen for it.
+    /// The manager chose a reader for the video.
     Registered,
-    /// It had one.
+    /// The video already had a reader.
     Existing,
 }
 
-/// Answer of the manager's `GET /resolve/{videoid}`, in the comments seed's shape. 404 where no reader serves the video.
+/// Answer of the manager's `GET /resolve/{videoid}`, in the comments seed's shape. The status is 404 if no reader
+/// serves the video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolveAnswer {
     /// The video.
     pub videoid: VideoId,
-    /// Where viewers reach its reader.
+    /// The URL at which viewers reach the reader of the video.
     #[serde(rename = "readerUrl")]
     pub reader_url: String,
 }

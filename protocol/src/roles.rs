@@ -144,88 +144,95 @@ pub struct Setting {
     pub since: ReleaseVersion,
 }
 
-const FIRST: ReleaseVersion = ReleaseVersion(0, 1, 0);
+const FIRST_RELEASE: ReleaseVersion = ReleaseVersion(0, 1, 0);
 
-const fn first(name: &'static str, roles: &'static [Role]) -> Setting {
-    Setting { name, roles, since: FIRST }
+const fn setting_since_first_release(name: &'static str, roles: &'static [Role]) -> Setting {
+    Setting { name, roles, since: FIRST_RELEASE }
 }
 
-const ON_KAFKA: &[Role] = &[Role::Gateway, Role::Consumer, Role::Comment];
-const ON_REDIS: &[Role] = &[Role::Gateway, Role::Consumer, Role::Websocket, Role::Reader, Role::Manager];
-const ON_MONGODB: &[Role] = &[Role::Gateway, Role::Consumer, Role::Comment, Role::Reader, Role::Statistics];
-const WITH_PORT: &[Role] =
+const ROLES_ON_KAFKA: &[Role] = &[Role::Gateway, Role::Consumer, Role::Comment];
+const ROLES_ON_REDIS: &[Role] =
+    &[Role::Gateway, Role::Consumer, Role::Websocket, Role::Reader, Role::Manager];
+const ROLES_ON_MONGODB: &[Role] =
+    &[Role::Gateway, Role::Consumer, Role::Comment, Role::Reader, Role::Statistics];
+const ROLES_WITH_PORT: &[Role] =
     &[Role::Gateway, Role::Websocket, Role::Comment, Role::Reader, Role::Manager, Role::Statistics];
-const CALLED: &[Role] = &[Role::Websocket, Role::Comment, Role::Manager, Role::Statistics];
-const REPORTING: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::Manager];
+const ROLES_CHECKING_CALLERS: &[Role] = &[Role::Websocket, Role::Comment, Role::Manager, Role::Statistics];
+const REPORTING_ROLES: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::Manager];
 
 /// Every setting that the operator's builder writes, as a key of the configuration file or as an environment variable
 /// (`LIVERANK_` and the name in upper case, with underscores). A new setting gets the version of the first release
 /// that knows it.
 pub const SETTINGS: &[Setting] = &[
-    first("admin-listen", &Role::ALL),
-    first("drain-seconds", &Role::ALL),
-    first("log", &Role::ALL),
-    first("log-format", &Role::ALL),
-    first("otlp-endpoint", &Role::ALL),
-    first("trace-ratio", &Role::ALL),
-    first("traces-per-minute", &Role::ALL),
-    first("listen", WITH_PORT),
-    first("kafka", ON_KAFKA),
-    first("kafka-topic", ON_KAFKA),
-    first("kafka-group", ON_KAFKA),
-    first("kafka-ca-file", ON_KAFKA),
-    first("kafka-username", ON_KAFKA),
-    first("kafka-password", ON_KAFKA),
-    first("kafka-sasl", ON_KAFKA),
-    first("redis", ON_REDIS),
-    first("redis-cluster", ON_REDIS),
-    first("redis-prefix", ON_REDIS),
-    first("redis-ca-file", ON_REDIS),
-    first("mongodb", ON_MONGODB),
-    first("mongodb-database", ON_MONGODB),
-    first("mongodb-ca-file", ON_MONGODB),
-    first("manager-url", &[Role::Gateway, Role::Comment, Role::Reader]),
-    first("comment-url", &[Role::Gateway]),
-    first("websocket-url", &[Role::Gateway]),
-    first("statistics-url", REPORTING),
-    first("identity-token-file", &[Role::Gateway, Role::Reader]),
-    first("identity-jwks-file", CALLED),
-    first("identity-audience", CALLED),
-    first("identity-operator", CALLED),
-    first("viewers-by-gateway", &[Role::Websocket, Role::Comment, Role::Reader]),
-    first("reader-urls", &[Role::Manager]),
-    first("tls-cert-file", &Role::ALL),
-    first("tls-key-file", &Role::ALL),
-    first("tls-client-ca-file", &[Role::Websocket, Role::Comment, Role::Statistics]),
-    first("peer-ca-file", REPORTING),
-    first("peer-cert-file", &[Role::Gateway]),
-    first("peer-key-file", &[Role::Gateway]),
-    first("auth-jwks-file", &[Role::Gateway]),
-    first("auth-jwks-url", &[Role::Gateway]),
-    first("auth-issuer", &[Role::Gateway]),
-    first("auth-audience", &[Role::Gateway]),
-    first("auth-revoked-file", &[Role::Gateway]),
-    first("comment-hook-url", &[Role::Comment]),
-    first("comment-hook-key-file", &[Role::Comment]),
-    first("comment-hook-timeout-ms", &[Role::Comment]),
-    first("comment-hook-when-away", &[Role::Comment]),
-    first("max-viewers-moved-per-minute", &[Role::Manager]),
-    first("boards", &[Role::Gateway, Role::Consumer, Role::Websocket]),
-    first("export-comments", &[Role::Consumer]),
-    first("export-boards", &[Role::Consumer]),
-    first("weight-view", &[Role::Consumer]),
-    first("weight-like", &[Role::Consumer]),
-    first("weight-comment", &[Role::Consumer]),
-    first("weight-share", &[Role::Consumer]),
-    first("weight-watch-short", &[Role::Consumer]),
-    first("weight-watch-long", &[Role::Consumer]),
-    first("watch-threshold-ms", &[Role::Consumer]),
-    first("trending-half-life-minutes", &[Role::Consumer]),
-    first("unique", &[Role::Consumer]),
-    first("capacity", &[Role::Reader]),
-    first("reader-id", &[Role::Reader]),
-    first("public-url", &[Role::Reader]),
-    first("internal-url", &[Role::Reader]),
+    setting_since_first_release("admin-listen", &Role::ALL),
+    setting_since_first_release("drain-seconds", &Role::ALL),
+    setting_since_first_release("log", &Role::ALL),
+    setting_since_first_release("log-format", &Role::ALL),
+    setting_since_first_release("otlp-endpoint", &Role::ALL),
+    setting_since_first_release("trace-ratio", &Role::ALL),
+    setting_since_first_release("traces-per-minute", &Role::ALL),
+    setting_since_first_release("listen", ROLES_WITH_PORT),
+    setting_since_first_release("kafka", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-topic", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-group", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-ca-file", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-username", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-password", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-password-file", ROLES_ON_KAFKA),
+    setting_since_first_release("kafka-sasl", ROLES_ON_KAFKA),
+    setting_since_first_release("redis", ROLES_ON_REDIS),
+    setting_since_first_release("redis-url-file", ROLES_ON_REDIS),
+    setting_since_first_release("redis-cluster", ROLES_ON_REDIS),
+    setting_since_first_release("redis-prefix", ROLES_ON_REDIS),
+    setting_since_first_release("redis-ca-file", ROLES_ON_REDIS),
+    setting_since_first_release("mongodb", ROLES_ON_MONGODB),
+    setting_since_first_release("mongodb-uri-file", ROLES_ON_MONGODB),
+    setting_since_first_release("mongodb-database", ROLES_ON_MONGODB),
+    setting_since_first_release("mongodb-ca-file", ROLES_ON_MONGODB),
+    setting_since_first_release("manager-url", &[Role::Gateway, Role::Comment, Role::Reader]),
+    setting_since_first_release("comment-url", &[Role::Gateway]),
+    setting_since_first_release("websocket-url", &[Role::Gateway]),
+    setting_since_first_release("statistics-url", REPORTING_ROLES),
+    setting_since_first_release("identity-token-file", &[Role::Gateway, Role::Reader]),
+    setting_since_first_release("identity-jwks-file", ROLES_CHECKING_CALLERS),
+    setting_since_first_release("identity-audience", ROLES_CHECKING_CALLERS),
+    setting_since_first_release("identity-operator", ROLES_CHECKING_CALLERS),
+    setting_since_first_release("viewers-by-gateway", &[Role::Websocket, Role::Comment, Role::Reader]),
+    setting_since_first_release("reader-urls", &[Role::Manager]),
+    setting_since_first_release("tls-cert-file", &Role::ALL),
+    setting_since_first_release("tls-key-file", &Role::ALL),
+    setting_since_first_release("tls-client-ca-file", &[Role::Websocket, Role::Comment, Role::Statistics]),
+    setting_since_first_release("peer-ca-file", REPORTING_ROLES),
+    setting_since_first_release("peer-cert-file", &[Role::Gateway]),
+    setting_since_first_release("peer-key-file", &[Role::Gateway]),
+    setting_since_first_release("auth-jwks-file", &[Role::Gateway]),
+    setting_since_first_release("auth-jwks-url", &[Role::Gateway]),
+    setting_since_first_release("auth-issuer", &[Role::Gateway]),
+    setting_since_first_release("auth-audience", &[Role::Gateway]),
+    setting_since_first_release("auth-revoked-file", &[Role::Gateway]),
+    setting_since_first_release("comment-hook-url", &[Role::Comment]),
+    setting_since_first_release("comment-hook-key-file", &[Role::Comment]),
+    setting_since_first_release("comment-hook-timeout-ms", &[Role::Comment]),
+    setting_since_first_release("comment-hook-when-away", &[Role::Comment]),
+    setting_since_first_release("comment-rules-file", &[Role::Comment]),
+    setting_since_first_release("max-viewers-moved-per-minute", &[Role::Manager]),
+    setting_since_first_release("boards", &[Role::Gateway, Role::Consumer, Role::Websocket]),
+    setting_since_first_release("export-comments", &[Role::Consumer]),
+    setting_since_first_release("export-boards", &[Role::Consumer]),
+    setting_since_first_release("weight-view", &[Role::Consumer]),
+    setting_since_first_release("weight-like", &[Role::Consumer]),
+    setting_since_first_release("weight-comment", &[Role::Consumer]),
+    setting_since_first_release("weight-share", &[Role::Consumer]),
+    setting_since_first_release("weight-watch-short", &[Role::Consumer]),
+    setting_since_first_release("weight-watch-long", &[Role::Consumer]),
+    setting_since_first_release("watch-threshold-ms", &[Role::Consumer]),
+    setting_since_first_release("trending-half-life-minutes", &[Role::Consumer]),
+    setting_since_first_release("unique", &[Role::Consumer]),
+    setting_since_first_release("capacity", &[Role::Reader]),
+    setting_since_first_release("zone", &[Role::Gateway, Role::Reader]),
+    setting_since_first_release("reader-id", &[Role::Reader]),
+    setting_since_first_release("public-url", &[Role::Reader]),
+    setting_since_first_release("internal-url", &[Role::Reader]),
 ];
 
 /// Returns the table's entry for a setting of a role; `None` if the table has none.
@@ -234,7 +241,7 @@ pub fn find_setting(role: Role, name: &str) -> Option<&'static Setting> {
 }
 
 /// Returns whether a process of `version` knows this setting. An unknown version counts as the newest one.
-pub fn takes_setting(role: Role, name: &str, version: Option<ReleaseVersion>) -> bool {
+pub fn knows_setting(role: Role, name: &str, version: Option<ReleaseVersion>) -> bool {
     let Some((setting, version)) = find_setting(role, name).zip(version) else { return true };
     version >= setting.since
 }
@@ -310,10 +317,10 @@ mod tests {
 
     #[test]
     fn an_older_process_is_given_what_it_knows() {
-        assert!(takes_setting(Role::Reader, "capacity", Some(ReleaseVersion(0, 1, 0))));
-        assert!(!takes_setting(Role::Reader, "capacity", Some(ReleaseVersion(0, 0, 9))));
+        assert!(knows_setting(Role::Reader, "capacity", Some(ReleaseVersion(0, 1, 0))));
+        assert!(!knows_setting(Role::Reader, "capacity", Some(ReleaseVersion(0, 0, 9))));
         assert!(
-            takes_setting(Role::Reader, "capacity", None),
+            knows_setting(Role::Reader, "capacity", None),
             "an image without a version counts as the newest"
         );
     }

@@ -10,14 +10,20 @@ use std::fmt::Debug;
 use fixtures::{Format, check};
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, HandOver, HeldVideo, PlannerLease, ReaderShare};
+use liverank_core::placement::{ChangeKind, ReachedLimit, ReaderAvailability, ViewerBalance};
 use liverank_core::secret::Secret;
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::{ReaderId, VideoId, ZoneId};
 use liverank_protocol::{
-    ClusterLoad, CommentReport, CordonRequest, CordonsAnswer, CordonsRequest, HeartbeatAnswer, ManagerReport,
-    MoveAnswer, MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, ReaderHealth,
-    ReaderHealthStatus, ReaderRecord, ReaderReport, ReaderState, RegisterAction, RegisterAnswer,
-    RegisterRequest, ResolveAnswer, Route, RouteReader, RouteRequest, TermRequest, TermState,
-    UnservedRequests, VideoState, ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer, WarmRequest,
+    AssignedVideoState, BoardFreshness, ChosenOrder, ClusterLoad, CommentServiceReport, CommentTotals,
+    CordonRequest, CordonsAnswer, CordonsRequest, DemoState, ForecastMinute, ForecastReader, HeartbeatAnswer,
+    HistoryColumns, LagOfPartition, ManagerHealth, ManagerReport, MoveAnswer, MoveAnswers, MoveKind,
+    MovePhase, MoveRequest, MoveState, MovesAnswer, MovesRequest, OrderedBy, OutsideDecision, Overview,
+    OverviewMove, OverviewReader, PartState, PlanAnswer, PlannerDecision, PlannerState, ReaderColumn,
+    ReaderHealth, ReaderHealthStatus, ReaderRecord, ReaderReport, ReaderState, ReaderTotals, RefusalDetails,
+    RegisterAction, RegisterAnswer, RegisterRequest, ReportAnswer, ResolveAnswer, Route, RouteReader,
+    RouteRequest, ServiceHealth, StatisticsTotals, SystemLag, SystemState, TermRequest, TermState,
+    UnlistedVideos, UnservedRequests, ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer,
+    WarmRequest, WatchedVideo, WebsocketHealth, WhatIfAnswer, WhatIfRequest, WhatIfVideo,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,10 +75,14 @@ fn route_and_heartbeat_messages_have_fixtures() {
         load: 120,
         takes: false,
         wanted: 31,
+        zone: Some(ZoneId::parse("eu-1a").unwrap()),
         pass_key: Some(secret()),
     };
     check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
-    check_message("route-request", &RouteRequest { videoid: video(), epoch: Some(7) });
+    check_message(
+        "route-request",
+        &RouteRequest { videoid: video(), epoch: Some(7), viewer_address: Some([192, 0, 2, 7].into()) },
+    );
     let hand_over =
         HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
     let (viewers_elsewhere, room_elsewhere) = (vec![(video(), 12)], Some(340));
@@ -80,9 +90,9 @@ fn route_and_heartbeat_messages_have_fixtures() {
     check_message("heartbeat-answer", &answer);
     check_message("warm", &WarmRequest { videoid: video(), epoch: 7 });
     check_message("warmed", &WarmAnswer { videoid: video(), head: Some("abc-12".to_owned()) });
-    check_message("viewers", &ViewersAnswer { videoid: video(), viewers: 12 });
-    check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
-    check_message("viewers-of-many", &ViewersOfVideos { viewers: vec![12] });
+    check_message("viewers", &ViewersAnswer { videoid: video(), viewers: 12, peak: Some(340) });
+    check_message("viewers-request", &ViewersRequest { videos: vec![video()], peaks: true });
+    check_message("viewers-of-many", &ViewersOfVideos { viewers: vec![12], peaks: Some(vec![340]) });
 }
 
 #[test]
@@ -103,6 +113,7 @@ fn a_heartbeat_has_a_fixture() {
         messages_sent: 70,
         reconnects: 2,
         reconnect_errors: 1,
+        zone: Some(ZoneId::parse("eu-1a").unwrap()),
         ticket: Some(secret()),
     };
     check_message("heartbeat", &heartbeat);
@@ -156,7 +167,7 @@ fn load_messages_have_fixtures() {
         reconnect_errors: 1,
         videos: vec![(video(), 12)],
     };
-    let assignment = VideoState {
+    let assignment = AssignedVideoState {
         videoid: video(),
         epoch: 7,
         readers: vec![share()],
@@ -176,14 +187,20 @@ fn load_messages_have_fixtures() {
         in_flight: 1,
         cordons: vec![cordon()],
         unserved: Some(UnservedRequests { requests: 2, since_ms: 1500, video: Some(video()) }),
+        unlisted: Some(UnlistedVideos { videos: 3, viewers: vec![(reader("reader-1"), 4)] }),
     };
     check_message("load", &load);
 }
 
 #[test]
 fn order_messages_have_fixtures() {
-    let request =
-        TermRequest { holder: "operator".to_owned(), expected: Some(2), renew: Some(3), lease: lease() };
+    let request = TermRequest {
+        holder: "operator".to_owned(),
+        expected: Some(2),
+        renew: Some(3),
+        lease: lease(),
+        decisions: vec![outside_decision()],
+    };
     check_message("term-request", &request);
     let order =
         MoveRequest { videoid: video(), expected: 7, readers: vec![share()], why: "balance".to_owned() };
@@ -196,22 +213,11 @@ fn order_messages_have_fixtures() {
         detail: Some("another epoch is in force".to_owned()),
     };
     check_message("move-answer", &answer);
-    let state = MoveState {
-        id: 5,
-        videoid: video(),
-        state: MovePhase::HandingOver.into(),
-        from: vec![share()],
-        to: vec![share()],
-        epoch: 8,
-        viewers: 12,
-        left: 4,
-        by: OrderedBy::Autopilot.into(),
-        why: "balance".to_owned(),
-        term: Some(3),
-        detail: Some("it was given up".to_owned()),
-        age_ms: 900,
-    };
-    check_message("moves", &MovesAnswer { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
+    check_message("move-answers", &MoveAnswers { moves: vec![answer] });
+    check_message(
+        "moves",
+        &MovesAnswer { moves: vec![move_state()], in_flight: 4, viewers_per_minute: 20_000 },
+    );
     check_message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
     check_message("cordons", &CordonsAnswer { cordons: vec![cordon()] });
 }
@@ -219,7 +225,7 @@ fn order_messages_have_fixtures() {
 #[test]
 fn report_messages_have_fixtures() {
     let one = |value| BTreeMap::from([("cats".to_owned(), value)]);
-    let comment = CommentReport {
+    let comment = CommentServiceReport {
         instance_id: Some("comment-1".to_owned()),
         total_comments: 9,
         comments_by_video: one(9),
@@ -246,16 +252,226 @@ fn report_messages_have_fixtures() {
     check_message("manager-report", &manager);
 }
 
+fn balance() -> ViewerBalance {
+    ViewerBalance {
+        viewers: 12,
+        on_draining: 3,
+        waiting: 1,
+        readers: 2,
+        outside: 1,
+        max_over_mean: 1_500_000,
+        min_over_mean: 500_000,
+        excess: 4,
+        max_utilisation: 900,
+    }
+}
+
+fn chosen() -> ChosenOrder {
+    ChosenOrder {
+        videoid: "cats".to_owned(),
+        kind: ChangeKind::Split.into(),
+        from: vec![share()],
+        to: vec![share()],
+        viewers: 6,
+        why: "12 viewers are too many for reader-1".to_owned(),
+        outcome: "move 5".to_owned(),
+    }
+}
+
+fn outside_decision() -> OutsideDecision {
+    OutsideDecision {
+        id: "ScaleUp-12".to_owned(),
+        at: 1_760_000_000_000,
+        action: "ScaleUp".to_owned(),
+        reason: "5 readers are wanted for 41,000 viewers".to_owned(),
+        bound_by: vec!["maxReaders".to_owned()],
+        chosen: vec!["reader-4".to_owned()],
+        rejected: vec!["reader-1: it is being emptied".to_owned()],
+    }
+}
+
+fn planner_decision() -> PlannerDecision {
+    PlannerDecision {
+        at: 1_760_000_000_000,
+        term: 3,
+        readers: 2,
+        videos: 1,
+        budget: 20_000,
+        before: balance(),
+        after: balance(),
+        moved: 6,
+        chosen_total: 1,
+        chosen: vec![chosen()],
+        bound_by: vec![ReachedLimit::NoOpenReader.into()],
+        rejected: vec!["video cats rests".to_owned()],
+    }
+}
+
+fn move_state() -> MoveState {
+    MoveState {
+        id: 5,
+        videoid: video(),
+        state: MovePhase::HandingOver.into(),
+        from: vec![share()],
+        to: vec![share()],
+        epoch: 8,
+        viewers: 12,
+        left: 4,
+        by: OrderedBy::Autopilot.into(),
+        why: "balance".to_owned(),
+        term: Some(3),
+        detail: Some("it was given up".to_owned()),
+        age_ms: 900,
+    }
+}
+
+fn overview() -> Overview {
+    let of_reader = OverviewReader {
+        id: reader("reader-1"),
+        state: ReaderStatus::Leaving.into(),
+        cordon: Some(CordonLevel::Closed.into()),
+        viewers: 12,
+        capacity: 100,
+        videos: 1,
+        silent_ms: 400,
+        unreachable: true,
+    };
+    let column = ReaderColumn { id: reader("reader-1"), viewers: vec![11, 12] };
+    Overview {
+        at: 1_760_000_000_000,
+        fresh: true,
+        hold: Some("too many readers are silent".to_owned()),
+        viewers: 12,
+        capacity: 100,
+        videos_assigned: 2,
+        videos_watched: 1,
+        readers_total: 1,
+        readers: vec![of_reader],
+        history: HistoryColumns { times: vec![5_000, 10_000], readers: vec![column], others: vec![0, 1] },
+        videos: vec![WatchedVideo {
+            videoid: video(),
+            viewers: 12,
+            readers: vec![reader("reader-1")],
+            moving: true,
+        }],
+        moves: vec![OverviewMove { state: move_state(), kind: MoveKind::Reshare.into() }],
+        in_flight: 4,
+        viewers_per_minute: 20_000,
+        cordons: vec![cordon()],
+        unserved: Some(UnservedRequests { requests: 2, since_ms: 1500, video: Some(video()) }),
+        planner: PlannerState {
+            leading: true,
+            holder: Some("manager-a".to_owned()),
+            term: Some(3),
+            decisions: vec![planner_decision()],
+            outside: vec![outside_decision()],
+        },
+    }
+}
+
+#[test]
+fn messages_for_people_who_look_after_the_system_have_fixtures() {
+    check_message("overview", &overview());
+    let state = SystemState {
+        at: 1_760_000_000_000,
+        placement: Some(overview()),
+        lag: Some(SystemLag {
+            records: 7,
+            waited_ms: Some(1_500),
+            projection: 2,
+            partitions: vec![LagOfPartition { partition: 3, records: 7, waited_ms: 1_500, projection: 2 }],
+        }),
+        weights: Some(serde_json::json!({"view": 1.0, "like": 2.0})),
+        counts: BTreeMap::from([("logged".to_owned(), 70)]),
+        rates: BTreeMap::from([("logged".to_owned(), Some(2.5)), ("shown".to_owned(), None)]),
+        streams: 3,
+        parts: vec![PartState { name: "log".to_owned(), away: true, detail: Some("no answer".to_owned()) }],
+        demo: Some(DemoState { running: true, step: "A video goes viral".to_owned(), seconds_left: 12 }),
+        freshness: Some(BoardFreshness { samples: 9, median_ms: 16, worst_ms: 30 }),
+    };
+    check_message("system-state", &state);
+    let term = Some(TermState { term: 3, holder: "manager-a".to_owned(), lease: Some(lease()) });
+    let plan = PlanAnswer {
+        autopilot: true,
+        leading: true,
+        term,
+        decisions: vec![planner_decision()],
+        outside: vec![outside_decision()],
+    };
+    check_message("plan", &plan);
+}
+
+#[test]
+fn forecast_messages_have_fixtures() {
+    let videos = Some(vec![WhatIfVideo { videoid: video(), viewers: 9_000 }]);
+    check_message("what-if-request", &WhatIfRequest { readers: Some(2), videos });
+    let minute = ForecastMinute {
+        orders_total: 1,
+        orders: vec![chosen()],
+        moved: 6,
+        before: balance(),
+        after: balance(),
+        bound_by: vec![ReachedLimit::Budget.into()],
+        rejected: vec!["video cats rests".to_owned()],
+    };
+    let of_reader = ForecastReader {
+        id: reader("reader-1"),
+        capacity: 100,
+        standing: ReaderAvailability::Draining.into(),
+        before: 12,
+        after: 6,
+    };
+    let answer = WhatIfAnswer { minutes: vec![minute], settled: true, moved: 6, readers: vec![of_reader] };
+    check_message("what-if-answer", &answer);
+}
+
+#[test]
+fn health_statistics_and_refusals_have_fixtures() {
+    check_message("service-health", &ServiceHealth::healthy("gateway"));
+    let manager = ManagerHealth {
+        service: ServiceHealth::healthy("manager"),
+        registered_videos: 1,
+        available_reader_apis: vec!["http://a:4001".to_owned()],
+        registration_count: 2,
+    };
+    check_message("manager-health", &manager);
+    let websocket =
+        WebsocketHealth { service: ServiceHealth::healthy("websocket"), connections: 3, videos: 9 };
+    check_message("websocket-health", &websocket);
+    let totals = StatisticsTotals {
+        comment_api: CommentTotals { total_comments: 9 },
+        reader_apis: ReaderTotals { total_messages_sent: 70 },
+    };
+    check_message("statistics-totals", &totals);
+    check_message("report-answer", &ReportAnswer { success: true });
+    let refusal = RefusalDetails {
+        detail: Some("readers: must be a whole number".to_owned()),
+        field: Some("readers".to_owned()),
+    };
+    check_message("refusal", &refusal);
+    assert_eq!(RefusalDetails::parse("<html>"), RefusalDetails::default());
+}
+
 #[test]
 fn every_message_has_a_fixture() {
-    let (source, here) = (include_str!("../src/lib.rs"), include_str!("formats.rs"));
-    let messages: Vec<&str> = source
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub struct ")?.split_once(" {"))
-        .map(|(name, _)| name)
-        .collect();
-    assert!(messages.len() > 20, "{messages:?}");
+    let here = include_str!("formats.rs");
+    let source =
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).expect("the sources are there");
+    let mut messages = Vec::new();
+    for file in source {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("a source is text");
+        // A message is what is sent and read; tables of roles and of access are neither.
+        for message in text.split("Serialize, Deserialize)]").skip(1) {
+            let name = message.lines().find_map(|line| line.strip_prefix("pub struct "));
+            let ends = message.find("\n}\n").unwrap_or(message.len());
+            let own = name.filter(|_| message.find("pub struct ").is_some_and(|at| at < ends));
+            messages.extend(own.and_then(|name| name.split_once(" {")).map(|(name, _)| name.to_owned()));
+        }
+    }
+    assert!(messages.len() > 50, "{messages:?}");
     for name in messages {
-        assert!(here.contains(&format!("{name} {{")), "{name} is in no fixture");
+        let made = [format!("{name} {{"), format!("{name}::")];
+        assert!(made.iter().any(|it| here.contains(it)), "{name} is in no fixture");
     }
 }

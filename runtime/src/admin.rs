@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::problem::PortOwner;
 use crate::{HttpSettings, ServiceContext, problem, server};
 
 /// Serves the admin port until its future is dropped, which is well after the drain began, so that the drain itself can
@@ -25,14 +26,14 @@ pub fn router(shell: ServiceContext) -> Router {
         .route("/health", get(|| async { Json(json!({ "status": "healthy" })) }))
         .route("/readyz", get(answer_readyz))
         .route("/metrics", get(answer_metrics))
-        .fallback(problem::no_such_path_problem)
+        .fallback(|| async { problem::no_such_path_problem(PortOwner::Admin) })
         .with_state(shell)
 }
 
 /// Answers `/livez`: 200, or 500 with the reason if the process has noted that it is stuck. A blocked async runtime
 /// gives no answer at all, which a liveness probe takes for a failure, too.
 async fn answer_livez(State(shell): State<ServiceContext>) -> Response {
-    match shell.health.why_stuck() {
+    match shell.health.stuck_reason() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::INTERNAL_SERVER_ERROR, why + "\n").into_response(),
     }

@@ -32,21 +32,21 @@ impl BoardsArgs {
     pub fn read_declarations(&self) -> anyhow::Result<DeclaredBoards> {
         match (&self.boards, &self.boards_file) {
             // Docker Compose passes a variable that nobody has set as an empty text.
-            (Some(text), _) if !text.trim().is_empty() => parse(text).context("--boards"),
+            (Some(text), _) if !text.trim().is_empty() => parse_declarations(text).context("--boards"),
             (_, Some(file)) if !file.as_os_str().is_empty() => {
                 let text = std::fs::read_to_string(file);
                 let text = text.with_context(|| format!("reading --boards-file {}", file.display()))?;
-                parse(&text).with_context(|| format!("--boards-file {}", file.display()))
+                parse_declarations(&text).with_context(|| format!("--boards-file {}", file.display()))
             }
             _ => Ok(DeclaredBoards::default()),
         }
     }
 }
 
-fn parse(text: &str) -> anyhow::Result<DeclaredBoards> {
+fn parse_declarations(text: &str) -> anyhow::Result<DeclaredBoards> {
     // JSON is YAML, too, so one parser reads both.
     let value: Value = serde_yaml::from_str(text).context("is no YAML")?;
-    Ok(DeclaredBoards::read(&value)?)
+    Ok(DeclaredBoards::from_json(&value)?)
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ use liverank_core::{Invalid, json};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::Problem;
 use crate::problem::STORE_RETRY_AFTER;
-use crate::server::connection::NoRoom;
+use crate::server::connection::UploadLimitReached;
+use crate::{Problem, params};
 
 /// The largest body, in bytes, of a request that carries one interaction or one comment: 64 KiB. A comment of 4,096
 /// characters fits several times, even if each character is escaped.
@@ -48,11 +48,18 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
 impl JsonObject {
     /// Reads a JSON object from `body`, whatever its content type.
     pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
-        match parse_json_body(&read(headers, body, MAX_BODY_BYTES).await?)? {
+        match parse_json_body(&read_body(headers, body, MAX_BODY_BYTES).await?)? {
             Value::Object(object) => Ok(Self(object)),
             _ => Err(Invalid::new("body", "must be a JSON object").into()),
         }
     }
+}
+
+/// Refuses members of a body that are not in `known`, with 400 and the member's name. For bodies whose optional members
+/// narrow what they do: passed over, a misspelt one would have it done to more than was meant.
+pub fn expect_members(body: &Map<String, Value>, known: &[&str]) -> Result<(), Problem> {
+    let unknown = body.keys().find(|name| !known.contains(&name.as_str()));
+    unknown.map_or(Ok(()), |name| Err(params::unknown_name("member of this body", name, known)))
 }
 
 /// Refuses a content type other than JSON with 415; an absent content type is accepted as JSON.
@@ -78,7 +85,7 @@ pub fn content_type(headers: &HeaderMap) -> Option<String> {
 /// Reads the whole body and decompresses it. Refuses a body over `limit` bytes with 413, one that does not arrive in
 /// time with 408, an unknown compression with 415, and answers 429 if this process already holds too many bytes of
 /// bodies.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     let gzip = is_gzip(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
@@ -102,7 +109,9 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
                     "content encoding {:?} is not taken here: send gzip, once, or none",
                     String::from_utf8_lossy(other)
                 );
-                return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).accept_encoding("gzip"));
+                return Err(
+                    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).with_accept_encoding("gzip")
+                );
             }
         }
     }
@@ -134,13 +143,13 @@ async fn receive_body(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-/// Returns the problem to answer with if reading a body failed: 429 if `NoRoom` is the cause, else 400.
+/// Returns the problem to answer with if reading a body failed: 429 if `UploadLimitReached` is the cause, else 400.
 fn broken_body_problem(error: &axum::Error) -> Problem {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(found) = cause {
-        if found.is::<NoRoom>() {
+        if found.is::<UploadLimitReached>() {
             return Problem::new(StatusCode::TOO_MANY_REQUESTS, "too much is being sent here: try again")
-                .retry_after(STORE_RETRY_AFTER);
+                .with_retry_after(STORE_RETRY_AFTER);
         }
         cause = found.source();
     }
@@ -186,19 +195,19 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_413() {
         let none = HeaderMap::new();
-        let refused = read(&none, Body::from(vec![0; 65]), 64).await.unwrap_err();
+        let refused = read_body(&none, Body::from(vec![0; 65]), 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(read(&none, Body::from(vec![0; 64]), 64).await.unwrap().len(), 64);
+        assert_eq!(read_body(&none, Body::from(vec![0; 64]), 64).await.unwrap().len(), 64);
         // A body whose announced length is too large is refused before it arrives.
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let refused = read(&headers(header::CONTENT_LENGTH, "65"), never, 64).await.unwrap_err();
+        let refused = read_body(&headers(header::CONTENT_LENGTH, "65"), never, 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_arrive_is_408() {
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let refused = read(&HeaderMap::new(), never, 64).await.unwrap_err();
+        let refused = read_body(&HeaderMap::new(), never, 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     }
 
@@ -214,10 +223,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_is_accepted_and_a_trickling_one_times_out() {
         let start = tokio::time::Instant::now();
-        let refused = read(&HeaderMap::new(), dripping_body(1), 1024 * 1024).await.unwrap_err();
+        let refused = read_body(&HeaderMap::new(), dripping_body(1), 1024 * 1024).await.unwrap_err();
         assert_eq!((refused.status(), start.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 10));
         let refused =
-            read(&HeaderMap::new(), dripping_body(MIN_BYTES_A_SECOND), 1024 * 1024).await.unwrap_err();
+            read_body(&HeaderMap::new(), dripping_body(MIN_BYTES_A_SECOND), 1024 * 1024).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "a megabyte came through, and then more");
     }
 
@@ -230,19 +239,19 @@ mod tests {
     #[tokio::test]
     async fn a_gzip_body_is_decompressed_within_the_limit() {
         let gzip = headers(header::CONTENT_ENCODING, "GZIP");
-        assert_eq!(read(&gzip, gzipped_body(b"{\"a\":1}"), 64).await.unwrap(), "{\"a\":1}");
-        assert_eq!(read(&gzip, gzipped_body(&[b' '; 64]), 64).await.unwrap().len(), 64);
-        let bomb = read(&gzip, gzipped_body(&vec![b' '; 50_000]), 1000).await.unwrap_err();
+        assert_eq!(read_body(&gzip, gzipped_body(b"{\"a\":1}"), 64).await.unwrap(), "{\"a\":1}");
+        assert_eq!(read_body(&gzip, gzipped_body(&[b' '; 64]), 64).await.unwrap().len(), 64);
+        let bomb = read_body(&gzip, gzipped_body(&vec![b' '; 50_000]), 1000).await.unwrap_err();
         assert_eq!(bomb.status(), StatusCode::PAYLOAD_TOO_LARGE);
         for broken in ["{}", "\x1f\u{8b}"] {
-            let refused = read(&gzip, Body::from(broken), 64).await.unwrap_err();
+            let refused = read_body(&gzip, Body::from(broken), 64).await.unwrap_err();
             assert_eq!(refused.body()["field"], "body");
         }
         for other in ["br", "gzip, gzip", "deflate"] {
             let refused =
-                read(&headers(header::CONTENT_ENCODING, other), Body::empty(), 64).await.unwrap_err();
+                read_body(&headers(header::CONTENT_ENCODING, other), Body::empty(), 64).await.unwrap_err();
             assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{other}");
         }
-        assert!(read(&headers(header::CONTENT_ENCODING, "identity"), Body::from("x"), 64).await.is_ok());
+        assert!(read_body(&headers(header::CONTENT_ENCODING, "identity"), Body::from("x"), 64).await.is_ok());
     }
 }

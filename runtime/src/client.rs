@@ -25,40 +25,42 @@ use crate::tls::PeerTls;
 
 /// The longest answer to `GET /health` and the longest refusal: they are some hundred bytes.
 pub const MAX_SHORT_ANSWER_BYTES: usize = 64 * 1024;
-/// The longest answer otherwise: a planner's view of 200,000 videos fits. Whoever answers more makes this process hold it.
+/// The longest answer otherwise: a planner's view of 200,000 videos fits. A longer answer is refused, because this
+/// process would have to hold it in memory.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// Why there is no answer, or none that can be read.
+/// The reason why a request got no answer, or no answer that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The request could not be made of what was given.
+    /// The request could not be built, because its URL, token or body is invalid.
     #[error("the request cannot be sent: {0}")]
-    Request(String),
-    /// There is no connection: refused, no such name, TLS failed, or no answer to the attempt.
+    InvalidRequest(String),
+    /// No connection could be made: the name is unknown, the connection was refused or not answered, or TLS failed.
     #[error("there is no connection")]
     Connect(#[source] legacy::Error),
-    /// The connection ended before the answer did.
+    /// The connection ended before the whole answer came.
     #[error("the connection ended")]
-    Broken(#[source] BoxError),
-    /// It took longer than was allowed.
+    ConnectionLost(#[source] BoxError),
+    /// The request took longer than its time limit.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// The answer is longer than any that was asked for.
+    /// The answer is longer than this limit, in bytes.
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
-    /// The answer is not what was asked for.
+    /// The answer is not JSON of the expected type.
     #[error("an answer that cannot be read")]
     Decode(#[source] serde_json::Error),
 }
 
 impl ClientError {
-    /// Whether nobody is there: the attempt to connect was refused, and not merely unanswered.
-    pub fn is_refused(&self) -> bool {
+    /// Whether the connection failed in another way than by a timeout, so that probably no process listens at the
+    /// address.
+    pub fn is_immediate_connect_failure(&self) -> bool {
         matches!(self, Self::Connect(_)) && !self.is_timeout()
     }
 
-    /// Whether the answer came and is not what was asked for.
-    pub const fn is_decode(&self) -> bool {
+    /// Whether an answer came that is too long or is not JSON of the expected type.
+    pub const fn is_unreadable_answer(&self) -> bool {
         matches!(self, Self::Decode(_) | Self::TooLong(_))
     }
 
@@ -75,18 +77,19 @@ impl ClientError {
     }
 }
 
-/// How connections of a client are made and kept.
+/// The settings by which a client makes and keeps its connections.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConnectionSettings {
-    /// How long the other side may take to accept one; `None`: as long as the request may.
+    /// The longest time that the server may take to accept a connection; `None` if only the time limit of the request
+    /// counts.
     pub connect_timeout: Option<Duration>,
-    /// How long one is kept that nobody uses. `None`: each request makes its own.
+    /// The time for which an unused connection is kept. If `None`, each request makes a connection of its own.
     pub idle_timeout: Option<Duration>,
-    /// After how long of silence the kernel asks whether the other side is there.
+    /// The time without traffic after which the kernel sends TCP keep-alive probes.
     pub keep_alive: Option<Duration>,
 }
 
-/// The connector of all clients: plain for `http://`, TLS for `https://`.
+/// Returns the connector of all clients: it connects without TLS for `http://`, and with TLS for `https://`.
 pub fn https_connector(tls: &PeerTls, connections: ConnectionSettings) -> HttpsConnector<HttpConnector> {
     let mut plain = HttpConnector::new();
     plain.set_connect_timeout(connections.connect_timeout);
@@ -100,12 +103,12 @@ pub fn https_connector(tls: &PeerTls, connections: ConnectionSettings) -> HttpsC
         .wrap_connector(plain)
 }
 
-/// See the module. Clones share connections.
+/// An HTTP client for requests to other processes. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Client {
-    /// A client without connections yet.
+    /// Makes a client, without any connection yet.
     pub fn new(tls: &PeerTls, connections: ConnectionSettings) -> Self {
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         match connections.idle_timeout {
@@ -115,12 +118,12 @@ impl Client {
         Self(builder.build(https_connector(tls, connections)))
     }
 
-    /// `GET url`.
+    /// Starts building a `GET` request to `url`.
     pub fn get(&self, url: Url) -> RequestBuilder {
         self.request(Method::GET, url)
     }
 
-    /// `POST url`.
+    /// Starts building a `POST` request to `url`.
     pub fn post(&self, url: Url) -> RequestBuilder {
         self.request(Method::POST, url)
     }
@@ -132,7 +135,7 @@ impl Client {
     }
 }
 
-/// A request that is being made.
+/// A request that is being built.
 #[derive(Debug)]
 #[must_use = "it has to be sent"]
 pub struct RequestBuilder {
@@ -169,7 +172,7 @@ impl RequestBuilder {
         self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
     }
 
-    /// Sets a body of the content type `kind`.
+    /// Sets the body, with the content type `kind`.
     pub fn body(mut self, kind: HeaderValue, body: Bytes) -> Self {
         if self.body.is_ok() {
             self.body = Ok(body);
@@ -177,32 +180,38 @@ impl RequestBuilder {
         self.header(CONTENT_TYPE, kind)
     }
 
-    /// How long it may take until the answer has been read; without it, for ever.
+    /// Sets the longest time until the whole answer has been read; without it, there is no time limit.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sends it; the answer's body is yet to be read.
+    /// Sends the request, and returns the answer as soon as its headers have come; the body is read later.
     ///
     /// # Errors
-    /// No answer.
+    /// Returns an error if no answer comes.
     pub async fn send(self) -> Result<Response, ClientError> {
-        let uri: Uri = self.url.as_str().parse().map_err(|error| ClientError::Request(format!("{error}")))?;
-        let mut request = Request::new(Full::new(self.body.map_err(ClientError::Request)?));
+        let uri: Uri =
+            self.url.as_str().parse().map_err(|error| ClientError::InvalidRequest(format!("{error}")))?;
+        let mut request = Request::new(Full::new(self.body.map_err(ClientError::InvalidRequest)?));
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers;
         let deadline = RequestDeadline::of(self.timeout);
         let answer = deadline.wait_for(self.client.0.request(request)).await?.map_err(|error| {
-            if error.is_connect() { ClientError::Connect(error) } else { ClientError::Broken(error.into()) }
+            if error.is_connect() {
+                ClientError::Connect(error)
+            } else {
+                ClientError::ConnectionLost(error.into())
+            }
         })?;
         let (head, body) = answer.into_parts();
         Ok(Response { status: head.status, headers: head.headers, body, deadline })
     }
 }
 
-/// Until when all of it has to be done.
+/// The time at which the whole answer must have been read, with the time limit that it came from; `None` if there is no
+/// limit.
 #[derive(Debug, Clone, Copy)]
 struct RequestDeadline(Option<(Instant, Duration)>);
 
@@ -219,7 +228,7 @@ impl RequestDeadline {
     }
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct Response {
     status: StatusCode,
@@ -229,17 +238,17 @@ pub struct Response {
 }
 
 impl Response {
-    /// Its status.
+    /// Returns the status of the answer.
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Its headers.
+    /// Returns the headers of the answer.
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Its body as it comes.
+    /// Returns the body as a stream of the parts that arrive.
     pub fn bytes_stream(self) -> impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + 'static {
         let deadline = self.deadline;
         let parts = stream::unfold(Some(BodyDataStream::new(self.body)), move |body| async move {
@@ -247,25 +256,26 @@ impl Response {
             match deadline.wait_for(body.next()).await {
                 Ok(Some(Ok(part))) => Some((Ok(part), Some(body))),
                 Ok(None) => None,
-                Ok(Some(Err(error))) => Some((Err(ClientError::Broken(error.into())), None)),
+                Ok(Some(Err(error))) => Some((Err(ClientError::ConnectionLost(error.into())), None)),
                 Err(late) => Some((Err(late), None)),
             }
         });
         Box::pin(parts)
     }
 
-    /// Its body, whole, of at most [`MAX_ANSWER_BYTES`].
+    /// Returns the whole body, of at most [`MAX_ANSWER_BYTES`].
     ///
     /// # Errors
-    /// As [`Response::bytes_within`].
+    /// The errors are those of [`Response::bytes_within`].
     pub async fn bytes(self) -> Result<Vec<u8>, ClientError> {
         self.bytes_within(MAX_ANSWER_BYTES).await
     }
 
-    /// Its body, whole, of at most `limit` bytes: whoever answers may not be what it was taken for.
+    /// Returns the whole body, of at most `limit` bytes, because the answer may come from another program than
+    /// expected.
     ///
     /// # Errors
-    /// It does not come whole; or it is longer.
+    /// Returns an error if the body is longer, or does not arrive as a whole.
     pub async fn bytes_within(self, limit: usize) -> Result<Vec<u8>, ClientError> {
         if self.body.size_hint().lower() > limit as u64 {
             return Err(ClientError::TooLong(limit));
@@ -281,10 +291,10 @@ impl Response {
         Ok(whole)
     }
 
-    /// Its body as text, of at most [`MAX_SHORT_ANSWER_BYTES`]; what is not UTF-8 is replaced.
+    /// Returns the body as text, of at most [`MAX_SHORT_ANSWER_BYTES`]; bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
-    /// As [`Response::bytes_within`].
+    /// The errors are those of [`Response::bytes_within`].
     pub async fn text(self) -> Result<String, ClientError> {
         let bytes = self.bytes_within(MAX_SHORT_ANSWER_BYTES).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -293,7 +303,7 @@ impl Response {
     /// Reads the body as JSON.
     ///
     /// # Errors
-    /// As [`Response::bytes`]; or it says something else.
+    /// The errors are those of [`Response::bytes`], and an error if the body is not JSON of this type.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         self.json_within(MAX_ANSWER_BYTES).await
     }
@@ -301,7 +311,7 @@ impl Response {
     /// Reads a body of at most `limit` bytes as JSON.
     ///
     /// # Errors
-    /// As [`Response::bytes_within`]; or it says something else.
+    /// The errors are those of [`Response::bytes_within`], and an error if the body is not JSON of this type.
     pub async fn json_within<T: DeserializeOwned>(self, limit: usize) -> Result<T, ClientError> {
         serde_json::from_slice(&self.bytes_within(limit).await?).map_err(ClientError::Decode)
     }

@@ -41,7 +41,8 @@ pub fn with_seq(comment: &Comment) -> CommentJson<'_> {
     }
 }
 
-/// A comment without its number, which is not known yet when a post is answered: the comments seed's shape.
+/// Returns the JSON form of a comment without its sequence number, which is not known yet when a post is answered. The
+/// form is that of the comments seed.
 pub fn without_seq(comment: &UnnumberedComment) -> CommentJson<'_> {
     CommentJson {
         id: comment.id.as_str(),
@@ -62,7 +63,7 @@ pub fn to_event_data(comment: &Comment) -> String {
 /// Returns the message by which clients learn that `entry` deleted the comment with the id `comment`. `of` is the
 /// deleted comment's sequence number, 0 if it is unknown. The message does not name who deleted the comment; it only
 /// says whether that was its author or a moderator.
-pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -> Value {
+pub fn deletion_message(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -> Value {
     let by = if role == ActorRole::Author { "author" } else { "moderator" };
     json!({
         "type": "deleted", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of), "by": by,
@@ -72,7 +73,7 @@ pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -
 
 /// Returns the message by which clients learn which comment is pinned from `entry` on, with the comment's id and
 /// sequence number `of` (0 if unknown). `None` as the id means that no comment is pinned any more.
-pub fn pinned(entry: &Comment, comment: Option<&CommentId>, of: u64) -> Value {
+pub fn pin_message(entry: &Comment, comment: Option<&CommentId>, of: u64) -> Value {
     json!({
         "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
         "timestamp": format_time(entry.timestamp),

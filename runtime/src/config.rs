@@ -18,21 +18,24 @@ use clap::{Arg, Command, FromArgMatches, Id};
 use serde_yaml::Value;
 
 mod effective;
+mod spelling;
+mod unknown_flag;
 
 pub use effective::{EffectiveSetting, SettingSource, effective_settings};
+use spelling::nearest_name;
 
 /// The prefix of our environment variables.
 const VARIABLE_PREFIX: &str = "LIVERANK_";
 /// The first line of a file that the operator wrote.
-pub const WRITTEN_BY_OPERATOR: &str = "# Written by liverank-operator";
-/// The variable, and the flag, that name the file.
-const FILE_VARIABLE: &str = "LIVERANK_CONFIG";
-const FILE_FLAG: &str = "--config";
+pub const OPERATOR_FILE_HEADER: &str = "# Written by liverank-operator";
+/// The environment variable that names the configuration file; the flag `--config` does the same.
+const CONFIG_FILE_VARIABLE: &str = "LIVERANK_CONFIG";
+const CONFIG_FILE_FLAG: &str = "--config";
 
-/// Why a configuration is refused.
+/// The reason why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A flag, or the value of any layer, as clap tells it.
+    /// A flag or a value is wrong, or a required one is missing; clap's error says which.
     #[error(transparent)]
     BadValue(#[from] clap::Error),
     /// The file cannot be read.
@@ -43,29 +46,29 @@ pub enum ConfigError {
         /// The reason why the setting is refused.
         reason: String,
     },
-    /// A key of the file that nothing is called.
+    /// The file has a key that is not the name of any setting.
     #[error("the configuration file {}: unknown key `{key}`{}", path.display(), spelling_hint(meant.as_ref()))]
     UnknownKey {
         /// The file.
         path: PathBuf,
         /// The key as written, nesting joined with `.`.
         key: String,
-        /// The nearest that exists.
+        /// The most similar name that exists, if there is one.
         meant: Option<String>,
     },
-    /// A `LIVERANK_*` variable that nothing is called.
+    /// The environment has a `LIVERANK_*` variable that does not belong to any setting.
     #[error("the environment variable {name} is not one of liverank's{}", spelling_hint(meant.as_ref()))]
     UnknownVariable {
-        /// Its name.
+        /// The name of the variable.
         name: String,
-        /// The nearest that exists.
+        /// The most similar name that exists, if there is one.
         meant: Option<String>,
     },
 }
 
 static IGNORED_KEYS: OnceLock<Vec<String>> = OnceLock::new();
 
-/// The keys of the operator's file that this process does not know and goes without.
+/// Returns the keys in the operator's file that this process does not know and ignores.
 pub fn ignored_keys() -> &'static [String] {
     IGNORED_KEYS.get().map_or(&[], Vec::as_slice)
 }
@@ -74,47 +77,49 @@ fn spelling_hint(meant: Option<&String>) -> String {
     meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
 }
 
-/// Reads the command line `args` (with the program's name first), the environment and the file into what `command`
-/// describes.
+/// Parses the settings of `command` from the command line `args` (with the program's name first), the environment, and
+/// the configuration file that one of these names.
 pub fn parse_settings<P: FromArgMatches>(
     command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<P, ConfigError> {
-    let (command, read) = with_file_layer(command, args, environment)?;
+    let (mut command, read) = with_file_layer(command, args, environment)?;
     if let Some(read) = read {
         // A process has one command line: there is nothing to replace.
-        let _ = IGNORED_KEYS.set(read.ignored);
+        let _ = IGNORED_KEYS.set(read.ignored_keys);
     }
-    let matches = command.try_get_matches_from(args)?;
+    let matches = command
+        .try_get_matches_from_mut(args)
+        .map_err(|error| unknown_flag::with_right_hint(error, &command, args))?;
     Ok(P::from_arg_matches(&matches)?)
 }
 
 /// The settings that were read from a file.
 struct FileSettings {
-    /// Keys that are not known.
-    ignored: Vec<String>,
-    /// The names of the flags that it sets.
-    set: Vec<String>,
+    /// The keys in the file that this process does not know and ignores.
+    ignored_keys: Vec<String>,
+    /// The names of the flags that the file sets.
+    flags_set: Vec<String>,
 }
 
-/// The command with what the file says as its defaults.
+/// Returns the command with the values of the configuration file as its defaults.
 fn with_file_layer(
     command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<(Command, Option<FileSettings>), ConfigError> {
     check_variables(&command, environment)?;
-    let command = without_blank(command, environment);
-    let Some(path) = config_file_named(args, environment) else { return Ok((command, None)) };
-    let file = read_file(&path)?;
-    let set =
+    let command = without_blank_variables(command, environment);
+    let Some(path) = config_file_path(args, environment) else { return Ok((command, None)) };
+    let file = read_config_file(&path)?;
+    let flags_set =
         file.keys.iter().filter(|(_, value)| !is_blank(value)).map(|(key, _)| flag_of_key(key)).collect();
-    let (command, ignored) = with_defaults(command, &path, args, file)?;
-    Ok((command, Some(FileSettings { ignored, set })))
+    let (command, ignored_keys) = with_file_defaults(command, &path, args, environment, file)?;
+    Ok((command, Some(FileSettings { ignored_keys, flags_set })))
 }
 
-/// The flag that a key of the file sets.
+/// Returns the name, without dashes, of the flag that a key of the file sets.
 fn flag_of_key(key: &str) -> String {
     key.replace(['.', '_'], "-")
 }
@@ -122,7 +127,7 @@ fn flag_of_key(key: &str) -> String {
 fn check_variables(command: &Command, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
     let known: Vec<String> = all_args(command)
         .filter_map(|arg| arg.get_env().map(|name| name.to_string_lossy().into_owned()))
-        .chain([FILE_VARIABLE.to_owned()])
+        .chain([CONFIG_FILE_VARIABLE.to_owned()])
         .collect();
     // Variables for tests and for Kubernetes' service links are not ours to judge.
     let foreign = |name: &str| {
@@ -149,9 +154,9 @@ fn is_blank(value: &str) -> bool {
     value.trim().is_empty()
 }
 
-/// The command without the variables that are blank: templates (Compose's `${X:-}`, a chart's) write them for what is not
-/// set.
-fn without_blank(command: Command, environment: &BTreeMap<String, String>) -> Command {
+/// Returns the command without its environment variables that are blank, because templates (of Compose or of a chart)
+/// write a blank value for a setting that is not set.
+fn without_blank_variables(command: Command, environment: &BTreeMap<String, String>) -> Command {
     let blank = |arg: &Arg| {
         let name = arg.get_env().map(|name| name.to_string_lossy().into_owned());
         name.and_then(|name| environment.get(&name)).is_some_and(|value| is_blank(value))
@@ -159,43 +164,43 @@ fn without_blank(command: Command, environment: &BTreeMap<String, String>) -> Co
     let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
     let command = command.mut_args(|arg| if blank(&arg) { arg.env(None::<&'static str>) } else { arg });
     below.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |below| without_blank(below, environment))
+        command.mut_subcommand(name, |below| without_blank_variables(below, environment))
     })
 }
 
-/// The arguments of a command and of all below it.
+/// Returns the arguments of a command and of all its subcommands.
 fn all_args(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
     Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(all_args)))
 }
 
-fn config_file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+fn config_file_path(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        if arg == FILE_FLAG {
+        if arg == CONFIG_FILE_FLAG {
             return args.next().map(PathBuf::from);
         }
         if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
             return Some(path.into());
         }
     }
-    environment.get(FILE_VARIABLE).filter(|path| !is_blank(path)).map(PathBuf::from)
+    environment.get(CONFIG_FILE_VARIABLE).filter(|path| !is_blank(path)).map(PathBuf::from)
 }
 
 /// A configuration file.
 struct ConfigFile {
-    /// Its leaves by their keys, nesting joined with `.`.
+    /// The values in the file by their keys; the parts of a nested key are joined with `.`.
     keys: BTreeMap<String, String>,
     /// Whether the operator wrote it.
-    by_operator: bool,
+    is_written_by_operator: bool,
 }
 
-fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
+fn read_config_file(path: &Path) -> Result<ConfigFile, ConfigError> {
     let file_error = |reason: String| ConfigError::UnreadableFile { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_yaml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
     let mut keys = BTreeMap::new();
     flatten_value(&value, String::new(), &mut keys).map_err(file_error)?;
-    Ok(ConfigFile { keys, by_operator: text.lines().next() == Some(WRITTEN_BY_OPERATOR) })
+    Ok(ConfigFile { keys, is_written_by_operator: text.lines().next() == Some(OPERATOR_FILE_HEADER) })
 }
 
 fn flatten_value(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
@@ -231,10 +236,11 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-fn with_defaults(
+fn with_file_defaults(
     mut command: Command,
     path: &Path,
     args: &[OsString],
+    environment: &BTreeMap<String, String>,
     file: ConfigFile,
 ) -> Result<(Command, Vec<String>), ConfigError> {
     let subcommands = chosen_subcommands(&command, args);
@@ -243,7 +249,7 @@ fn with_defaults(
         let long = flag_of_key(&key);
         let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
         let Some(found) = all_args(&command).find(has_long).map(|arg| arg.get_id().clone()) else {
-            if file.by_operator {
+            if file.is_written_by_operator {
                 ignored.push(key);
                 continue;
             }
@@ -251,12 +257,38 @@ fn with_defaults(
             let meant = nearest_name(&long, known.iter()).map(ToString::to_string);
             return Err(ConfigError::UnknownKey { path: path.to_owned(), key, meant });
         };
-        command = set_default(command, &subcommands, &found, &value);
+        if !is_overruled(&command, &found, args, environment) {
+            command = set_default(command, &subcommands, &found, &value);
+        }
     }
     Ok((command, ignored))
 }
 
-/// The subcommand that was asked for, and that one's.
+/// Returns true if a flag or a variable sets an argument with which this one conflicts, as a store's address and the file
+/// of its address do. The flag or variable wins over the file, as if both were one setting.
+fn is_overruled(
+    command: &Command,
+    id: &Id,
+    args: &[OsString],
+    environment: &BTreeMap<String, String>,
+) -> bool {
+    let is_given = |arg: &&Arg| {
+        let flag = arg.get_long().map(|long| format!("--{long}"));
+        let by_flag = flag.is_some_and(|flag| {
+            let own = |given: &str| {
+                given.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            };
+            args.iter().any(|given| given.to_str().is_some_and(own))
+        });
+        let variable = arg.get_env().and_then(|name| environment.get(&*name.to_string_lossy()));
+        by_flag || variable.is_some_and(|value| !is_blank(value))
+    };
+    let own = command.get_arguments().find(|arg| arg.get_id() == id);
+    own.is_some_and(|arg| command.get_arg_conflicts_with(arg).iter().any(is_given))
+        || command.get_subcommands().any(|below| is_overruled(below, id, args, environment))
+}
+
+/// Returns the names of the subcommand in `args` and of the subcommands below it, outermost first.
 fn chosen_subcommands(command: &Command, args: &[OsString]) -> Vec<String> {
     let mut path = Vec::new();
     let mut command = command;
@@ -296,14 +328,6 @@ fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Comma
     }
 }
 
-fn nearest_name<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate.as_ref()), candidate))
-        .filter(|(distance, _)| *distance <= name.len() / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -316,6 +340,8 @@ mod tests {
         Gateway {
             #[arg(long, env = "LIVERANK_KAFKA")]
             kafka: Option<String>,
+            #[arg(long, conflicts_with = "kafka")]
+            kafka_file: Option<String>,
             #[arg(long, env = "LIVERANK_LISTEN", default_value = "0.0.0.0:8080")]
             listen: std::net::SocketAddr,
         },
@@ -348,7 +374,7 @@ mod tests {
         }
         let mut env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         if file.is_some() {
-            env.insert(FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
+            env.insert(CONFIG_FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
         }
         args.retain(|arg| !arg.is_empty());
         parse_settings(ExampleCli::command(), &args, &env).map_err(|error| error.to_string())
@@ -357,12 +383,36 @@ mod tests {
     #[test]
     fn flags_override_the_config_file() {
         let file = "kafka: from-file\nlisten: 127.0.0.1:1\n";
-        let ExampleCli::Gateway { kafka, listen } =
+        let ExampleCli::Gateway { kafka, listen, .. } =
             parse_example(&["gateway", "--listen", "127.0.0.1:2"], &[], Some(file)).unwrap()
         else {
             panic!("another role")
         };
         assert_eq!((kafka.as_deref(), listen.port()), (Some("from-file"), 2));
+    }
+
+    #[test]
+    fn a_flag_or_variable_overrides_a_key_that_says_the_same_in_another_way() {
+        let file = Some("kafka-file: production\n");
+        for (args, environment, expected) in [
+            (&["gateway"][..], &[][..], Some("production")),
+            (&["gateway", "--kafka", "mine"], &[], None),
+            (&["gateway", "--kafka=mine"], &[], None),
+            (&["gateway"], &[("LIVERANK_KAFKA", "mine")], None),
+            (&["gateway"], &[("LIVERANK_KAFKA", " ")], Some("production")),
+        ] {
+            let ExampleCli::Gateway { kafka, kafka_file, .. } =
+                parse_example(args, environment, file).unwrap()
+            else {
+                panic!("another command");
+            };
+            assert_eq!(kafka_file.as_deref(), expected, "{args:?} {environment:?}");
+            assert_eq!(
+                kafka.is_some(),
+                args.len() > 1,
+                "variables are read from the process's own environment"
+            );
+        }
     }
 
     #[test]
@@ -433,7 +483,7 @@ mod tests {
             ("LIVERANK_LISTEN".into(), String::new()),
             ("LIVERANK_WEIGHT".into(), " ".into()),
         ]);
-        let command = without_blank(ExampleCli::command(), &blank);
+        let command = without_blank_variables(ExampleCli::command(), &blank);
         let of: Vec<_> = all_args(&command).filter_map(Arg::get_env).collect();
         assert_eq!(of, ["LIVERANK_KAFKA", "LIVERANK_PASSWORD"]);
     }
@@ -452,20 +502,27 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_ignored_only_in_the_operator_s_file() {
-        let file = format!("{WRITTEN_BY_OPERATOR}\nkafka: a\nfrom-a-newer-release: 7\n");
+        let file = format!("{OPERATOR_FILE_HEADER}\nkafka: a\nfrom-a-newer-release: 7\n");
         let ExampleCli::Gateway { kafka, .. } = parse_example(&["gateway"], &[], Some(&file)).unwrap() else {
             panic!("another role")
         };
         assert_eq!(kafka.as_deref(), Some("a"), "the keys that are known count");
-        let by_hand = format!("kafka: a\n{WRITTEN_BY_OPERATOR}\nfrom-a-newer-release: 7\n");
+        let by_hand = format!("kafka: a\n{OPERATOR_FILE_HEADER}\nfrom-a-newer-release: 7\n");
         let error = parse_example(&["gateway"], &[], Some(&by_hand)).unwrap_err();
         assert!(error.contains("`from-a-newer-release`"), "{error}");
         // A value that is wrong is wrong whoever wrote it.
-        let wrong = format!("{WRITTEN_BY_OPERATOR}\nlisten: nowhere\n");
+        let wrong = format!("{OPERATOR_FILE_HEADER}\nlisten: nowhere\n");
         assert!(parse_example(&["gateway"], &[], Some(&wrong)).unwrap_err().contains("--listen"));
-        let file = ConfigFile { keys: [("new".to_owned(), "1".to_owned())].into(), by_operator: true };
-        let (_, ignored) =
-            with_defaults(ExampleCli::command(), Path::new("f"), &["test".into()], file).unwrap();
+        let file =
+            ConfigFile { keys: [("new".to_owned(), "1".to_owned())].into(), is_written_by_operator: true };
+        let (_, ignored) = with_file_defaults(
+            ExampleCli::command(),
+            Path::new("f"),
+            &["test".into()],
+            &BTreeMap::new(),
+            file,
+        )
+        .unwrap();
         assert_eq!(ignored, ["new"]);
     }
 

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use crate::origins::AllowedOrigins;
 
 /// The longest list of headers that a preflight is answered with: tracing libraries add a few, nobody adds kilobytes.
-const MAX_ASKED_BYTES: usize = 1024;
-/// Allowed where a preflight asks for none by name.
+const MAX_REQUESTED_HEADERS_BYTES: usize = 1024;
+/// The headers that are allowed if a preflight request names none.
 const DEFAULT_ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, last-event-id, cache-control");
 
@@ -36,7 +36,7 @@ pub async fn answer_cross_origin(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("retry-after, location, www-authenticate, x-request-id, traceparent"),
     );
-    if origins.credentials() {
+    if origins.allows_credentials() {
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     if preflight {
@@ -52,7 +52,7 @@ pub async fn answer_cross_origin(
     response
 }
 
-/// What `Access-Control-Allow-Origin` says; `None` where the page may read nothing.
+/// Returns the value of `Access-Control-Allow-Origin`; `None` if the page may not read the answer.
 fn allowed_origin(origins: &AllowedOrigins, asked: &HeaderMap) -> Option<HeaderValue> {
     if origins.is_any() {
         return Some(HeaderValue::from_static("*"));
@@ -60,12 +60,13 @@ fn allowed_origin(origins: &AllowedOrigins, asked: &HeaderMap) -> Option<HeaderV
     asked.get(header::ORIGIN).filter(|origin| origins.allows_origin(origin)).cloned()
 }
 
-/// The headers that were asked for: tracing libraries add their own to every request, and none does harm here.
+/// Returns the headers that a preflight request asks for, since tracing libraries add headers of their own to every
+/// request, and no header does harm here; a default list if the request names none or too many.
 fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
     let names = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
     let is_list = |names: &&HeaderValue| {
         let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~, ".contains(byte);
-        !names.is_empty() && names.len() <= MAX_ASKED_BYTES && names.as_bytes().iter().all(fits)
+        !names.is_empty() && names.len() <= MAX_REQUESTED_HEADERS_BYTES && names.as_bytes().iter().all(fits)
     };
     names.filter(is_list).cloned().unwrap_or(DEFAULT_ALLOWED_HEADERS)
 }

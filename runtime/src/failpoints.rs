@@ -8,18 +8,18 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Failpoints {
     started_tasks: watch::Sender<BTreeSet<&'static str>>,
-    armed: watch::Sender<Option<&'static str>>,
+    armed_failpoint: watch::Sender<Option<&'static str>>,
 }
 
 impl Default for Failpoints {
     fn default() -> Self {
-        Self { started_tasks: watch::Sender::new(BTreeSet::new()), armed: watch::Sender::new(None) }
+        Self { started_tasks: watch::Sender::new(BTreeSet::new()), armed_failpoint: watch::Sender::new(None) }
     }
 }
 
 impl Failpoints {
     /// Returns the names of the tasks that were started so far.
-    pub fn names(&self) -> BTreeSet<&'static str> {
+    pub fn started_task_names(&self) -> BTreeSet<&'static str> {
         self.started_tasks.borrow().clone()
     }
 
@@ -31,13 +31,13 @@ impl Failpoints {
 
     /// Makes the task of this name panic: at once if it runs, else when it is started.
     pub fn panic_in(&self, name: &'static str) {
-        self.armed.send_replace(Some(name));
+        self.armed_failpoint.send_replace(Some(name));
     }
 
     /// Runs `task` until it ends, or panics as soon as the failpoint `name` is armed.
-    pub(crate) async fn guard<T>(self, name: &'static str, task: impl Future<Output = T>) -> T {
+    pub(crate) async fn run_or_panic<T>(self, name: &'static str, task: impl Future<Output = T>) -> T {
         self.started_tasks.send_if_modified(|names| names.insert(name));
-        let mut armed = self.armed.subscribe();
+        let mut armed = self.armed_failpoint.subscribe();
         tokio::select! {
             done = task => done,
             _ = armed.wait_for(|armed| *armed == Some(name)) => panic!("the failpoint of {name}"),

@@ -15,10 +15,10 @@ pub struct Health(Arc<Mutex<HealthState>>);
 #[derive(Default)]
 struct HealthState {
     /// The parts that have yet to start before the process is ready; [`Health::note_started`] removes them.
-    starting: BTreeSet<&'static str>,
-    draining: bool,
+    starting_parts: BTreeSet<&'static str>,
+    is_draining: bool,
     /// The reason why the process should be restarted; `None` while it is well.
-    stuck: Option<String>,
+    stuck_reason: Option<String>,
     part_states: BTreeMap<&'static str, Option<String>>,
 }
 
@@ -38,24 +38,24 @@ impl Health {
     /// Notes that `part` is starting: the process is not ready before [`Health::note_started`] is called for the same
     /// `part`.
     pub fn note_starting(&self, part: &'static str) {
-        self.state().starting.insert(part);
+        self.lock_state().starting_parts.insert(part);
     }
 
     /// Notes that `part` has started.
     pub fn note_started(&self, part: &'static str) {
-        self.state().starting.remove(part);
+        self.lock_state().starting_parts.remove(part);
     }
 
     /// Notes that the process is about to end, so that `/readyz` answers `draining`.
     pub fn note_draining(&self) {
-        self.state().draining = true;
+        self.lock_state().is_draining = true;
     }
 
     /// Notes that the process is stuck, that is, in a state that it cannot leave by itself, and the reason; `None`: it
     /// is not stuck any more. `/livez` then fails, so that whoever started the process can restart it. Only changes are
     /// logged.
     pub fn set_stuck(&self, why: Option<String>) {
-        let before = std::mem::replace(&mut self.state().stuck, why.clone());
+        let before = std::mem::replace(&mut self.lock_state().stuck_reason, why.clone());
         match (before, why) {
             (None, Some(reason)) => tracing::error!(reason, "stuck: {reason}"),
             (Some(_), None) => tracing::info!("not stuck any more"),
@@ -64,16 +64,16 @@ impl Health {
     }
 
     /// Returns the reason why the process should be restarted; `None` if it is well.
-    pub fn why_stuck(&self) -> Option<String> {
-        self.state().stuck.clone()
+    pub fn stuck_reason(&self) -> Option<String> {
+        self.lock_state().stuck_reason.clone()
     }
 
     /// Notes the state of a dependency: `Ok`, or the reason why it is away. Only changes are logged.
     pub fn note_dependency(&self, part: &'static str, state: Result<(), String>) {
         let problem = state.err();
         let (before, draining) = {
-            let mut state = self.state();
-            (state.part_states.insert(part, problem.clone()), state.draining)
+            let mut state = self.lock_state();
+            (state.part_states.insert(part, problem.clone()), state.is_draining)
         };
         match (before, problem) {
             // Peers that end together with this process are not worth a message.
@@ -88,8 +88,8 @@ impl Health {
 
     /// Returns true if this process can answer requests, and the report with the state of its dependencies.
     pub fn readiness(&self) -> (bool, ReadinessReport) {
-        let state = self.state();
-        let status = match (state.draining, state.starting.is_empty()) {
+        let state = self.lock_state();
+        let status = match (state.is_draining, state.starting_parts.is_empty()) {
             (true, _) => "draining",
             (false, false) => "starting",
             (false, true) => "ready",
@@ -99,11 +99,11 @@ impl Health {
             .iter()
             .map(|(part, problem)| (*part, problem.clone().unwrap_or_else(|| "ok".into())))
             .collect();
-        let waiting_for = state.starting.iter().copied().collect();
+        let waiting_for = state.starting_parts.iter().copied().collect();
         (status == "ready", ReadinessReport { status, waiting_for, dependencies })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, HealthState> {
+    fn lock_state(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,10 +129,10 @@ mod tests {
     #[test]
     fn a_stuck_process_says_why_until_it_recovers() {
         let health = Health::default();
-        assert_eq!(health.why_stuck(), None);
+        assert_eq!(health.stuck_reason(), None);
         health.set_stuck(Some("a watch stands still".into()));
-        assert_eq!(health.why_stuck().as_deref(), Some("a watch stands still"));
+        assert_eq!(health.stuck_reason().as_deref(), Some("a watch stands still"));
         health.set_stuck(None);
-        assert_eq!(health.why_stuck(), None);
+        assert_eq!(health.stuck_reason(), None);
     }
 }

@@ -7,22 +7,27 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
+use crate::duration::{SettingUnit, parser_in_unit};
+use crate::free_shares::CallerUnitPool;
 use crate::origins::{AllowedOrigin, AllowedOrigins};
 use crate::tls::ListenerTls;
-use crate::uploads::UploadRoom;
 
 /// The time that a connection may stay open between two requests: 75 s. Load balancers keep their idle connections for
 /// 60 s (AWS, GCP, nginx). The server must wait longer than they do, or a request meets a connection that the server is
 /// closing.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// The largest number of bytes of request bodies that a process holds at once, of complete and of incomplete bodies:
+/// 256 MiB.
+const MAX_BODY_BYTES_HELD: usize = 256 * 1024 * 1024;
+
 /// Flags of every process that answers HTTP.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
-    /// Seconds that a connection may stay open between two requests. Set it above the idle time of the load balancers.
-    #[arg(long, env = "LIVERANK_KEEP_ALIVE_SECONDS", value_name = "SECONDS", default_value_t = KEEP_ALIVE_TIMEOUT.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// The time that a connection may stay open between two requests. Set it above the idle time of the load balancers.
+    #[arg(long, env = "LIVERANK_KEEP_ALIVE_SECONDS", value_name = "DURATION", default_value = "75s",
+          value_parser = parser_in_unit::<u64>(SettingUnit::Seconds, 1, 3_600))]
     keep_alive_seconds: u64,
     /// The origins whose pages may use the public endpoints and `WebSockets`, comma-separated, as
     /// `https://example.org`; `*` is every page. Clients that are not browsers send no origin and are always admitted.
@@ -63,7 +68,7 @@ impl HttpArgs {
     pub fn settings(&self) -> anyhow::Result<HttpSettings> {
         Ok(HttpSettings {
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
-            origins: Arc::new(AllowedOrigins::new(&self.allowed_origins, self.allow_credentials)?),
+            allowed_origins: Arc::new(AllowedOrigins::new(&self.allowed_origins, self.allow_credentials)?),
             trusted_proxies: self.trusted_proxies,
             proxy_protocol_from: self.proxy_protocol_from.clone().into(),
             ..HttpSettings::default()
@@ -77,13 +82,13 @@ pub struct HttpSettings {
     /// The time that a connection may stay open between two requests.
     pub keep_alive: Duration,
     /// The origins whose pages may use the public endpoints (CORS).
-    pub origins: Arc<AllowedOrigins>,
+    pub allowed_origins: Arc<AllowedOrigins>,
     /// The number of entries of `X-Forwarded-For`, counted from its end, that are trusted.
     pub trusted_proxies: u8,
     /// The networks whose connections must begin with a header of the PROXY protocol.
     pub proxy_protocol_from: Arc<[IpNet]>,
     /// The limit on the bytes of request bodies that the process holds at once.
-    pub uploads: UploadRoom,
+    pub upload_room: CallerUnitPool,
     /// TLS of the ports; `None`: the ports serve plain HTTP.
     pub tls: Option<ListenerTls>,
     /// TLS of the admin port; `None`: the admin port serves plain HTTP.
@@ -101,10 +106,10 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             keep_alive: KEEP_ALIVE_TIMEOUT,
-            origins: Arc::default(),
+            allowed_origins: Arc::default(),
             trusted_proxies: 0,
             proxy_protocol_from: Arc::default(),
-            uploads: UploadRoom::default(),
+            upload_room: CallerUnitPool::new(MAX_BODY_BYTES_HELD),
             tls: None,
             admin_tls: None,
         }

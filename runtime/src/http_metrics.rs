@@ -12,14 +12,15 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use liverank_core::trace::TraceContext;
 use liverank_protocol::access::{CalledService, endpoints_of};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::traced_histogram::TracedHistogram;
 use crate::traces::Tracer;
 use crate::{request_id, traces};
 
@@ -63,20 +64,20 @@ struct ServiceLabel {
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
-    seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    request_seconds: Family<RouteLabels, TracedHistogram, fn() -> TracedHistogram>,
     refusals: Family<RefusalLabels, Counter>,
-    in_flight: Family<ServiceLabel, Gauge>,
-    ended_for_others: Family<ServiceLabel, Counter>,
+    requests_in_flight: Family<RouteLabels, Gauge>,
+    displaced_connections: Family<ServiceLabel, Counter>,
 }
 
 impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            request_seconds: Family::new_with_constructor(|| TracedHistogram::new(DURATION_BUCKETS)),
             refusals: Family::default(),
-            in_flight: Family::default(),
-            ended_for_others: Family::default(),
+            requests_in_flight: Family::default(),
+            displaced_connections: Family::default(),
         }
     }
 }
@@ -86,48 +87,55 @@ impl HttpMetrics {
         let requests =
             "Requests answered, by the class of their status; gone: the client left before the answer";
         registry.register("requests", requests, self.requests.clone());
-        registry.register("request_seconds", "Time until an answer began", self.seconds.clone());
+        registry.register("request_seconds", "Time until an answer began", self.request_seconds.clone());
         registry.register("refusals", "Requests refused, by why", self.refusals.clone());
         registry.register(
             "in_flight",
             "Requests that wait for their answer to begin",
-            self.in_flight.clone(),
+            self.requests_in_flight.clone(),
         );
         registry.register(
             "connections_ended_for_others",
             "Connections of an address with many that had to leave for one of an address with fewer, where all were taken",
-            self.ended_for_others.clone(),
+            self.displaced_connections.clone(),
         );
     }
 
     /// Returns the counter of connections to `service` that were closed to make room for a client with fewer
     /// connections.
-    pub(crate) fn ended_for_others(&self, service: CalledService) -> Counter {
-        self.ended_for_others.get_or_create(&ServiceLabel { service: service.name() }).clone()
+    pub(crate) fn displaced_connections(&self, service: CalledService) -> Counter {
+        self.displaced_connections.get_or_create(&ServiceLabel { service: service.name() }).clone()
     }
 }
 
 /// Returns `router` with layers that count and time each request, give it a request id, and, if traces are on, record a
 /// span for it.
-pub(crate) fn measured(
+pub(crate) fn with_measuring_layers(
     router: Router,
     service: CalledService,
     metrics: &HttpMetrics,
     tracer: &Tracer,
 ) -> Router {
-    // Creates the gauge at once: a dashboard must see that a service is there before its first request.
-    drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
-    let port = MeasuredPort { service, metrics: metrics.clone() };
-    let mut router = router.layer(from_fn_with_state(Arc::new(port), measure));
-    if tracer.is_on() {
-        let port = traces::http::Port { tracer: tracer.clone(), service };
-        router = router.layer(from_fn_with_state(Arc::new(port), traces::http::follow));
+    // Creates the gauges at once: an alert and a dashboard must see that a service is there before its first request.
+    for endpoint in endpoints_of(service) {
+        let labels = RouteLabels {
+            service: service.name(),
+            method: known_method_label(endpoint.method),
+            route: endpoint.path,
+        };
+        drop(metrics.requests_in_flight.get_or_create(&labels));
     }
-    router.layer(from_fn(request_id::give))
+    let port = MeasuredPort { service, metrics: metrics.clone() };
+    let mut router = router.layer(from_fn_with_state(Arc::new(port), measure_request));
+    if tracer.is_on() {
+        let port = traces::http::TracedPort { tracer: tracer.clone(), service };
+        router = router.layer(from_fn_with_state(Arc::new(port), traces::http::record_request_span));
+    }
+    router.layer(from_fn(request_id::assign_request_id))
 }
 
 /// Returns the bounded name of a request: its method label and its route label.
-pub(crate) fn named(
+pub(crate) fn bounded_request_name(
     service: CalledService,
     method: &Method,
     path: Option<&str>,
@@ -141,21 +149,30 @@ struct MeasuredPort {
     metrics: HttpMetrics,
 }
 
-async fn measure(State(port): State<Arc<MeasuredPort>>, request: Request, next: Next) -> Response {
+async fn measure_request(State(port): State<Arc<MeasuredPort>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let mut exchange = port.begin_request(request.method(), path);
+    let mut exchange = port.start_measuring(request.method(), path);
     let response = next.run(request).await;
     exchange.status = Some(response.status());
     response
 }
 
 impl MeasuredPort {
-    fn begin_request(&self, method: &Method, path: Option<&str>) -> MeasuredRequest<'_> {
+    fn start_measuring(&self, method: &Method, path: Option<&str>) -> MeasuredRequest<'_> {
         let service = self.service.name();
-        let (method, route) = named(self.service, method, path);
+        let (method, route) = bounded_request_name(self.service, method, path);
         let labels = RouteLabels { service, method, route };
-        self.metrics.in_flight.get_or_create(&ServiceLabel { service }).inc();
-        MeasuredRequest { metrics: &self.metrics, labels, began: Instant::now(), status: None }
+        let in_flight = self.metrics.requests_in_flight.get_or_create(&labels).clone();
+        in_flight.inc();
+        let trace = traces::current_context();
+        MeasuredRequest {
+            metrics: &self.metrics,
+            labels,
+            in_flight,
+            started_at: Instant::now(),
+            trace,
+            status: None,
+        }
     }
 }
 
@@ -164,7 +181,11 @@ impl MeasuredPort {
 struct MeasuredRequest<'a> {
     metrics: &'a HttpMetrics,
     labels: RouteLabels,
-    began: Instant,
+    /// The number of requests of the same route that wait for their answer to begin; this request is one of them.
+    in_flight: Gauge,
+    started_at: Instant,
+    /// The context of the request's span, if the span is recorded.
+    trace: Option<TraceContext>,
     status: Option<StatusCode>,
 }
 
@@ -172,9 +193,12 @@ impl Drop for MeasuredRequest<'_> {
     fn drop(&mut self) {
         let RouteLabels { service, method, route } = self.labels.clone();
         let status = self.status.map_or("gone", status_class);
-        self.metrics.in_flight.get_or_create(&ServiceLabel { service }).dec();
+        self.in_flight.dec();
         self.metrics.requests.get_or_create(&RequestLabels { service, method, route, status }).inc();
-        self.metrics.seconds.get_or_create(&self.labels).observe(self.began.elapsed().as_secs_f64());
+        self.metrics
+            .request_seconds
+            .get_or_create(&self.labels)
+            .observe(self.started_at.elapsed().as_secs_f64(), self.trace);
         if let Some(reason) = self.status.and_then(refusal_reason) {
             self.metrics.refusals.get_or_create(&RefusalLabels { service, route, reason }).inc();
         }
@@ -194,9 +218,16 @@ fn method_label(method: &Method) -> &'static str {
         // axum answers HEAD by the handler of GET.
         Method::GET | Method::HEAD => "GET",
         Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
+}
+
+/// Returns the label of a method that stands in the table of endpoints.
+fn known_method_label(method: &'static str) -> &'static str {
+    Method::from_bytes(method.as_bytes()).map_or("other", |method| method_label(&method))
 }
 
 fn status_class(status: StatusCode) -> &'static str {
@@ -238,6 +269,7 @@ mod tests {
 
     use super::*;
     use crate::Metrics;
+    use crate::problem::PortOwner;
     use crate::server::with_problem_fallbacks;
 
     async fn send_request(router: &Router, method: &str, path: &str) {
@@ -249,7 +281,12 @@ mod tests {
         let router = Router::new()
             .route("/videos/{video_id}", get(|| async { StatusCode::NOT_FOUND }))
             .route("/favicon.ico", get(|| async { "" }));
-        measured(with_problem_fallbacks(router), CalledService::Gateway, metrics.http(), &Tracer::default())
+        with_measuring_layers(
+            with_problem_fallbacks(PortOwner::Service(CalledService::Gateway), router),
+            CalledService::Gateway,
+            metrics.http(),
+            &Tracer::default(),
+        )
     }
 
     #[tokio::test]
@@ -273,22 +310,74 @@ mod tests {
         has(
             r#"liverank_http_refusals_total{service="gateway",route="/videos/{video_id}",reason="not_found"} 200"#,
         );
-        has(r#"liverank_http_in_flight{service="gateway"} 0"#);
+        has(r#"liverank_http_in_flight{service="gateway",method="GET",route="/videos/{video_id}"} 0"#);
+        has(r#"liverank_http_in_flight{service="gateway",method="other",route="page"} 0"#);
         let series = text.lines().filter(|line| line.starts_with("liverank_http_")).count();
-        assert!(series < 60, "{series} series of 600 hostile requests");
+        let of_routes = endpoints_of(CalledService::Gateway).count();
+        assert!(series < 60 + of_routes, "{series} series of 600 hostile requests");
+    }
+
+    #[test]
+    fn every_method_of_the_table_has_a_label_of_its_own() {
+        for endpoint in liverank_protocol::access::ENDPOINTS {
+            assert_eq!(known_method_label(endpoint.method), endpoint.method, "{}", endpoint.path);
+        }
+    }
+
+    #[test]
+    fn every_route_has_its_gauge_before_the_first_request() {
+        let metrics = Metrics::default();
+        drop(router(&metrics));
+        let text = metrics.encode_text();
+        for endpoint in endpoints_of(CalledService::Gateway) {
+            let (method, path) = (endpoint.method, endpoint.path);
+            let gauge =
+                format!(r#"liverank_http_in_flight{{service="gateway",method="{method}",route="{path}"}} 0"#);
+            assert!(text.contains(&gauge), "{gauge}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_are_counted_by_their_route() {
+        let metrics = Metrics::default();
+        let router = Router::new().route("/videos", get(std::future::pending::<()>));
+        let router =
+            with_measuring_layers(router, CalledService::Gateway, metrics.http(), &Tracer::default());
+        let asked: Vec<_> = (0..3)
+            .map(|_| {
+                let request = axum::http::Request::builder().uri("/videos").body(Body::empty()).unwrap();
+                Box::pin(router.clone().call(request))
+            })
+            .collect();
+        let mut all = futures::future::join_all(asked);
+        assert!(futures::poll!(&mut all).is_pending());
+        let of_route = |waiting: u32| {
+            let gauge = format!(
+                r#"liverank_http_in_flight{{service="gateway",method="GET",route="/videos"}} {waiting}"#
+            );
+            let text = metrics.encode_text();
+            assert!(text.contains(&gauge), "{gauge}: {text}");
+        };
+        of_route(3);
+        drop(all);
+        of_route(0);
     }
 
     #[tokio::test]
     async fn a_client_that_leaves_is_counted_too() {
         let metrics = Metrics::default();
         let router = Router::new().route("/videos", get(std::future::pending::<()>));
-        let mut router = measured(router, CalledService::Gateway, metrics.http(), &Tracer::default());
+        let mut router =
+            with_measuring_layers(router, CalledService::Gateway, metrics.http(), &Tracer::default());
         let request = axum::http::Request::builder().uri("/videos").body(Body::empty()).unwrap();
         let answer = router.call(request);
         let soon = std::time::Duration::from_millis(10);
         assert!(tokio::time::timeout(soon, answer).await.is_err());
         let text = metrics.encode_text();
         assert!(text.contains(r#"route="/videos",status="gone"} 1"#), "{text}");
-        assert!(text.contains(r#"liverank_http_in_flight{service="gateway"} 0"#), "{text}");
+        assert!(
+            text.contains(r#"liverank_http_in_flight{service="gateway",method="GET",route="/videos"} 0"#),
+            "{text}"
+        );
     }
 }

@@ -28,13 +28,13 @@ pub mod sent;
 
 /// The header that carries a token if a proxy on the way uses `Authorization` for itself, as the proxy of the
 /// Kubernetes API server does.
-pub const BEHIND_A_PROXY: &str = "liverank-authorization";
+pub const PROXIED_AUTHORIZATION_HEADER: &str = "liverank-authorization";
 /// The time in seconds for which a verified token is accepted without another check. The time is short because keys may
 /// be revoked meanwhile.
-const BELIEVED_SECONDS: u64 = 60;
+const VERIFIED_TOKEN_CACHE_SECONDS: u64 = 60;
 /// The largest number of verified tokens that are remembered. Each caller has one token at a time, so this is enough
 /// for thousands of processes.
-const MAX_BELIEVED: usize = 4_096;
+const MAX_CACHED_TOKENS: usize = 4_096;
 
 /// The source of the tokens that this process shows to other processes.
 pub trait TokenSource: Send + Sync {
@@ -43,6 +43,10 @@ pub trait TokenSource: Send + Sync {
     /// # Errors
     /// No token can be had now.
     fn token(&self, service: CalledService) -> anyhow::Result<String>;
+
+    /// Whether the token for `service` is refused by every other service, so that a service which is no longer ours can
+    /// do nothing with it.
+    fn has_bound_token(&self, service: CalledService) -> bool;
 }
 
 /// The check of the tokens that other processes show to this process.
@@ -78,10 +82,10 @@ pub enum TokenRejection {
 #[derive(Clone, Default)]
 pub struct Identity {
     key_ring: Option<local::KeyRing>,
-    source: Option<Arc<dyn TokenSource>>,
-    verifier: Option<Arc<dyn TokenVerifier>>,
-    believed: Arc<Mutex<HashMap<TokenKey, VerifiedToken>>>,
-    viewers_by_gateway: bool,
+    token_source: Option<Arc<dyn TokenSource>>,
+    token_verifier: Option<Arc<dyn TokenVerifier>>,
+    verified_tokens: Arc<Mutex<HashMap<TokenKey, VerifiedToken>>>,
+    requires_gateway_for_viewers: bool,
 }
 
 /// The key of a verified token: its hash, so that a dump of the memory shows no token, and the service that it was
@@ -90,7 +94,7 @@ type TokenKey = ([u8; 32], CalledService);
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (calls, knows) = (self.source.is_some(), self.verifier.is_some());
+        let (calls, knows) = (self.token_source.is_some(), self.token_verifier.is_some());
         f.debug_struct("Identity").field("calls", &calls).field("knows", &knows).finish_non_exhaustive()
     }
 }
@@ -98,14 +102,14 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Creates an identity with a source of this process's own tokens and a verifier of the tokens of other processes.
     pub fn new(source: Arc<dyn TokenSource>, verifier: Arc<dyn TokenVerifier>) -> Self {
-        Self { source: Some(source), verifier: Some(verifier), ..Self::default() }
+        Self { token_source: Some(source), token_verifier: Some(verifier), ..Self::default() }
     }
 
     /// Creates an identity whose tokens are signed with local keys. The identity verifies tokens, but has none of its
     /// own until [`Identity::acting_as`].
     pub fn with_keys(keys: local::KeyRing) -> Self {
         let verifier: Arc<dyn TokenVerifier> = Arc::new(keys.token_verifier());
-        Self { key_ring: Some(keys), verifier: Some(verifier), ..Self::default() }
+        Self { key_ring: Some(keys), token_verifier: Some(verifier), ..Self::default() }
     }
 
     /// Returns the same identity for the process `caller`, which then has tokens of its own. On Kubernetes, `caller` is
@@ -116,27 +120,27 @@ impl Identity {
     pub fn acting_as(&self, caller: &KnownCaller) -> anyhow::Result<Self> {
         let Some(keys) = &self.key_ring else { return Ok(self.clone()) };
         let source: Arc<dyn TokenSource> = Arc::new(keys.token_source(caller)?);
-        Ok(Self { source: Some(source), ..self.clone() })
+        Ok(Self { token_source: Some(source), ..self.clone() })
     }
 
     /// Returns the same identity with this setting: `true` to accept viewers only if a gateway sent them, `false` to
     /// accept all viewers.
     #[must_use]
-    pub fn with_viewers_by_gateway(self, viewers_by_gateway: bool) -> Self {
-        Self { viewers_by_gateway, ..self }
+    pub fn with_gateway_for_viewers(self, requires_gateway_for_viewers: bool) -> Self {
+        Self { requires_gateway_for_viewers, ..self }
     }
 
     /// Returns true if this process accepts viewers only if a gateway sent them.
-    pub const fn viewers_by_gateway(&self) -> bool {
-        self.viewers_by_gateway
+    pub const fn requires_gateway_for_viewers(&self) -> bool {
+        self.requires_gateway_for_viewers
     }
 
     /// Checks that a service which accepts only viewers from gateways can verify the tokens of gateways.
     ///
     /// # Errors
     /// `--viewers-by-gateway` is set without a key file or public keys.
-    pub fn expect_gateways_known(&self) -> anyhow::Result<()> {
-        let is_known = self.verifier.is_some() || !self.viewers_by_gateway;
+    pub fn check_can_verify_gateways(&self) -> anyhow::Result<()> {
+        let is_known = self.token_verifier.is_some() || !self.requires_gateway_for_viewers;
         anyhow::ensure!(
             is_known,
             "--viewers-by-gateway needs --identity-key-file, or --identity-jwks-file on Kubernetes: gateways are known by it"
@@ -144,15 +148,15 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether it can know others.
+    /// Whether this process can verify the tokens of other processes.
     pub const fn has_token_verifier(&self) -> bool {
-        self.verifier.is_some()
+        self.token_verifier.is_some()
     }
 
     /// Returns the value of an `Authorization` header for a request to `service`; `None` if this process has no
     /// identity or no token now.
     pub fn authorization_header(&self, service: CalledService) -> Option<HeaderValue> {
-        let token = match self.source.as_ref()?.token(service) {
+        let token = match self.token_source.as_ref()?.token(service) {
             Ok(token) => token,
             Err(error) => {
                 tracing::warn!(service = service.name(), error = format!("{error:#}"), "no token to show");
@@ -162,6 +166,17 @@ impl Identity {
         let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
         header.set_sensitive(true);
         Some(header)
+    }
+
+    /// Whether this process has a token for `service` that every other service refuses.
+    pub fn has_bound_token(&self, service: CalledService) -> bool {
+        self.token_source.as_ref().is_some_and(|source| source.has_bound_token(service))
+    }
+
+    /// Returns the value of an `Authorization` header as [`Self::authorization_header`] does, if every other service
+    /// refuses the token; `None` if the token is good for other services, too.
+    pub fn bound_authorization_header(&self, service: CalledService) -> Option<HeaderValue> {
+        self.has_bound_token(service).then(|| self.authorization_header(service)).flatten()
     }
 
     /// Returns the process that sent a request with these headers to `service`; `None` if the request shows no token.
@@ -174,22 +189,22 @@ impl Identity {
         service: CalledService,
     ) -> Result<Option<KnownCaller>, Problem> {
         let Some(token) = shown_token(headers) else { return Ok(None) };
-        let Some(verifier) = &self.verifier else {
+        let Some(verifier) = &self.token_verifier else {
             return Err(unauthorized_problem("this process was given nothing to know callers by"));
         };
         let (key, now) = ((Sha256::digest(token).into(), service), now_seconds());
-        let known = self.believed().get(&key).filter(|known| now < known.valid_until).cloned();
+        let known = self.lock_verified_tokens().get(&key).filter(|known| now < known.valid_until).cloned();
         if let Some(known) = known {
             return Ok(Some(known.caller));
         }
         match verifier.verify(token, service, now) {
             Ok(token) => {
-                let mut believed = self.believed();
-                if believed.len() >= MAX_BELIEVED {
+                let mut believed = self.lock_verified_tokens();
+                if believed.len() >= MAX_CACHED_TOKENS {
                     believed.retain(|_, known| now < known.valid_until);
                 }
-                if believed.len() < MAX_BELIEVED {
-                    let until = token.valid_until.min(now + BELIEVED_SECONDS);
+                if believed.len() < MAX_CACHED_TOKENS {
+                    let until = token.valid_until.min(now + VERIFIED_TOKEN_CACHE_SECONDS);
                     believed.insert(key, VerifiedToken { valid_until: until, ..token.clone() });
                 }
                 Ok(Some(token.caller))
@@ -201,20 +216,20 @@ impl Identity {
         }
     }
 
-    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<TokenKey, VerifiedToken>> {
-        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_verified_tokens(&self) -> std::sync::MutexGuard<'_, HashMap<TokenKey, VerifiedToken>> {
+        self.verified_tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the bearer token that a request shows, from `BEHIND_A_PROXY` or `Authorization`.
+/// Returns the bearer token that a request shows, from `PROXIED_AUTHORIZATION_HEADER` or `Authorization`.
 fn shown_token(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(BEHIND_A_PROXY).or_else(|| headers.get(header::AUTHORIZATION))?;
+    let value = headers.get(PROXIED_AUTHORIZATION_HEADER).or_else(|| headers.get(header::AUTHORIZATION))?;
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 fn unauthorized_problem(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
+    Problem::new(StatusCode::UNAUTHORIZED, detail).with_challenge("Bearer")
 }
 
 /// Returns the current time in seconds since 1970.

@@ -28,13 +28,13 @@ const MAX_KEYS: usize = 32;
 pub struct PublicKey {
     id: Option<String>,
     algorithm: Algorithm,
-    public: DecodingKey,
+    decoding_key: DecodingKey,
 }
 
 impl PublicKey {
     /// Creates an Ed25519 key with this id.
     pub fn from_ed25519(id: String, public: &[u8]) -> Self {
-        Self { id: Some(id), algorithm: Algorithm::EdDSA, public: DecodingKey::from_ed_der(public) }
+        Self { id: Some(id), algorithm: Algorithm::EdDSA, decoding_key: DecodingKey::from_ed_der(public) }
     }
 
     /// Returns the id (`kid`) of the key; `None` if it has none.
@@ -84,7 +84,7 @@ pub fn verified_claims<T: DeserializeOwned + Clone>(
     install_verifiers();
     let mut reason = "no key of its issuer's fits it".to_owned();
     for key in keys {
-        match decode::<T>(token, &key.public, validation) {
+        match decode::<T>(token, &key.decoding_key, validation) {
             Ok(token) => return Ok(token.claims),
             Err(error) => reason = error.to_string(),
         }
@@ -103,12 +103,13 @@ pub fn parse_key_set(json: &[u8]) -> anyhow::Result<Vec<Arc<PublicKey>>> {
     }
     ensure!(json.len() <= MAX_KEY_SET_BYTES, "is longer than {MAX_KEY_SET_BYTES} bytes");
     let KeySetJson { keys } = serde_json::from_slice(json).context("is no JSON Web Key Set")?;
-    let keys: Vec<Arc<PublicKey>> = keys.into_iter().filter_map(key).take(MAX_KEYS).map(Arc::new).collect();
+    let keys: Vec<Arc<PublicKey>> =
+        keys.into_iter().filter_map(parse_key).take(MAX_KEYS).map(Arc::new).collect();
     ensure!(!keys.is_empty(), "has no key for RS256, ES256 or EdDSA");
     Ok(keys)
 }
 
-fn key(jwk: Value) -> Option<PublicKey> {
+fn parse_key(jwk: Value) -> Option<PublicKey> {
     let jwk: Jwk = serde_json::from_value(jwk).ok()?;
     let (algorithm, named) = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
@@ -122,8 +123,8 @@ fn key(jwk: Value) -> Option<PublicKey> {
     };
     let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
     let for_this = jwk.common.key_algorithm.is_none_or(|algorithm| algorithm == named);
-    let public = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
-    Some(PublicKey { id: jwk.common.key_id, algorithm, public })
+    let decoding_key = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
+    Some(PublicKey { id: jwk.common.key_id, algorithm, decoding_key })
 }
 
 #[cfg(test)]

@@ -12,9 +12,11 @@ pub mod comment_json;
 pub mod config;
 pub mod cors;
 pub mod duration;
+pub mod exit;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 pub mod follow;
+pub mod free_shares;
 pub mod health;
 pub mod http_args;
 pub mod http_metrics;
@@ -29,6 +31,7 @@ pub mod origins;
 pub mod output;
 pub mod params;
 pub mod peer;
+pub mod plain_help;
 pub mod problem;
 pub mod process;
 pub mod report;
@@ -40,8 +43,8 @@ pub mod streams;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod traced_histogram;
 pub mod traces;
-pub mod uploads;
 pub mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -57,6 +60,7 @@ pub use peer::PeerClient;
 pub use problem::Problem;
 pub use tasks::Tasks;
 pub use tls::PeerTls;
+pub use traced_histogram::TracedHistogram;
 pub use traces::Tracer;
 
 /// The context that a running service gets from its process: the shutdown signal, and the places where the service

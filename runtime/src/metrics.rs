@@ -15,13 +15,13 @@ pub struct Metrics {
     /// The metrics of the HTTP ports of this process; created with the first port.
     http: Arc<OnceLock<HttpMetrics>>,
     /// The name of the reader to which these metrics belong, if the process has several readers.
-    reader: Option<String>,
+    reader_name: Option<String>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Arc::new(Mutex::new(Registry::with_prefix("liverank")));
-        Self { registry, http: Arc::default(), reader: None }
+        Self { registry, http: Arc::default(), reader_name: None }
     }
 }
 
@@ -30,13 +30,13 @@ impl Metrics {
     /// `reader`.
     #[must_use]
     pub fn labelled_with_reader(&self, reader: &str) -> Self {
-        Self { reader: Some(reader.to_owned()), ..self.clone() }
+        Self { reader_name: Some(reader.to_owned()), ..self.clone() }
     }
 
     /// Registers the metrics of `part` under the prefix `liverank_<part>_`.
     pub fn register<T>(&self, part: &'static str, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        match &self.reader {
+        match &self.reader_name {
             Some(reader) => {
                 let label = ("reader".into(), reader.clone().into());
                 register(registry.sub_registry_with_label(label).sub_registry_with_prefix(part))

@@ -11,20 +11,22 @@ pub const REFERENCE_INTRODUCTION: &str = "# Metrics\n\n\
     Labels are bounded: kinds, routes, partitions, declared boards, and in `liverank up`, which has several readers in one process, the\n\
     reader. No label has an id of a video, a user or a connection in it.\n";
 
-/// Before the part that the operator tells. What is written before it is of a running system.
+/// The heading of the part with the operator's metrics. The parts before this heading are made from a running system.
 pub const OPERATOR_HEADING: &str = "\n## operator\n";
 
-/// Before the part that processes with certificates tell.
+/// The heading of the part with the metrics of processes that have certificates.
 pub const TLS_HEADING: &str = "\n## tls\n";
 
-/// The reference with the part at `heading` written anew; the other parts stay. A part that is not there comes last.
-pub fn with_part(reference: &str, heading: &str, own: &str) -> String {
+/// Returns the reference with the part below `heading` replaced by `own`; the other parts stay. If the reference has no
+/// such part yet, it is added at the end.
+pub fn replace_part(reference: &str, heading: &str, own: &str) -> String {
     let Some((before, rest)) = reference.split_once(heading) else { return format!("{reference}{own}") };
     let after = rest.find("\n## ").map_or("", |next| rest.get(next..).unwrap_or_default());
     format!("{before}{own}{after}")
 }
 
-/// A table for each part of a text of metrics, by the names of the parts.
+/// Returns the Markdown tables of the reference, one for each part of the system, from `text`, the metrics in text
+/// format.
 pub fn reference_tables(text: &str) -> String {
     let mut families: Vec<(&str, &str, &str)> = Vec::new();
     for line in text.lines() {
@@ -64,10 +66,10 @@ mod tests {
     #[test]
     fn a_part_of_the_reference_is_written_anew_and_the_others_stay() {
         let reference = "# Metrics\n\n## a\n\none\n\n## operator\n\ntwo\n\n## tls\n\nthree\n";
-        let written = with_part(reference, OPERATOR_HEADING, "\n## operator\n\nnew\n");
+        let written = replace_part(reference, OPERATOR_HEADING, "\n## operator\n\nnew\n");
         assert_eq!(written, reference.replace("two", "new"));
-        assert_eq!(with_part(&written, TLS_HEADING, "\n## tls\n\n3\n"), written.replace("three", "3"));
-        assert_eq!(with_part("# Metrics\n", TLS_HEADING, "\n## tls\n"), "# Metrics\n\n## tls\n");
+        assert_eq!(replace_part(&written, TLS_HEADING, "\n## tls\n\n3\n"), written.replace("three", "3"));
+        assert_eq!(replace_part("# Metrics\n", TLS_HEADING, "\n## tls\n"), "# Metrics\n\n## tls\n");
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl ActionJson {
 }
 
 /// Returns the JSON form of a comment that waits for a moderator's decision.
-pub fn held(held: HeldComment) -> Value {
+pub fn held_comment_json(held: HeldComment) -> Value {
     let HeldComment { id, video, user, text, reply_to, timestamp, rule, .. } = held;
     let mut line = json!({
         "id": id, "videoid": video, "userid": user, "comment": text, "rule": rule,

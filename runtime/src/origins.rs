@@ -57,7 +57,7 @@ impl fmt::Display for AllowedOrigin {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AllowedOrigins {
     /// The allowed origins as browsers send them; `None`: all origins are allowed.
-    listed: Option<Vec<String>>,
+    listed_origins: Option<Vec<String>>,
     allows_credentials: bool,
 }
 
@@ -65,28 +65,29 @@ impl AllowedOrigins {
     /// Creates the list from its entries.
     ///
     /// # Errors
-    /// Credentials together with `*`: browsers refuse that, and it would let any page act for its visitors.
+    /// Returns an error for credentials together with `*`, which browsers refuse and which would let any page act for
+    /// its visitors.
     pub fn new(allowed: &[AllowedOrigin], credentials: bool) -> anyhow::Result<Self> {
         let any = allowed.contains(&AllowedOrigin::Any);
         ensure!(!(any && credentials), "--allow-credentials needs a list of origins in --allowed-origins");
-        let listed = (!any).then(|| allowed.iter().map(ToString::to_string).collect());
-        Ok(Self { listed, allows_credentials: credentials })
+        let listed_origins = (!any).then(|| allowed.iter().map(ToString::to_string).collect());
+        Ok(Self { listed_origins, allows_credentials: credentials })
     }
 
     /// Returns true if every origin is allowed.
     pub const fn is_any(&self) -> bool {
-        self.listed.is_none()
+        self.listed_origins.is_none()
     }
 
     /// Returns true if pages of allowed origins may send credentials (cookies, HTTP authentication).
-    pub const fn credentials(&self) -> bool {
+    pub const fn allows_credentials(&self) -> bool {
         self.allows_credentials
     }
 
     /// Returns true if a page of this origin may use the public endpoints.
     pub fn allows_origin(&self, origin: &HeaderValue) -> bool {
         let is_it = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
-        self.listed.as_ref().is_none_or(|listed| listed.iter().any(is_it))
+        self.listed_origins.as_ref().is_none_or(|listed| listed.iter().any(is_it))
     }
 
     /// Returns true if the request has an allowed `Origin`, or no `Origin`, which means that it is not from a page of

@@ -16,7 +16,7 @@ use crate::Problem;
 /// it, because a client with a token need not know which systems ask for one.
 pub const TOKEN_PARAMETER: &str = "access_token";
 
-/// The number of characters of an unknown parameter's name that an error repeats: enough to recognise a typing error.
+/// The number of characters of an unknown name that an error repeats: enough to recognise a typing error.
 const MAX_NAME_CHARS_SHOWN: usize = 64;
 
 /// The decoded query parameters of a request. If a parameter is repeated, its first value counts. Public endpoints
@@ -30,12 +30,21 @@ struct QueryParam {
     /// The decoded value. Bytes that are not UTF-8 are replaced in it.
     value: String,
     /// Whether the whole value was valid percent-encoded UTF-8.
-    whole: bool,
+    is_valid_utf8: bool,
+}
+
+/// Returns the 400 for a name that is not in `known`; `what` is what it would have to be, as "parameter of this path".
+pub(crate) fn unknown_name(what: &str, name: &str, known: &[&str]) -> Problem {
+    let name: String = name.chars().take(MAX_NAME_CHARS_SHOWN).collect();
+    let takes =
+        if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
+    let detail = format!("{name}: is not a {what}, which {takes}");
+    Problem::new(StatusCode::BAD_REQUEST, detail).with_member("field", name)
 }
 
 impl QueryParams {
     /// Reads the query parameters of an address.
-    pub fn of(uri: &Uri) -> Self {
+    pub fn from_uri(uri: &Uri) -> Self {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         Self(pairs.map(QueryParam::parse_pair).collect())
     }
@@ -47,7 +56,7 @@ impl QueryParams {
     /// Returns a parameter's text, with bytes that are not UTF-8 replaced; `None` if the parameter is absent. For
     /// values that are checked by other means. A value that names a video or a user is read by
     /// [`QueryParams::optional_text`].
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub fn lossy_text(&self, name: &str) -> Option<&str> {
         self.find(name).map(|param| param.value.as_str())
     }
 
@@ -55,27 +64,25 @@ impl QueryParams {
     /// would silently be ignored.
     pub fn expect_only(&self, known: &[&str]) -> Result<(), Problem> {
         let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
-        let Some(name) = self.0.iter().map(|param| param.name.as_str()).find(unknown) else { return Ok(()) };
-        let name: String = name.chars().take(MAX_NAME_CHARS_SHOWN).collect();
-        let takes =
-            if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
-        let detail = format!("{name}: is not a parameter of this path, which {takes}");
-        Err(Problem::new(StatusCode::BAD_REQUEST, detail).with_member("field", name))
+        let unknown = self.0.iter().map(|param| param.name.as_str()).find(unknown);
+        unknown.map_or(Ok(()), |name| Err(unknown_name("parameter of this path", name, known)))
     }
 
     /// Returns a parameter's text; `None` if the parameter is absent.
     ///
     /// # Errors
-    /// The text has wrong escapes, or its bytes are not UTF-8. Replacing them would answer for another video.
+    /// The text has wrong escapes, or its bytes are not UTF-8. Such bytes are not replaced, because the request would
+    /// then be answered for another video.
     pub fn optional_text(&self, name: &'static str) -> Result<Option<&str>, Invalid> {
         match self.find(name) {
             None => Ok(None),
-            Some(param) if param.whole => Ok(Some(&param.value)),
+            Some(param) if param.is_valid_utf8 => Ok(Some(&param.value)),
             Some(_) => Err(Invalid::new(name, "must be UTF-8, percent-encoded")),
         }
     }
 
-    /// Returns the text of a parameter that must be there; else as [`QueryParams::optional_text`].
+    /// Returns the text of a required parameter, as [`QueryParams::optional_text`] does, or an error if the parameter
+    /// is absent.
     pub fn required_text(&self, name: &'static str) -> Result<&str, Invalid> {
         self.optional_text(name)?.ok_or_else(|| Invalid::missing(name))
     }
@@ -111,8 +118,8 @@ impl QueryParams {
 impl QueryParam {
     fn parse_pair(pair: &str) -> Self {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (value, whole) = decode_form(value);
-        Self { name: decode_form(name).0, value, whole }
+        let (value, is_valid_utf8) = decode_form(value);
+        Self { name: decode_form(name).0, value, is_valid_utf8 }
     }
 }
 
@@ -140,7 +147,7 @@ pub fn last_event_id(headers: &HeaderMap, params: &QueryParams) -> Option<String
     let header = header.filter(|id| !id.is_empty()).map(Cow::into_owned);
     header.or_else(|| {
         let mut named = ["last_event_id", "lastEventId", "lastEventID"].into_iter();
-        named.find_map(|name| params.get(name).filter(|id| !id.is_empty())).map(str::to_owned)
+        named.find_map(|name| params.lossy_text(name).filter(|id| !id.is_empty())).map(str::to_owned)
     })
 }
 
@@ -148,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.uri))
+        Ok(Self::from_uri(&parts.uri))
     }
 }
 
@@ -173,16 +180,16 @@ mod tests {
     use super::*;
 
     fn params(query: &str) -> QueryParams {
-        QueryParams::of(&format!("/path?{query}").parse().unwrap())
+        QueryParams::from_uri(&format!("/path?{query}").parse().unwrap())
     }
 
     #[test]
     fn parameter_values_are_decoded_and_the_first_counts() {
         let params = params("a=x%20y+z&b=%C3%BC&a=2&c");
-        assert_eq!(params.get("a"), Some("x y z"));
-        assert_eq!(params.get("b"), Some("ü"));
-        assert_eq!(params.get("c"), Some(""));
-        assert_eq!(params.get("d"), None);
+        assert_eq!(params.lossy_text("a"), Some("x y z"));
+        assert_eq!(params.lossy_text("b"), Some("ü"));
+        assert_eq!(params.lossy_text("c"), Some(""));
+        assert_eq!(params.lossy_text("d"), None);
     }
 
     #[test]
@@ -193,7 +200,7 @@ mod tests {
             assert_eq!(params.required_text("videoid").unwrap_err().field, "videoid", "{bad}");
             assert_eq!(params.optional_number("limit", 0..=9).unwrap_err().field, "limit", "{bad}");
             assert_eq!(params.optional_flag("full").unwrap_err().field, "full", "{bad}");
-            assert!(params.get("videoid").is_some());
+            assert!(params.lossy_text("videoid").is_some());
         }
         let good = params("videoid=caf%C3%A9+1%25&x=%ff");
         assert_eq!(good.optional_text("videoid").unwrap(), Some("café 1%"));

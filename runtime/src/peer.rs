@@ -56,7 +56,7 @@ pub enum PeerError {
 }
 
 /// The shortest time between two renewals of all connections after an answer that was not a liverank service's.
-const RENEW_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_CONNECTION_RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A client for other liverank services. The client follows no redirects; connections are kept and shared by all
 /// clones.
@@ -72,42 +72,49 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 pub struct PeerClient {
     tls: PeerTls,
     pool: Arc<Mutex<ConnectionPool>>,
-    shown: Option<(Identity, CalledService)>,
+    shown_identity: Option<(Identity, CalledService)>,
 }
 
 #[derive(Debug)]
 struct ConnectionPool {
     client: Client,
-    since: Instant,
+    created_at: Instant,
 }
 
 impl Default for ConnectionPool {
     fn default() -> Self {
-        Self::over(&PeerTls::default())
+        Self::new(&PeerTls::default())
     }
 }
 
 impl ConnectionPool {
-    fn over(tls: &PeerTls) -> Self {
+    fn new(tls: &PeerTls) -> Self {
         let connections = ConnectionSettings {
             connect_timeout: Some(CONNECT_TIMEOUT),
             idle_timeout: Some(IDLE_TIMEOUT),
             keep_alive: None,
         };
-        Self { client: Client::new(tls, connections), since: Instant::now() }
+        Self { client: Client::new(tls, connections), created_at: Instant::now() }
     }
 }
 
 impl PeerClient {
     /// Creates a client that connects to services over TLS with the settings `tls`.
     pub fn over_tls(tls: &PeerTls) -> Self {
-        Self { tls: tls.clone(), pool: Arc::new(Mutex::new(ConnectionPool::over(tls))), shown: None }
+        Self { tls: tls.clone(), pool: Arc::new(Mutex::new(ConnectionPool::new(tls))), shown_identity: None }
     }
 
     /// Returns the same client for requests to `service` that show this process's token for that service.
     #[must_use]
     pub fn with_token_for(&self, identity: &Identity, service: CalledService) -> Self {
-        Self { shown: Some((identity.clone(), service)), ..self.clone() }
+        Self { shown_identity: Some((identity.clone(), service)), ..self.clone() }
+    }
+
+    /// Returns a client for a service to which everybody may send reports. The client shows this process's token only
+    /// if no other service accepts that token ([`Identity::has_bound_token`]).
+    #[must_use]
+    pub fn with_bound_token_for(&self, identity: &Identity, service: CalledService) -> Self {
+        if identity.has_bound_token(service) { self.with_token_for(identity, service) } else { self.clone() }
     }
 
     /// Returns the HTTP client itself, for streams. Ask for it again for each request, because its connections may have
@@ -118,7 +125,7 @@ impl PeerClient {
 
     /// Returns true if the answer is one of a liverank service, which reports errors as problems (RFC 9457). After any
     /// other answer, this client makes new connections.
-    pub fn is_answer_of_ours(&self, response: &Response) -> bool {
+    pub fn is_liverank_answer(&self, response: &Response) -> bool {
         let kind = response.headers().get(header::CONTENT_TYPE);
         let ours = response.status().is_success() || kind.is_some_and(|kind| kind == PROBLEM_CONTENT_TYPE);
         if !ours {
@@ -129,8 +136,8 @@ impl PeerClient {
 
     fn renew_connections(&self) {
         let mut pool = self.pool();
-        if pool.since.elapsed() >= RENEW_INTERVAL {
-            *pool = ConnectionPool::over(&self.tls);
+        if pool.created_at.elapsed() >= MIN_CONNECTION_RENEW_INTERVAL {
+            *pool = ConnectionPool::new(&self.tls);
         }
     }
 
@@ -155,17 +162,19 @@ impl PeerClient {
 
     async fn parse_answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, PeerError> {
         let away = |error: ClientError| PeerError::Unavailable(root_cause(&error));
-        let token =
-            self.shown.as_ref().and_then(|(identity, service)| identity.authorization_header(*service));
+        let token = self
+            .shown_identity
+            .as_ref()
+            .and_then(|(identity, service)| identity.authorization_header(*service));
         let request = match token {
             Some(token) => request.header(header::AUTHORIZATION, token),
             None => request,
         };
         let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(away)?;
-        let (status, ours) = (response.status(), self.is_answer_of_ours(&response));
+        let (status, ours) = (response.status(), self.is_liverank_answer(&response));
         if status.is_success() {
             return response.json().await.map_err(|error| {
-                if error.is_decode() {
+                if error.is_unreadable_answer() {
                     self.renew_connections();
                 }
                 away(error)
@@ -189,13 +198,13 @@ impl PeerClient {
 pub struct ServiceReplicas {
     peers: PeerClient,
     urls: Arc<[Url]>,
-    preferred: Arc<AtomicUsize>,
+    preferred_index: Arc<AtomicUsize>,
 }
 
 impl ServiceReplicas {
     /// Creates the list of replicas at `urls`; returns `None` if `urls` is empty.
     pub fn new(peers: PeerClient, urls: Vec<Url>) -> Option<Self> {
-        (!urls.is_empty()).then(|| Self { peers, urls: urls.into(), preferred: Arc::default() })
+        (!urls.is_empty()).then(|| Self { peers, urls: urls.into(), preferred_index: Arc::default() })
     }
 
     /// Returns the address of every replica.
@@ -209,15 +218,15 @@ impl ServiceReplicas {
     }
 
     /// Returns the address of the replica that is asked first.
-    pub fn preferred(&self) -> &Url {
-        &self.urls[self.preferred.load(Relaxed) % self.urls.len()]
+    pub fn preferred_url(&self) -> &Url {
+        &self.urls[self.preferred_index.load(Relaxed) % self.urls.len()]
     }
 
     /// Makes the next replica the preferred one, if `url` still is the preferred one.
     pub fn prefer_another_than(&self, url: &Url) {
-        let at = self.preferred.load(Relaxed) % self.urls.len();
+        let at = self.preferred_index.load(Relaxed) % self.urls.len();
         if self.urls[at] == *url {
-            let _ = self.preferred.compare_exchange(at, (at + 1) % self.urls.len(), Relaxed, Relaxed);
+            let _ = self.preferred_index.compare_exchange(at, (at + 1) % self.urls.len(), Relaxed, Relaxed);
         }
     }
 
@@ -238,7 +247,7 @@ impl ServiceReplicas {
 
     /// Sends `POST path` to one replica after the other, until `good` accepts an answer; if it accepts none, returns
     /// the first answer. The replica whose answer is returned is asked first from then on.
-    pub async fn post_for<T: DeserializeOwned>(
+    pub async fn post_until_accepted<T: DeserializeOwned>(
         &self,
         path: &[&str],
         body: &(impl Serialize + Sync),
@@ -255,7 +264,7 @@ impl ServiceReplicas {
     where
         F: Future<Output = Result<T, PeerError>>,
     {
-        let start = self.preferred.load(Relaxed);
+        let start = self.preferred_index.load(Relaxed);
         let mut away = PeerError::Unavailable("no replica is configured".into());
         let mut second_best = None;
         for step in 0..self.urls.len() {
@@ -266,13 +275,13 @@ impl ServiceReplicas {
                 // This replica refused, and another one has already answered.
                 Err(PeerError::Refused { .. }) if second_best.is_some() => {}
                 answer => {
-                    self.preferred.store(at, Relaxed);
+                    self.preferred_index.store(at, Relaxed);
                     return answer;
                 }
             }
         }
         let Some((at, answer)) = second_best else { return Err(away) };
-        self.preferred.store(at, Relaxed);
+        self.preferred_index.store(at, Relaxed);
         Ok(answer)
     }
 }
@@ -340,7 +349,10 @@ mod tests {
                 open(answer).await.bytes_within(SHORT).await.map(drop),
             ] {
                 let error = failed.unwrap_err();
-                assert!(matches!(error, ClientError::TooLong(SHORT)) && error.is_decode(), "{error}");
+                assert!(
+                    matches!(error, ClientError::TooLong(SHORT)) && error.is_unreadable_answer(),
+                    "{error}"
+                );
             }
         }
         assert!(matches!(open(ANNOUNCED).await.bytes().await, Err(ClientError::TooLong(_))));
@@ -363,7 +375,7 @@ mod tests {
             content-length: 2\r\n\r\n{}";
         let peers = PeerClient::default();
         // Makes the pool look as if it had been in use for a while.
-        peers.pool().since -= RENEW_INTERVAL;
+        peers.pool().created_at -= MIN_CONNECTION_RENEW_INTERVAL;
         let url = answering_server(vec![FOREIGN_ANSWER, OUR_ANSWER]).await;
         let first: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
         assert!(matches!(first, Err(PeerError::Unavailable(_))), "{first:?}");
@@ -392,11 +404,11 @@ mod tests {
             ServiceReplicas::new(PeerClient::default(), urls).unwrap()
         };
         let ask = async |replicas: &ServiceReplicas, wanted: u32| {
-            replicas.post_for::<u32>(&["a"], &(), |answer| *answer == wanted).await.unwrap()
+            replicas.post_until_accepted::<u32>(&["a"], &(), |answer| *answer == wanted).await.unwrap()
         };
         let both = replicas(vec![ANSWER_ONE, ANSWER_TWO]).await;
         assert_eq!(ask(&both, 2).await, 2);
-        assert_eq!(both.preferred(), &both.urls()[1], "the better one is asked first from now on");
+        assert_eq!(both.preferred_url(), &both.urls()[1], "the better one is asked first from now on");
         assert_eq!(ask(&both, 3).await, 2, "the first answer, where none is good");
         let refused = replicas(vec![ANSWER_ONE, REFUSAL]).await;
         assert_eq!(ask(&refused, 2).await, 1, "an answer is better than a refusal");

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use liverank_core::Invalid;
+use liverank_protocol::access::CalledService;
 use serde_json::{Value, json};
 
 use crate::request_id;
@@ -16,10 +17,10 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     field: Option<&'static str>,
-    with_retry_after: Option<u64>,
-    with_challenge: Option<&'static str>,
-    with_accept_encoding: Option<&'static str>,
-    extra: Vec<(String, Value)>,
+    retry_after_seconds: Option<u64>,
+    challenge: Option<&'static str>,
+    accept_encoding: Option<&'static str>,
+    extra_members: Vec<(String, Value)>,
 }
 
 /// The content type of every error answer of a liverank service.
@@ -36,16 +37,16 @@ impl Problem {
             status,
             detail: detail.into(),
             field: None,
-            with_retry_after: None,
-            with_challenge: None,
-            with_accept_encoding: None,
-            extra: Vec::new(),
+            retry_after_seconds: None,
+            challenge: None,
+            accept_encoding: None,
+            extra_members: Vec::new(),
         }
     }
 
     /// Creates a 503: a part of the system is away, and the client may retry after [`STORE_RETRY_AFTER`].
     pub fn part_unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(STORE_RETRY_AFTER)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(STORE_RETRY_AFTER)
     }
 
     /// Creates a 404.
@@ -55,30 +56,30 @@ impl Problem {
 
     /// Adds the header `Retry-After` with `time` in whole seconds, at least one.
     #[must_use]
-    pub fn retry_after(mut self, time: Duration) -> Self {
-        self.with_retry_after = Some(time.as_secs().max(1));
+    pub fn with_retry_after(mut self, time: Duration) -> Self {
+        self.retry_after_seconds = Some(time.as_secs().max(1));
         self
     }
 
     /// Adds the header `WWW-Authenticate`, which says how to authenticate; every 401 has it.
     #[must_use]
-    pub const fn challenge(mut self, challenge: &'static str) -> Self {
-        self.with_challenge = Some(challenge);
+    pub const fn with_challenge(mut self, challenge: &'static str) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
     /// Adds the header `Accept-Encoding` with the content encodings that are accepted; a 415 for an unknown encoding
     /// has it.
     #[must_use]
-    pub const fn accept_encoding(mut self, codings: &'static str) -> Self {
-        self.with_accept_encoding = Some(codings);
+    pub const fn with_accept_encoding(mut self, codings: &'static str) -> Self {
+        self.accept_encoding = Some(codings);
         self
     }
 
     /// Adds a member to the JSON body.
     #[must_use]
     pub fn with_member(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.extra.push((member.to_owned(), value.into()));
+        self.extra_members.push((member.to_owned(), value.into()));
         self
     }
 
@@ -104,7 +105,7 @@ impl Problem {
         if let Some(field) = self.field {
             body["field"] = field.into();
         }
-        for (member, value) in &self.extra {
+        for (member, value) in &self.extra_members {
             body[member] = value.clone();
         }
         body
@@ -126,22 +127,44 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
-        if let Some(seconds) = self.with_retry_after {
+        if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(codings) = self.with_accept_encoding {
+        if let Some(codings) = self.accept_encoding {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
-        if let Some(challenge) = self.with_challenge {
+        if let Some(challenge) = self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }
 }
 
-/// The fallback handler of routers: answers 404 for an unknown path.
-pub async fn no_such_path_problem() -> Problem {
-    Problem::not_found("there is nothing at this path; /openapi.json lists what there is")
+/// The owner of a port, which the answer for an unknown path names: most such requests were meant for another port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortOwner {
+    /// A service's port for requests.
+    Service(CalledService),
+    /// The admin port of a process.
+    Admin,
+    /// The port on which the operator converts resources for the API server.
+    Webhook,
+}
+
+/// Returns the 404 for an unknown path at a port.
+pub fn no_such_path_problem(owner: PortOwner) -> Problem {
+    const CLIENT_PATHS_HINT: &str = "a gateway (port 8080 unless set) has every path for clients";
+    let here = match owner {
+        PortOwner::Service(CalledService::Gateway) => "/openapi.json lists what there is".to_owned(),
+        PortOwner::Service(service) => format!("this is the {} service; {CLIENT_PATHS_HINT}", service.name()),
+        PortOwner::Admin => {
+            format!(
+                "this is an admin port, which has /livez, /readyz, /health and /metrics; {CLIENT_PATHS_HINT}"
+            )
+        }
+        PortOwner::Webhook => "this is the operator's conversion webhook".to_owned(),
+    };
+    Problem::not_found(format!("there is nothing at this path; {here}"))
 }
 
 /// A response layer of routers: replaces the empty body of axum's 405 by a problem, and keeps its `Allow` header, which
@@ -151,10 +174,37 @@ pub async fn no_such_method_problem(response: Response) -> Response {
     if response.status() != StatusCode::METHOD_NOT_ALLOWED || !bare {
         return response;
     }
-    let detail = "this path does not take this method; see /openapi.json";
+    let detail = "this path does not take this method; the header Allow lists those that it takes";
     let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
     if let Some(allow) = response.headers().get(header::ALLOW) {
         problem.headers_mut().insert(header::ALLOW, allow.clone());
     }
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_path_is_answered_with_the_owner_of_the_port_and_only_a_gateway_has_the_document() {
+        for service in [
+            CalledService::Websocket,
+            CalledService::Comment,
+            CalledService::Reader,
+            CalledService::Manager,
+            CalledService::Statistics,
+        ] {
+            let said = no_such_path_problem(PortOwner::Service(service)).detail;
+            assert!(said.contains(&format!("this is the {} service", service.name())), "{said}");
+            assert!(said.contains("a gateway (port 8080") && !said.contains("openapi"), "{said}");
+        }
+        let admin = no_such_path_problem(PortOwner::Admin).detail;
+        assert!(
+            admin.contains("admin port") && admin.contains("/readyz") && !admin.contains("openapi"),
+            "{admin}"
+        );
+        let gateway = no_such_path_problem(PortOwner::Service(CalledService::Gateway)).detail;
+        assert!(gateway.contains("/openapi.json lists"), "{gateway}");
+    }
 }

@@ -30,7 +30,7 @@ pub struct ProcessRuntime {
     /// The time that the process has to finish its work after it was asked to end.
     pub drain_time: Duration,
     /// The time after the drain at which the process is ended by force, whatever it hangs in.
-    pub late_end_time: Duration,
+    pub forced_end_delay: Duration,
     /// The number of worker threads of the async runtime; `None`: one for each core.
     pub thread_count: Option<usize>,
     /// Returns true if the code that runs on the current thread catches panics itself. Such a panic does not end the
@@ -42,23 +42,23 @@ impl ProcessRuntime {
     /// Runs `main` to its end, with a context that is shut down by signals.
     ///
     /// # Errors
-    /// The error of `main`; a panic anywhere in the process outside of [`confine_panics`]; a runtime that could not be
-    /// started.
+    /// Returns the error of `main`, an error for a panic anywhere in the process outside of [`confine_panics`], or an
+    /// error if the async runtime could not be started.
     pub fn run<F: Future<Output = anyhow::Result<()>>>(
         self,
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<()> {
         let context = ServiceContext::new(self.drain_time);
         warn_of_ignored_keys(&context);
-        let runtime = self.runtime()?;
-        let mut panics = end_on_panic(&context, self.catches_panics);
+        let runtime = self.build_tokio_runtime()?;
+        let mut panics = install_panic_hook(&context, self.catches_panics);
         let result = runtime.block_on(async {
             shutdown::cancel_on_signal(context.shutdown.clone())?;
-            tokio::spawn(shutdown::end_process_if_late(context.shutdown.clone(), self.drain_time + self.late_end_time));
+            tokio::spawn(shutdown::end_process_if_late(context.shutdown.clone(), self.drain_time + self.forced_end_delay));
             let mut main = std::pin::pin!(main(context));
             tokio::select! {
                 result = &mut main => result,
-                panicked = first_panic(&mut panics) => {
+                panicked = wait_for_first_panic(&mut panics) => {
                     let named = tokio::time::timeout(PANIC_NAME_TIMEOUT, main).await;
                     Err(named.ok().and_then(Result::err).unwrap_or_else(|| anyhow!("a part of the process panicked: {panicked}")))
                 }
@@ -69,7 +69,7 @@ impl ProcessRuntime {
         result
     }
 
-    fn runtime(self) -> io::Result<tokio::runtime::Runtime> {
+    fn build_tokio_runtime(self) -> io::Result<tokio::runtime::Runtime> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         if let Some(threads) = self.thread_count {
             builder.worker_threads(threads);
@@ -79,7 +79,7 @@ impl ProcessRuntime {
 }
 
 tokio::task_local! {
-    /// Set while a task runs whose panics end only that task's connection.
+    /// Marks a task whose panics end only the task's connection, and not the process.
     static IS_CONFINED: ();
 }
 
@@ -105,7 +105,7 @@ fn warn_of_ignored_keys(context: &ServiceContext) {
     });
 }
 
-async fn first_panic(panics: &mut watch::Receiver<Option<String>>) -> String {
+async fn wait_for_first_panic(panics: &mut watch::Receiver<Option<String>>) -> String {
     match panics.wait_for(Option::is_some).await {
         Ok(panicked) => panicked.clone().unwrap_or_default(),
         // The panic hook holds the sender for as long as the process lives.
@@ -115,7 +115,10 @@ async fn first_panic(panics: &mut watch::Receiver<Option<String>>) -> String {
 
 /// Installs a panic hook that logs every panic. Returns a receiver of the text of the first panic that must end the
 /// process.
-fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch::Receiver<Option<String>> {
+fn install_panic_hook(
+    context: &ServiceContext,
+    catches_panics: fn() -> bool,
+) -> watch::Receiver<Option<String>> {
     static CONFINED_PANICS: OnceLock<Counter> = OnceLock::new();
     let counter = CONFINED_PANICS.get_or_init(Counter::default).clone();
     context.metrics.register("process", |registry| {

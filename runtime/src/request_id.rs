@@ -14,14 +14,14 @@ use tracing::Instrument;
 /// The header that carries the request id, in requests and answers.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// The longest id, in bytes, that is accepted from a client: ids are written to logs.
-const MAX_BYTES: usize = 128;
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The id of a request.
 #[derive(Clone)]
 struct RequestId {
     text: String,
     /// The random bytes of the id if it was made by this process; `None` if the client sent it.
-    made_of: Option<[u8; 16]>,
+    random_bytes: Option<[u8; 16]>,
 }
 
 tokio::task_local! {
@@ -36,21 +36,21 @@ pub fn current_id() -> Option<String> {
 
 /// Returns the random bytes of the current request's id if this process made it, so that nobody outside chose them;
 /// else `None`.
-pub(crate) fn made_here() -> Option<[u8; 16]> {
-    CURRENT_ID.try_with(|id| id.made_of).ok().flatten()
+pub(crate) fn random_bytes_of_current_id() -> Option<[u8; 16]> {
+    CURRENT_ID.try_with(|id| id.random_bytes).ok().flatten()
 }
 
 impl RequestId {
     fn random() -> Self {
         let bytes = rand::random::<[u8; 16]>();
-        Self { text: to_hex(&bytes), made_of: Some(bytes) }
+        Self { text: to_hex(&bytes), random_bytes: Some(bytes) }
     }
 }
 
 /// A middleware: gives each request its id, in its headers, its log lines and its answer.
-pub(crate) async fn give(mut request: Request, next: Next) -> Response {
+pub(crate) async fn assign_request_id(mut request: Request, next: Next) -> Response {
     let id = id_from_headers(request.headers())
-        .map_or_else(RequestId::random, |text| RequestId { text, made_of: None });
+        .map_or_else(RequestId::random, |text| RequestId { text, random_bytes: None });
     // Every character of an id is allowed in a header.
     let header = HeaderValue::try_from(&id.text).ok();
     if let Some(header) = header.clone() {
@@ -70,7 +70,7 @@ fn id_from_headers(headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let fits = |id: &&str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/=+".contains(&byte);
-        (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(is_plain)
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(is_plain)
     };
     let own = text(REQUEST_ID_HEADER).filter(fits);
     own.or_else(|| text("traceparent").and_then(trace_id_of)).map(str::to_owned)
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn the_request_id_is_in_the_answer_and_in_the_problem() {
         let refused = || async { Problem::not_found("not here") };
-        let mut router = Router::new().route("/", get(refused)).layer(from_fn(give));
+        let mut router = Router::new().route("/", get(refused)).layer(from_fn(assign_request_id));
         let request =
             axum::http::Request::builder().uri("/").header("x-request-id", "abc").body(Body::empty());
         let answer = router.call(request.unwrap()).await.unwrap();

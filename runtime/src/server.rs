@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http_args::HttpSettings;
+use crate::problem::PortOwner;
 use crate::process::confine_panics;
 use crate::{ServiceContext, http_metrics, problem};
 
@@ -40,7 +41,7 @@ mod places;
 pub mod proxy_protocol;
 mod stream;
 
-use places::{Entrance, Place, Places};
+use places::{ConnectionPlaces, Place, WaitingConnection};
 
 pub use clock::HEAD_TIMEOUT;
 pub use exchange::RequestExchange;
@@ -61,14 +62,15 @@ const LISTEN_BACKLOG: u32 = 8192;
 /// The pause after a failed accept (out of open files): enough for some connection to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens on `address`. An error names `what` listens, the address and the reason.
+/// Listens on `address`. An error names `what` listens, the address and the reason, and the `flag` that sets the address.
 #[expect(clippy::unused_async, reason = "says that it needs a runtime, which a listener registers with")]
-pub async fn bind_listener(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+pub async fn bind_listener(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
     listen_on(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            anyhow::anyhow!("{what} cannot listen on {address}: the port is in use by another process")
-        }
-        _ => anyhow::anyhow!("{what} cannot listen on {address}: {error}"),
+        io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "{what} cannot listen on {address}: the port is in use by another process, perhaps by a liverank that runs \
+             already; {flag} sets another address"
+        ),
+        _ => anyhow::anyhow!("{what} cannot listen on {address} ({flag}): {error}"),
     })
 }
 
@@ -93,13 +95,17 @@ pub async fn serve_until_shutdown(
     router: Router,
     shell: &ServiceContext,
 ) -> anyhow::Result<()> {
-    let router = http_metrics::measured(router, service, shell.metrics.http(), &shell.tracer);
+    let router = http_metrics::with_measuring_layers(router, service, shell.metrics.http(), &shell.tracer);
     let connections = TaskTracker::new();
     // A client that connects while the kernel's backlog is full is turned away and tries again after 1, 3, 7 … s. So
     // all waiting connections are accepted before any of them is answered; they then wait in this process, up to the
     // limit.
     let by_address = shell.http_settings.trusted_proxies == 0;
-    let places = Places::new(connection_limit(), by_address, shell.metrics.http().ended_for_others(service));
+    let places = ConnectionPlaces::new(
+        connection_limit(),
+        by_address,
+        shell.metrics.http().displaced_connections(service),
+    );
     tokio::task::unconstrained(accept_connections(&listener, &router, shell, &connections, &places)).await;
     drop(listener);
     connections.close();
@@ -118,12 +124,12 @@ async fn accept_connections(
     router: &Router,
     shell: &ServiceContext,
     connections: &TaskTracker,
-    places: &Arc<Places>,
+    places: &Arc<ConnectionPlaces>,
 ) {
     for number in 1_u64.. {
         let entrance = tokio::select! {
             () = shell.shutdown.cancelled() => break,
-            entrance = places.entrance() => entrance,
+            entrance = places.acquire_admission() => entrance,
         };
         let accepted = tokio::select! {
             () = shell.shutdown.cancelled() => break,
@@ -131,8 +137,8 @@ async fn accept_connections(
         };
         if let Some((stream, peer)) = usable_connection(accepted).await {
             let (settings, shutdown) = (shell.http_settings.clone(), shell.shutdown.clone());
-            let place = places.take(peer.ip(), entrance);
-            connections.spawn(confine_panics(serve_in_place(
+            let place = places.try_take_place(peer.ip(), entrance);
+            connections.spawn(confine_panics(wait_for_place_and_serve(
                 stream,
                 peer,
                 place,
@@ -149,10 +155,10 @@ async fn accept_connections(
 }
 
 /// Waits until the connection has a place within the port's limit, and serves it.
-async fn serve_in_place(
+async fn wait_for_place_and_serve(
     stream: TcpStream,
     peer: SocketAddr,
-    place: Result<Place, Entrance>,
+    place: Result<Place, WaitingConnection>,
     router: Router,
     settings: HttpSettings,
     shutdown: CancellationToken,
@@ -160,7 +166,7 @@ async fn serve_in_place(
     let place = match place {
         Ok(place) => Some(place),
         Err(entrance) => tokio::select! {
-            place = entrance.wait() => place,
+            place = entrance.displace_and_wait() => place,
             () = shutdown.cancelled() => None,
         },
     };
@@ -176,13 +182,20 @@ pub async fn serve_until_dropped(
     settings: HttpSettings,
 ) -> anyhow::Result<()> {
     // Nobody reads the counter of this port.
-    let places = Places::new(MAX_ADMIN_CONNECTIONS, true, Counter::default());
+    let places = ConnectionPlaces::new(MAX_ADMIN_CONNECTIONS, true, Counter::default());
     loop {
-        let entrance = places.entrance().await;
+        let entrance = places.acquire_admission().await;
         let Some((stream, peer)) = usable_connection(listener.accept().await).await else { continue };
         let (settings, never) = (settings.clone(), CancellationToken::new());
-        let place = places.take(peer.ip(), entrance);
-        tokio::spawn(confine_panics(serve_in_place(stream, peer, place, router.clone(), settings, never)));
+        let place = places.try_take_place(peer.ip(), entrance);
+        tokio::spawn(confine_panics(wait_for_place_and_serve(
+            stream,
+            peer,
+            place,
+            router.clone(),
+            settings,
+            never,
+        )));
     }
 }
 
@@ -203,9 +216,12 @@ async fn usable_connection(accepted: io::Result<(TcpStream, SocketAddr)>) -> Opt
     Some((stream, peer))
 }
 
-/// Adds problems as the answers for unknown paths and methods, for the router of a whole port.
-pub fn with_problem_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    with_method_fallback(router.fallback(problem::no_such_path_problem))
+/// Adds problems as the answers for unknown paths and methods, for the router of a whole port, which belongs to `owner`.
+pub fn with_problem_fallbacks<S: Clone + Send + Sync + 'static>(
+    owner: PortOwner,
+    router: Router<S>,
+) -> Router<S> {
+    with_method_fallback(router.fallback(move || async move { problem::no_such_path_problem(owner) }))
 }
 
 /// Adds problems as the answers for unknown methods only, for a router that becomes a part of another router.

@@ -15,7 +15,7 @@ use signal_hook::flag::register_conditional_shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Whether a signal ends this process at once. Unset: the signals have their default actions.
+/// Whether a signal ends this process at once. If the value is not set, the signals have their default actions.
 static SIGNAL_ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Makes SIGTERM and SIGINT end the first process of a container until [`cancel_on_signal`] handles them. The exit code

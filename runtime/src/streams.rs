@@ -43,7 +43,7 @@ pub fn reconnect_event(millis: RangeInclusive<u64>) -> Bytes {
 /// Returns true if a client accepts event streams only, as a browser's `EventSource` does. Such a client never
 /// reconnects after an answer that is neither a stream with status 200 nor a redirect (HTML standard, 9.2.3). So a
 /// temporary refusal must be answered with a stream that ends at once.
-pub fn takes_streams_only(headers: &HeaderMap) -> bool {
+pub fn accepts_event_streams_only(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().map(|value| value.to_str().unwrap_or("*/*"));
     let mut ranges = accepted
         .flat_map(|accepted| accepted.split(','))
@@ -54,7 +54,7 @@ pub fn takes_streams_only(headers: &HeaderMap) -> bool {
 }
 
 /// The part of the drain time over which streams are closed; the rest of it is for their last bytes.
-const LEAVE_PART_OF_DRAIN: f64 = 0.7;
+const CLOSING_PART_OF_DRAIN: f64 = 0.7;
 /// The number of open files that one stream may need: a socket to the client, one to the service behind it, that
 /// service's end if both run in one process, and one for everything else.
 const FILES_PER_STREAM: u64 = 4;
@@ -63,7 +63,7 @@ const FILES_PER_STREAM: u64 = 4;
 pub struct Streams {
     shares: Arc<Mutex<FairShares<IpAddr, CancellationToken>>>,
     shutdown: CancellationToken,
-    drain: Duration,
+    drain_time: Duration,
     /// The tasks of streams that live outside of their HTTP connection (`WebSockets`).
     pub stream_tasks: TaskTracker,
     open_gauge: Gauge,
@@ -75,13 +75,13 @@ impl Streams {
         Self::with_client_limit(limit, usize::MAX, shell, open)
     }
 
-    /// As [`Streams::new`], with at most `most` streams of one client.
+    /// Creates room for streams as [`Streams::new`] does, with at most `most` streams of one client.
     pub fn with_client_limit(limit: usize, most: usize, shell: &ServiceContext, open: Gauge) -> Self {
         let by_files = (server::raise_file_limit() / FILES_PER_STREAM).max(16) as usize;
         Self {
             shares: Arc::new(Mutex::new(FairShares::new(limit.min(by_files), most))),
             shutdown: shell.shutdown.clone(),
-            drain: shell.drain_time,
+            drain_time: shell.drain_time,
             stream_tasks: TaskTracker::new(),
             open_gauge: open,
         }
@@ -96,12 +96,12 @@ impl Streams {
         let client = rate_limit_address(client);
         let sent_away = CancellationToken::new();
         let given = lock(&self.shares).give_place(client, sent_away.clone())?;
-        if let Some(other) = given.displaced {
+        if let Some(other) = given.displaced_value {
             other.cancel();
         }
         self.open_gauge.inc();
         let shutdown = self.shutdown.clone();
-        let spread = self.drain.mul_f64(LEAVE_PART_OF_DRAIN);
+        let spread = self.drain_time.mul_f64(CLOSING_PART_OF_DRAIN);
         // Clients that are disconnected at once reconnect elsewhere at once: so each stream waits for a random part of
         // the drain.
         let leave = Box::pin(async move {
@@ -124,7 +124,7 @@ impl Streams {
     pub async fn wait_until_drained(&self) {
         self.shutdown.cancelled().await;
         self.stream_tasks.close();
-        let _ = tokio::time::timeout(self.drain, self.stream_tasks.wait()).await;
+        let _ = tokio::time::timeout(self.drain_time, self.stream_tasks.wait()).await;
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
     fn a_client_that_accepts_streams_alone_is_told_from_one_that_reads_errors() {
         let takes = |accepted: &[&str]| {
             let header = |value: &&str| (header::ACCEPT, value.parse().unwrap());
-            takes_streams_only(&accepted.iter().map(header).collect())
+            accepts_event_streams_only(&accepted.iter().map(header).collect())
         };
         assert!(takes(&["text/event-stream"]) && takes(&["Text/Event-Stream; q=0.9"]));
         for accepted in [
@@ -197,7 +197,9 @@ mod tests {
         shell.shutdown.cancel();
         let start = tokio::time::Instant::now();
         tokio::join!(first.leave_now(), second.leave_now());
-        assert!(start.elapsed() <= shell.drain_time.mul_f64(LEAVE_PART_OF_DRAIN) + Duration::from_millis(1));
+        assert!(
+            start.elapsed() <= shell.drain_time.mul_f64(CLOSING_PART_OF_DRAIN) + Duration::from_millis(1)
+        );
         assert!(streams.admit_stream(LOCALHOST).is_none(), "a process on its way out takes no more");
     }
 

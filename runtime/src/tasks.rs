@@ -15,8 +15,8 @@ use crate::ServiceContext;
 
 /// The background tasks of one service. Tasks that still run are aborted when this is dropped.
 pub struct Tasks {
-    running: JoinSet<()>,
-    names: HashMap<Id, &'static str>,
+    join_set: JoinSet<()>,
+    names_by_id: HashMap<Id, &'static str>,
     shutdown: CancellationToken,
     #[cfg(feature = "failpoints")]
     failpoints: crate::failpoints::Failpoints,
@@ -26,8 +26,8 @@ impl Tasks {
     /// Creates an empty set of tasks for the service with this context.
     pub fn new(context: &ServiceContext) -> Self {
         Self {
-            running: JoinSet::new(),
-            names: HashMap::new(),
+            join_set: JoinSet::new(),
+            names_by_id: HashMap::new(),
             shutdown: context.shutdown.clone(),
             #[cfg(feature = "failpoints")]
             failpoints: context.failpoints.clone(),
@@ -37,9 +37,9 @@ impl Tasks {
     /// Starts a task that must run at least until the shutdown. `name` is the task's name in errors.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         #[cfg(feature = "failpoints")]
-        let task = self.failpoints.clone().guard(name, task);
-        let started = self.running.spawn(task);
-        self.names.insert(started.id(), name);
+        let task = self.failpoints.clone().run_or_panic(name, task);
+        let started = self.join_set.spawn(task);
+        self.names_by_id.insert(started.id(), name);
     }
 
     /// Names a part of a service that runs within the service's own future: a panic of the part is a panic of the
@@ -50,7 +50,7 @@ impl Tasks {
         part: F,
     ) -> impl Future<Output = T> + use<T, F> {
         #[cfg(feature = "failpoints")]
-        let part = self.failpoints.clone().guard(name, part);
+        let part = self.failpoints.clone().run_or_panic(name, part);
         #[cfg(not(feature = "failpoints"))]
         let _ = name;
         part
@@ -59,8 +59,8 @@ impl Tasks {
     /// Runs `main` to its end, as long as all tasks live.
     ///
     /// # Errors
-    /// The error of `main`; or that of the first task that panicked or ended before the shutdown, and `main` is dropped
-    /// then.
+    /// Returns the error of `main`, or an error that names the first task that panicked or ended before the shutdown;
+    /// `main` is dropped then.
     pub async fn run_alongside<T>(
         &mut self,
         main: impl Future<Output = anyhow::Result<T>>,
@@ -77,9 +77,9 @@ impl Tasks {
     /// A task of the service panicked during the wait.
     pub async fn wait_for_task(&mut self, name: &'static str, limit: Duration) -> anyhow::Result<bool> {
         let finishing = async {
-            while self.names.values().any(|running| *running == name) {
-                let Some(ended) = self.running.join_next_with_id().await else { break };
-                self.task_ended(ended)?;
+            while self.names_by_id.values().any(|running| *running == name) {
+                let Some(ended) = self.join_set.join_next_with_id().await else { break };
+                self.name_of_ended_task(ended)?;
             }
             Ok(())
         };
@@ -90,8 +90,8 @@ impl Tasks {
 
     /// Waits until a task panics or ends before the shutdown. Returns the error that names the task.
     async fn wait_for_failure(&mut self) -> anyhow::Error {
-        while let Some(ended) = self.running.join_next_with_id().await {
-            match self.task_ended(ended) {
+        while let Some(ended) = self.join_set.join_next_with_id().await {
+            match self.name_of_ended_task(ended) {
                 Err(panicked) => return panicked,
                 Ok(_) if self.shutdown.is_cancelled() => {}
                 Ok(name) => return anyhow::anyhow!("the task `{name}` ended before the shutdown"),
@@ -101,9 +101,9 @@ impl Tasks {
     }
 
     /// Returns the name of a task that ended; an error if the task panicked.
-    fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) -> anyhow::Result<&'static str> {
+    fn name_of_ended_task(&mut self, ended: Result<(Id, ()), JoinError>) -> anyhow::Result<&'static str> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
-        let name = self.names.remove(&id).unwrap_or("unnamed");
+        let name = self.names_by_id.remove(&id).unwrap_or("unnamed");
         match ended {
             Ok(_) => Ok(name),
             // The text of a `JoinError` includes the text of the panic.

@@ -28,7 +28,7 @@ pub struct LogArgs {
 /// Checks a filter of log lines, such as `info,liverank_reader=debug`, and returns it unchanged.
 ///
 /// # Errors
-/// The text that says what is wrong with the filter.
+/// The error is a text that says what is wrong with the filter.
 pub fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

@@ -34,7 +34,7 @@ pub use listener::ListenerTls;
 use material::{KeyFiles, NamedFile};
 pub use peers::PeerTls;
 pub use reload::FileReloading;
-pub use validity::certificate_end;
+pub use validity::{certificate_end, first_certificate_end};
 
 /// The flags of TLS of a process.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -118,12 +118,12 @@ impl TlsArgs {
                 file_reloading: reloading,
             });
         };
-        let (listener, watched) = ListenerTls::read(own, clients)?;
-        reloading.count_handshakes(listener.failures());
+        let (listener, watched) = ListenerTls::from_files(own, clients)?;
+        reloading.set_failed_handshakes_counter(listener.failed_handshakes());
         reloading.watch(watched);
         let admin = match shown {
             Some(shown) => {
-                let (admin, watched) = listener.of_another(shown)?;
+                let (admin, watched) = listener.with_peer_certificate(shown)?;
                 reloading.watch(watched);
                 admin
             }
@@ -163,7 +163,7 @@ impl PeerTlsArgs {
         shown: Option<KeyFiles>,
     ) -> anyhow::Result<(PeerTls, Option<reload::WatchedFiles>)> {
         let authorities = self.peer_ca_file.as_ref().map(|file| NamedFile::new("--peer-ca-file", file));
-        PeerTls::read(authorities, shown)
+        PeerTls::from_files(authorities, shown)
     }
 }
 

@@ -31,7 +31,7 @@ use metrics::{SpanOutcome, TraceMetrics};
 /// [`TraceSampler`].
 const MAX_SPANS_QUEUED: usize = 4_096;
 /// The longest text of an attribute, in bytes: enough for an id, which a client may choose.
-const MAX_TEXT_BYTES: usize = 256;
+const MAX_ATTRIBUTE_TEXT_BYTES: usize = 256;
 
 tokio::task_local! {
     /// The context of the span of the request that is being answered, if the span is recorded.
@@ -79,7 +79,7 @@ impl Tracer {
         parent: &TraceContext,
     ) -> Option<RecordedSpan> {
         let recording = self.0.as_ref().filter(|_| parent.sampled)?;
-        recording.admits_trace(SamplingReason::GoesOn).then(|| {
+        recording.admits_trace(SamplingReason::Continued).then(|| {
             let context = parent.with_span(random_span_id());
             RecordedSpan::begin_span(
                 recording,
@@ -95,7 +95,7 @@ impl Tracer {
     /// Begins the span of a request to `service` if its trace is recorded; else returns the context, not sampled, that
     /// is passed on with the request and returned to the client. `fresh` is the trace id of a request that brings none.
     /// Returns `None` if tracing is off.
-    fn request_span(
+    fn begin_request_span(
         &self,
         service: &'static str,
         name: impl FnOnce() -> String,
@@ -104,7 +104,7 @@ impl Tracer {
     ) -> Option<Result<RecordedSpan, TraceContext>> {
         let recording = self.0.as_ref()?;
         let trace = parent.map_or(fresh, |parent| parent.trace_id);
-        let reason = recording.sampling.reason(parent.as_ref(), &trace);
+        let reason = recording.sampling.sampling_reason(parent.as_ref(), &trace);
         let sampled = reason.is_some_and(|reason| recording.admits_trace(reason));
         let context = TraceContext { trace_id: trace, span_id: random_span_id(), sampled };
         if !sampled {
@@ -127,7 +127,7 @@ impl TraceRecording {
         let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = sampler.admit_trace(reason, self.clock_origin.elapsed());
         drop(sampler);
-        self.metrics.judged(reason, admitted);
+        self.metrics.count_sampling_decision(reason, admitted);
         admitted
     }
 }
@@ -154,18 +154,18 @@ pub enum SpanAttribute {
     /// A text as the value of an attribute; texts of more than 256 bytes are cut.
     Text(String),
     /// A whole number as the value of an attribute.
-    Whole(i64),
+    Integer(i64),
 }
 
 impl From<i64> for SpanAttribute {
     fn from(number: i64) -> Self {
-        Self::Whole(number)
+        Self::Integer(number)
     }
 }
 
 impl From<&str> for SpanAttribute {
     fn from(text: &str) -> Self {
-        Self::Text(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned())
+        Self::Text(text[..text.floor_char_boundary(MAX_ATTRIBUTE_TEXT_BYTES)].to_owned())
     }
 }
 
@@ -177,8 +177,8 @@ struct FinishedSpan {
     kind: SpanKind,
     context: TraceContext,
     parent: Option<[u8; 8]>,
-    began: SystemTime,
-    took: Duration,
+    started_at: SystemTime,
+    duration: Duration,
     attributes: Vec<(&'static str, SpanAttribute)>,
     error: Option<&'static str>,
 }
@@ -186,8 +186,8 @@ struct FinishedSpan {
 /// A span of a recorded trace. The span ends when this value is dropped.
 pub struct RecordedSpan {
     recording: Arc<TraceRecording>,
-    begun_at: Instant,
-    finished_span: Option<FinishedSpan>,
+    started_at: Instant,
+    span_data: Option<FinishedSpan>,
 }
 
 impl RecordedSpan {
@@ -199,36 +199,37 @@ impl RecordedSpan {
         context: TraceContext,
         parent: Option<[u8; 8]>,
     ) -> Self {
-        let (began, took, attributes, error) = (SystemTime::now(), Duration::ZERO, Vec::new(), None);
-        let data = FinishedSpan { service, name, kind, context, parent, began, took, attributes, error };
-        Self { recording: Arc::clone(recording), begun_at: Instant::now(), finished_span: Some(data) }
+        let (started_at, duration, attributes, error) = (SystemTime::now(), Duration::ZERO, Vec::new(), None);
+        let data =
+            FinishedSpan { service, name, kind, context, parent, started_at, duration, attributes, error };
+        Self { recording: Arc::clone(recording), started_at: Instant::now(), span_data: Some(data) }
     }
 
     /// Begins a span of the same service that is a part of this one.
     #[must_use]
     pub fn begin_child(&self, name: &'static str) -> Self {
         let context = self.trace_context().with_span(random_span_id());
-        let service = self.finished_span.as_ref().map_or("", |data| data.service);
+        let service = self.span_data.as_ref().map_or("", |data| data.service);
         let parent = Some(self.trace_context().span_id);
         Self::begin_span(&self.recording, service, name.into(), SpanKind::Internal, context, parent)
     }
 
-    /// Returns what other processes need to continue the trace.
+    /// Returns the trace context of the span, which other processes need to continue the trace.
     pub fn trace_context(&self) -> TraceContext {
-        self.finished_span.as_ref().expect("only dropping it takes it away").context
+        self.span_data.as_ref().expect("only dropping it takes it away").context
     }
 
     /// Adds an attribute to the span. The attribute's name is one of a few that the code fixes; for ids that clients
     /// choose see [`SpanAttribute::Text`].
     pub fn set_attribute(&mut self, name: &'static str, value: impl Into<SpanAttribute>) {
-        if let Some(data) = &mut self.finished_span {
+        if let Some(data) = &mut self.span_data {
             data.attributes.push((name, value.into()));
         }
     }
 
     /// Marks the span as failed, with the reason.
     pub const fn set_failed(&mut self, why: &'static str) {
-        if let Some(data) = &mut self.finished_span {
+        if let Some(data) = &mut self.span_data {
             data.error = Some(why);
         }
     }
@@ -236,10 +237,10 @@ impl RecordedSpan {
 
 impl Drop for RecordedSpan {
     fn drop(&mut self) {
-        let Some(mut data) = self.finished_span.take() else { return };
-        data.took = self.begun_at.elapsed();
+        let Some(mut data) = self.span_data.take() else { return };
+        data.duration = self.started_at.elapsed();
         if self.recording.queue.try_send(data).is_err() {
-            self.recording.metrics.spans(SpanOutcome::Dropped, 1);
+            self.recording.metrics.add_span_outcomes(SpanOutcome::Dropped, 1);
         }
     }
 }

@@ -20,7 +20,8 @@ pub const RESTART_STATUS: u16 = 1012;
 /// confirm.
 ///
 /// # Errors
-/// The answer to a request that is no `WebSocket` handshake, or that comes from a page that may not connect.
+/// The error is the answer to send if the request is no `WebSocket` handshake, or comes from a page that may not
+/// connect.
 pub fn check_handshake(request: &Parts, origins: &AllowedOrigins) -> Result<HeaderValue, Box<Response>> {
     let headers = &request.headers;
     let asks = request.method == Method::GET
@@ -50,23 +51,23 @@ fn upgrade_required_answer() -> Response {
     let detail = "this is a WebSocket: connect with the handshake of RFC 6455, version 13, over HTTP/1.1";
     let mut response = Problem::new(StatusCode::UPGRADE_REQUIRED, detail).into_response();
     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);
-    ask_for_websocket(response.headers_mut());
+    set_upgrade_headers(response.headers_mut());
     response
 }
 
 /// Sets the headers `Connection` and `Upgrade` of a handshake or of its answer; they belong to one hop.
-pub fn ask_for_websocket(headers: &mut HeaderMap) {
+pub fn set_upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Returns a close frame of a server with this status and no reason.
 pub fn close_frame(status: u16) -> Bytes {
-    close_frame_with(status, "")
+    close_frame_with_reason(status, "")
 }
 
 /// Returns a close frame of a server with a reason of at most 123 bytes.
-pub fn close_frame_with(status: u16, reason: &'static str) -> Bytes {
+pub fn close_frame_with_reason(status: u16, reason: &'static str) -> Bytes {
     debug_assert!(reason.len() <= 123, "a control frame has 125 bytes at most");
     let [high, low] = status.to_be_bytes();
     [&[0x88, 2 + reason.len() as u8, high, low], reason.as_bytes()].concat().into()
@@ -85,9 +86,9 @@ const MAX_FRAME_HEADER_BYTES: usize = 14;
 #[derive(Debug, Default)]
 pub struct FrameFollower {
     header: [u8; MAX_FRAME_HEADER_BYTES],
-    have: usize,
+    header_bytes_read: usize,
     /// The number of bytes of the current frame's payload that have not passed yet.
-    payload: u64,
+    payload_bytes_left: u64,
     /// Whether a close frame has begun, after which no frame may follow.
     is_closing: bool,
 }
@@ -98,19 +99,19 @@ impl FrameFollower {
     pub fn pass_one_frame(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            if self.payload > 0 {
-                let some = self.payload.min((bytes.len() - at) as u64);
-                self.payload -= some;
+            if self.payload_bytes_left > 0 {
+                let some = self.payload_bytes_left.min((bytes.len() - at) as u64);
+                self.payload_bytes_left -= some;
                 at += some as usize;
             } else {
-                self.header[self.have] = bytes[at];
-                self.have += 1;
+                self.header[self.header_bytes_read] = bytes[at];
+                self.header_bytes_read += 1;
                 at += 1;
-                if !self.header_is_whole() {
+                if !self.finish_header_if_complete() {
                     continue;
                 }
             }
-            if self.payload == 0 {
+            if self.payload_bytes_left == 0 {
                 return at;
             }
         }
@@ -125,9 +126,9 @@ impl FrameFollower {
         }
     }
 
-    fn header_is_whole(&mut self) -> bool {
+    fn finish_header_if_complete(&mut self) -> bool {
         let [first, second, ..] = self.header;
-        if self.have < 2 {
+        if self.header_bytes_read < 2 {
             return false;
         }
         let extended = match second & 0x7f {
@@ -136,20 +137,20 @@ impl FrameFollower {
             _ => 0,
         };
         let mask = if second & 0x80 == 0 { 0 } else { 4 };
-        if self.have < 2 + extended + mask {
+        if self.header_bytes_read < 2 + extended + mask {
             return false;
         }
         let length =
             self.header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
-        self.payload = if extended == 0 { u64::from(second & 0x7f) } else { length };
+        self.payload_bytes_left = if extended == 0 { u64::from(second & 0x7f) } else { length };
         self.is_closing |= first & 0x0f == 0x8;
-        self.have = 0;
+        self.header_bytes_read = 0;
         true
     }
 
     /// Returns true if the last frame is complete and no other has begun.
     pub const fn is_between_frames(&self) -> bool {
-        self.have == 0 && self.payload == 0
+        self.header_bytes_read == 0 && self.payload_bytes_left == 0
     }
 
     /// Returns true if a close frame has begun or passed.

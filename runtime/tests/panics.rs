@@ -30,7 +30,7 @@ fn run_case_in_child() {
     let drain = Duration::from_secs(5);
     let process = ProcessRuntime {
         drain_time: drain,
-        late_end_time: drain,
+        forced_end_delay: drain,
         thread_count: Some(2),
         catches_panics: || CATCHES_PANICS.get(),
     };
@@ -40,7 +40,8 @@ fn run_case_in_child() {
             "thread" => drop(std::thread::spawn(|| panic!("a bug in a thread"))),
             "blocking" => drop(tokio::task::spawn_blocking(|| panic!("a bug in blocking work"))),
             "request" => {
-                let listener = server::bind_listener(([127, 0, 0, 1], 0).into(), "the test").await?;
+                let listener =
+                    server::bind_listener(([127, 0, 0, 1], 0).into(), "the test", "--listen").await?;
                 let address = listener.local_addr()?;
                 let fail = || async {
                     assert!(!std::hint::black_box(true), "a bug in a handler");

@@ -26,7 +26,7 @@ declare -A PACKAGES=(
 declare -A PACKAGE_SERVICES=([redis]="redis-server" [nginx]="nginx" [prometheus]="prometheus prometheus-node-exporter" [docker]="docker" [kubernetes]="etcd")
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
-FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")
+FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME"/faketime/*.c)
 ACTIONLINT_VERSION=1.7.12
 ACTIONLINT_FOLDER=$CACHE/actionlint-$ACTIONLINT_VERSION
 VALIDATE_BUNDLE_FOLDER=$CACHE/validate-bundle-$(content_id "$TESTBED_HOME"/olm/{go.mod,go.sum,main.go})
@@ -225,7 +225,10 @@ faketime_install() {
 }
 
 faketime_build() {
-  gcc -O2 -shared -fPIC -Wall -Werror -o "$1/cnd_timedwait.so" "$TESTBED_HOME/faketime/cnd_timedwait.c" >&2
+  local name
+  for name in cnd_timedwait ahead; do
+    gcc -O2 -shared -fPIC -Wall -Werror -o "$1/$name.so" "$TESTBED_HOME/faketime/$name.c" -ldl >&2
+  done
 }
 
 # --- Chromium

@@ -41,13 +41,23 @@ kafka_format() {
 }
 
 kafka_launch() {
+  local CLOCK
   kafka_require
   mkdir -p "$RUN/kafka"
   kafka_configure
   kafka_format
   kafka_java server.log4j2.properties -Xms256m -Xmx512m -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError \
     kafka.Kafka "$RUN/kafka/server.properties"
-  spawn kafka "${JAVA[@]}"
+  kafka_clock
+  spawn kafka "${CLOCK[@]}" "${JAVA[@]}"
+}
+
+# Fills CLOCK with what runs the broker on a clock that the file LIVERANK_TESTBED_KAFKA_CLOCK sets ahead.
+kafka_clock() {
+  CLOCK=()
+  [[ -n ${LIVERANK_TESTBED_KAFKA_CLOCK:-} ]] || return 0
+  faketime_installed || die "LIVERANK_TESTBED_KAFKA_CLOCK needs libfaketime; run: testbed/testbed install faketime"
+  CLOCK=(env "LD_PRELOAD=$FAKETIME_FOLDER/ahead.so" "LIVERANK_CLOCK_FILE=$LIVERANK_TESTBED_KAFKA_CLOCK")
 }
 
 # Asks the broker for metadata, as every client does first, and reads the number of brokers in its answer: none while

@@ -12,7 +12,8 @@ CARGO = ("--profile", PROFILE, "--workspace", "--locked")
 
 # Test targets that plain `cargo test` leaves out (`test = false`), by the suite that runs them.
 STORE_TESTS = ("real_kafka", "real_mongodb", "real_redis", "real_redis_cluster")
-SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "exports", "bad_input", "hostile")
+SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "bad_input", "hostile")
+EXPORT_TESTS = ("exports",)
 
 # Minutes that all of it may take on a new machine of two cores.
 TOTAL_LIMIT = 45
@@ -52,6 +53,10 @@ def cargo_test(*words):
     return ("cargo", "test", *CARGO, "--no-fail-fast", *words)
 
 
+# Tests that wait for time-outs take turns on two threads: six let the others go on meanwhile.
+SIX_THREADS = ("env", "RUST_TEST_THREADS=6")
+
+
 def named(tests):
     return tuple(word for test in tests for word in ("--test", test))
 
@@ -84,6 +89,7 @@ STAGES = (
     ((
         Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
         Suite("words", ("testbed/banned-words",), 10),
+        Suite("layout", ("testbed/file-layout",), 10),
         Suite("docs", ("testbed/docs-test",), 10),
         Suite("unused", ("testbed/unused-dependencies",), 10),
         Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 20),
@@ -92,8 +98,6 @@ STAGES = (
         (
             Suite("lints", LINTS, 300),
             Suite("build", BUILD, 900),
-            Suite("rust", cargo_test("--tests"), 300, needs=("build",)),
-            Suite("doc", cargo_test("--doc"), 60, needs=("build",)),
         ),
         (
             Suite("install", ("testbed/testbed", "install"), 600, installs=True),
@@ -111,33 +115,46 @@ STAGES = (
                   parts=("kubernetes",), nice=19),
         )),
     ),
-    ((
-        Suite("start", ("testbed/testbed", "up", *STORES), 60, needs=("install",), parts=STORE_PARTS, calls=STORE_CALLS,
-              ports=(29092, 29093, 28017, 26379, 26479, 26480, 26481, 26489, 26490, 26491)),
-        Suite("stores", cargo_test(*named(STORE_TESTS)), 240, needs=("build", "start"), parts=STORE_PARTS),
-    ),),
+    # Their tests wait more than they compute, so these two share the cores.
     (
         (
-            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 920, needs=("build", "start"),
-                  parts=(*STORE_PARTS, "prometheus", "faketime"),
-                  calls=("prometheus", *STORE_CALLS, "/usr/lib/*/faketime/libfaketimeMT.so.1")),
-            Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
-                  calls=("curl", "nginx"), nice=5),
-            Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
+            Suite("rust", (*SIX_THREADS, *cargo_test("--tests")), 400, needs=("build",)),
+            Suite("doc", cargo_test("--doc"), 60, needs=("build",)),
         ),
         (
-            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 320,
+            Suite("start", ("testbed/testbed", "up", *STORES), 60, needs=("install",), parts=STORE_PARTS, calls=STORE_CALLS,
+                  ports=(29092, 29093, 28017, 26379, 26479, 26480, 26481, 26489, 26490, 26491)),
+            Suite("stores", cargo_test(*named(STORE_TESTS)), 300, needs=("build", "start"), parts=STORE_PARTS),
+        ),
+    ),
+    (
+        (
+            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 860, needs=("build", "start"),
+                  parts=(*STORE_PARTS, "prometheus"), calls=("prometheus", *STORE_CALLS)),
+        ),
+        (
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 420,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
-            Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
             # On the ports that the documents name: those of a system as it comes.
             Suite("documented", ("env", f"LIVERANK_BIN={TARGET / 'liverank'}", "testbed/documents-run"), 120, needs=("build", "start"),
-                  parts=("tools", *STORE_PARTS, "prometheus"), calls=("curl", "openssl", "prometheus", "promtool"), ports=(9091, 38117)),
+                  parts=("tools", *STORE_PARTS, "prometheus"), calls=("curl", "openssl", "prometheus", "promtool"), ports=(9091, 29417)),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),
-            # The last: on a new machine it waits for the build.
+        ),
+        # These start stores of their own, one to move its clock, the other to kill them; the last wait for the build of
+        # Kubernetes on a new machine.
+        (
+            Suite("exports", cargo_test(*named(EXPORT_TESTS)), 340, needs=("build", "install"), parts=(*STORE_PARTS, "faketime"),
+                  calls=(*STORE_CALLS, "/usr/lib/*/faketime/libfaketimeMT.so.1"), nice=5),
+            Suite("faults", (str(TARGET / "faults"), "--faults", "23", "--seconds", "150"), 250, needs=("build", "install"),
+                  parts=("tools", *STORE_PARTS, "faketime"), calls=("/usr/lib/*/faketime/libfaketimeMT.so.1", "mount", "umount", "cp", "gcc")),
+            Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
+            Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
+            Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
+                  calls=("curl", "nginx"), nice=5),
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), parts=("tools", "schemathesis", "prometheus"),
                   calls=("lua5.4", "promtool"), nice=5),
             Suite("release", ("release/test",), 60, needs=("kubernetes-build", "install"), parts=("tools", "lint"),
@@ -145,13 +162,11 @@ STAGES = (
         ),
     ),
     ((
-        Suite("faults", (str(TARGET / "faults"), "--faults", "23", "--seconds", "150"), 200, needs=("build", "install"),
-              parts=("tools", *STORE_PARTS, "faketime"), calls=("/usr/lib/*/faketime/libfaketimeMT.so.1", "mount", "umount", "cp", "gcc")),
         Suite("stop", ("testbed/testbed", "down"), 30, needs=("start",), parts=STORE_PARTS),
     ),),
     # It brings its own stores, at an address of the pods' bridge.
     ((
-        Suite("kubernetes", ("testbed/kubernetes-test",), 1400, needs=("build", "kubernetes-build", "install"),
+        Suite("kubernetes", ("testbed/kubernetes-test",), 1500, needs=("build", "kubernetes-build", "install"),
               parts=(*STORE_PARTS, "kubernetes"), calls=KUBERNETES_CALLS, root=True,
               ports=(16443, 16444, 16445, 29192, 29193, 28217, 26579)),
     ),),

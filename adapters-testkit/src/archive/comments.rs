@@ -3,7 +3,7 @@
 use liverank_core::counting::{CountingRules, REPEAT_WINDOW_MS};
 use liverank_core::{Comment, CommentId};
 
-use super::log::{Log, Model, comment, video, view};
+use super::log::{Model, SimulatedLog, comment, video, view};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::CommentPage;
 
@@ -14,7 +14,7 @@ fn seqs_of(comments: &[Comment]) -> Vec<u64> {
 }
 
 pub async fn comments_are_numbered_without_a_hole(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let mut model = Model::default();
     let mut made = 0;
     for size in [1, 5, 0, 2, 17] {
@@ -36,10 +36,10 @@ pub async fn comments_are_numbered_without_a_hole(archive: &dyn Archive) {
     }
 }
 
-pub async fn pages_of_comments(archive: &dyn Archive) {
-    let mut log = Log::new();
+pub async fn comments_are_read_in_pages(archive: &dyn Archive) {
+    let mut log = SimulatedLog::new();
     // Videos whose keys are next to each other in any order: a page must not contain comments of a neighbour.
-    let batch = log.on_one((1..=20).flat_map(|at| {
+    let batch = log.batch_on_partition_0((1..=20).flat_map(|at| {
         ["u", "v", "v ", "v!", "w"].map(|id| comment(id, &format!("{id}-{at}"), &format!("{id} says {at}")))
     }));
     archive.commit_batch(&batch).await.unwrap();
@@ -68,11 +68,11 @@ pub async fn pages_of_comments(archive: &dyn Archive) {
 }
 
 pub async fn a_reply_is_kept_with_what_it_replies_to(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let replied = CommentId::parse("c 1/ü").unwrap();
     let mut reply = comment("v", "c2", "and so am I");
     reply.comment.as_mut().unwrap().reply_to = Some(replied.clone());
-    let batch = log.on_one([comment("v", replied.as_str(), "I am here"), reply]);
+    let batch = log.batch_on_partition_0([comment("v", replied.as_str(), "I am here"), reply]);
     let effects = archive.commit_batch(&batch).await.unwrap().batch_effects;
     let expected = [None, Some(replied)];
     let told: Vec<_> = effects.comments.iter().map(|numbered| numbered.comment.reply_to.clone()).collect();
@@ -84,7 +84,7 @@ pub async fn a_reply_is_kept_with_what_it_replies_to(archive: &dyn Archive) {
 }
 
 pub async fn comments_are_found_by_where_they_came_from(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let mut events = Vec::new();
     for at in 0..30 {
         events.push((at % 3, comment(&format!("v{}", at % 4), &format!("c{at}"), "text")));
@@ -107,19 +107,23 @@ pub async fn comments_are_found_by_where_they_came_from(archive: &dyn Archive) {
     assert_eq!(archive.comments_from(11, 0, 10).await.unwrap(), []);
 }
 
-pub async fn the_newest_of_an_identity_is_answered(archive: &dyn Archive) {
-    let mut log = Log::new();
+pub async fn newest_comment_of_an_id_is_returned(archive: &dyn Archive) {
+    let mut log = SimulatedLog::new();
     let mut model = Model::default();
     let rules = CountingRules::default();
     let id = CommentId::parse("same").unwrap();
     assert_eq!(archive.newest_comment(&video("v"), &id).await.unwrap(), None);
     model
-        .commit(archive, &log.on_one([comment("v", "same", "first"), comment("v", "same", "repeat")]), &rules)
+        .commit(
+            archive,
+            &log.batch_on_partition_0([comment("v", "same", "first"), comment("v", "same", "repeat")]),
+            &rules,
+        )
         .await;
     let held = archive.newest_comment(&video("v"), &id).await.unwrap().expect("an archived comment");
     assert_eq!((held.text.as_str(), held.seq), ("first", 1), "the first body wins");
-    log.pass(REPEAT_WINDOW_MS);
-    model.commit(archive, &log.on_one([comment("v", "same", "a day later")]), &rules).await;
+    log.advance_clock(REPEAT_WINDOW_MS);
+    model.commit(archive, &log.batch_on_partition_0([comment("v", "same", "a day later")]), &rules).await;
     let held = archive.newest_comment(&video("v"), &id).await.unwrap().expect("an archived comment");
     assert_eq!((held.text.as_str(), held.seq), ("a day later", 2), "the newest is answered");
     assert_eq!(archive.newest_comment(&video("w"), &id).await.unwrap(), None, "it is another video's");

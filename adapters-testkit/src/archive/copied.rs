@@ -5,7 +5,7 @@ use liverank_core::Interaction;
 use liverank_core::counting::Batch;
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, ReportReason, RuleName};
 
-use super::log::{BEGIN, Log, comment, user, video};
+use super::log::{LOG_START_TIME, SimulatedLog, comment, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{ReportQueue, pinned_comment};
 
@@ -13,10 +13,10 @@ const COPIED_VIDEO: &str = "copied";
 
 /// Returns a batch with a comment that is pinned and reported, and with one that waits for a moderator; on a partition
 /// of their own.
-pub fn batch() -> Batch {
+pub fn copied_batch() -> Batch {
     let record = |event: &str, action: ModerationAction| -> Interaction {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
-        moderation.into_record(user("mod"), Some(video(COPIED_VIDEO)), event.parse().unwrap(), BEGIN)
+        moderation.into_record(user("mod"), Some(video(COPIED_VIDEO)), event.parse().unwrap(), LOG_START_TIME)
     };
     let id = |id: &str| id.parse().unwrap();
     let hold = ModerationAction::Hold {
@@ -31,11 +31,11 @@ pub fn batch() -> Batch {
         record("m2", hold),
         record("m3", ModerationAction::Report { comment_id: id("a"), why: ReportReason::Other }),
     ];
-    Log::new().batch(events.into_iter().map(|event| (9, event)))
+    SimulatedLog::new().batch(events.into_iter().map(|event| (9, event)))
 }
 
-/// Checks that an archive has the data of `batch`.
-pub async fn check(archive: &dyn Archive) {
+/// Checks that an archive has the data of `copied_batch`.
+pub async fn check_copied_data(archive: &dyn Archive) {
     let moderation = archive.moderation_archive();
     let pin = pinned_comment(archive, &video(COPIED_VIDEO)).await.unwrap().map(|comment| comment.text);
     assert_eq!(pin.as_deref(), Some("words"), "the pin");

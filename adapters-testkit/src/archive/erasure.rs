@@ -7,7 +7,7 @@ use liverank_core::counting::{CountingRules, mark_keys};
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, NameDigest, RuleName};
 use liverank_core::{CommentId, Interaction, Kind};
 
-use super::log::{BEGIN, Log, comment, does, user, video};
+use super::log::{LOG_START_TIME, SimulatedLog, comment, event_of_kind, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommentPage, ENTRIES_READ_PER_CALL, EntryPosition, ReplayFinish};
 
@@ -27,10 +27,10 @@ fn moderation_record(
     action: ModerationAction,
 ) -> Interaction {
     let moderation = Moderation { action, role, reason: None };
-    moderation.into_record(user(who), Some(video(on)), event_id.parse().unwrap(), BEGIN)
+    moderation.into_record(user(who), Some(video(on)), event_id.parse().unwrap(), LOG_START_TIME)
 }
 
-fn erase_record(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> Interaction {
+fn erasure_record(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> Interaction {
     let action = ModerationAction::Erase {
         comment_id: comment_id(comment),
         seq,
@@ -43,7 +43,7 @@ fn erase_record(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> In
 async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPosition>, usize) {
     let (mut found, mut from, mut parts) = (BTreeSet::new(), None, 0);
     loop {
-        let part = archive.moderation_archive().entries_of(&user(name), from.as_deref()).await.unwrap();
+        let part = archive.moderation_archive().entries_of_user(&user(name), from.as_deref()).await.unwrap();
         let count = part.entries.len();
         assert!(count <= ENTRIES_READ_PER_CALL, "a part is bounded");
         found.extend(part.entries);
@@ -56,10 +56,13 @@ async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPos
 }
 
 pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     // After more than a day the same identity is another comment: both belong to the user.
-    archive.commit_batch(&log.on_one([event_by_user("ann", comment("v", "again", "once"))])).await.unwrap();
-    log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
+    archive
+        .commit_batch(&log.batch_on_partition_0([event_by_user("ann", comment("v", "again", "once"))]))
+        .await
+        .unwrap();
+    log.advance_clock(liverank_core::counting::REPEAT_WINDOW_MS + 1);
     let delete = ModerationAction::Delete { comment_id: comment_id("gone") };
     let few = [
         event_by_user("ann", comment("v", "again", "twice")),
@@ -67,11 +70,14 @@ pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Ar
         moderation_record("v", "m1", "ann", ActorRole::Author, delete),
         event_by_user("ben", comment("v", "b", "ben's")),
     ];
-    archive.commit_batch(&log.on_one(few)).await.unwrap();
+    archive.commit_batch(&log.batch_on_partition_0(few)).await.unwrap();
     let others =
         (0..ENTRIES_READ_PER_CALL).map(|at| event_by_user("ben", comment("w", &format!("w{at}"), "words")));
-    archive.commit_batch(&log.on_one(others)).await.unwrap();
-    archive.commit_batch(&log.on_one([event_by_user("ann", comment("x", "last", "words"))])).await.unwrap();
+    archive.commit_batch(&log.batch_on_partition_0(others)).await.unwrap();
+    archive
+        .commit_batch(&log.batch_on_partition_0([event_by_user("ann", comment("x", "last", "words"))]))
+        .await
+        .unwrap();
 
     let place = |on: &str, seq, name: &str| EntryPosition { video: video(on), seq, id: comment_id(name) };
     let own = BTreeSet::from([
@@ -86,9 +92,9 @@ pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Ar
     assert_eq!(all_entries_of(archive, "nobody").await.0, BTreeSet::new());
 
     let records = own.iter().zip(0..).map(|(EntryPosition { video, seq, id }, at)| {
-        erase_record(video.as_str(), id.as_str(), Some(*seq), &format!("e{at}"))
+        erasure_record(video.as_str(), id.as_str(), Some(*seq), &format!("e{at}"))
     });
-    archive.commit_batch(&log.on_one(records)).await.unwrap();
+    archive.commit_batch(&log.batch_on_partition_0(records)).await.unwrap();
     assert_eq!(all_entries_of(archive, "ann").await.0, BTreeSet::new(), "none is left");
     let entries = archive.comments(&video("v"), CommentPage::After(0), 100).await.unwrap();
     let left: Vec<_> =
@@ -109,10 +115,10 @@ pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Ar
     );
 }
 
-pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
+pub async fn owned_marked_and_held_data_is_erased(archive: &dyn Archive) {
     let rules = CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() };
     archive.open(&rules).await.unwrap();
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let hold = ModerationAction::Hold {
         comment_id: comment_id("h"),
         text: "waits".into(),
@@ -120,23 +126,27 @@ pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
         rule: RuleName::HoldAll,
     };
     let before = [
-        event_by_user("ann", does("v", Kind::Like)),
-        event_by_user("ben", does("v", Kind::Like)),
+        event_by_user("ann", event_of_kind("v", Kind::Like)),
+        event_by_user("ben", event_of_kind("v", Kind::Like)),
         moderation_record("v", "h", "ann", ActorRole::Author, hold),
     ];
-    archive.commit_batch(&log.on_one(before)).await.unwrap();
+    archive.commit_batch(&log.batch_on_partition_0(before)).await.unwrap();
     let keys = |name: &str| mark_keys(&video("v"), &user(name), rules.unique).collect::<Vec<_>>();
-    let set = async |name: &str| archive.rebuild_archive().set_marks(None, &keys(name)).await.unwrap().len();
+    let set = async |name: &str| archive.rebuild_archive().read_marks(None, &keys(name)).await.unwrap().len();
     assert_eq!(
-        (set("ann").await, set("ben").await, archive.moderation_archive().count_held().await.unwrap()),
+        (
+            set("ann").await,
+            set("ben").await,
+            archive.moderation_archive().count_held_comments().await.unwrap()
+        ),
         (1, 1, 1)
     );
 
     let marks = keys("ann").into_iter().map(NameDigest::of_mark).collect();
     let forget = ModerationAction::Forget { user: NameDigest::of_user(&user("ann")), marks };
     let records =
-        [moderation_record("v", "f", "ops", ActorRole::Service, forget), erase_record("v", "h", None, "e")];
-    archive.commit_batch(&log.on_one(records)).await.unwrap();
+        [moderation_record("v", "f", "ops", ActorRole::Service, forget), erasure_record("v", "h", None, "e")];
+    archive.commit_batch(&log.batch_on_partition_0(records)).await.unwrap();
     assert_eq!((set("ann").await, set("ben").await), (0, 1), "the user's marks, and no others");
     assert_eq!(
         archive.moderation_archive().held_comments(None, 10).await.unwrap(),
@@ -152,13 +162,16 @@ pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
 }
 
 pub async fn a_replay_erases_again(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let batches = [
-        log.on_one([
+        log.batch_on_partition_0([
             event_by_user("ann", comment("v", "a", "one")),
             event_by_user("ben", comment("v", "b", "two")),
         ]),
-        log.on_one([erase_record("v", "a", Some(1), "e1"), erase_record("v", "a", Some(1), "e2")]),
+        log.batch_on_partition_0([
+            erasure_record("v", "a", Some(1), "e1"),
+            erasure_record("v", "a", Some(1), "e2"),
+        ]),
     ];
     for batch in &batches {
         archive.commit_batch(batch).await.unwrap();
@@ -169,7 +182,7 @@ pub async fn a_replay_erases_again(archive: &dyn Archive) {
     for batch in &batches {
         replay.archive().commit_batch(batch).await.unwrap();
     }
-    let finished = replay.put_in_place(false, &|_, _| ()).await.unwrap();
+    let finished = replay.swap_in(false, &|_, _| ()).await.unwrap();
     assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
     assert_eq!(archive.comments(&video("v"), CommentPage::After(0), 10).await.unwrap(), before);
     assert_eq!(all_entries_of(archive, "ann").await.0, BTreeSet::new(), "what was erased does not come back");

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
 use liverank_core::counting::{
-    Batch, CountingRules, InForce, LogRecord, MarkKey, OffsetRange, StoredModeration, UniqueMark, VideoState,
-    apply_moderated_batch, event_identities,
+    Batch, CountingRules, CountingSetup, LogRecord, MarkKey, OffsetRange, StoredModeration, UniqueMark,
+    VideoState, apply_moderated_batch, event_identities,
 };
 use liverank_core::decays::CountedDecays;
 use liverank_core::event::CommentBody;
@@ -16,7 +16,7 @@ use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, Video
 use liverank_adapters::Archive;
 
 /// The time at which the simulated logs begin, in milliseconds since 1970.
-pub const BEGIN: Millis = 1_700_000_000_000;
+pub const LOG_START_TIME: Millis = 1_700_000_000_000;
 
 pub fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
@@ -27,7 +27,7 @@ pub fn user(id: &str) -> UserId {
 }
 
 /// Returns the next offset of each of the partitions, in their order.
-pub async fn offsets(archive: &dyn Archive, partitions: &[u32]) -> Vec<u64> {
+pub async fn next_offsets(archive: &dyn Archive, partitions: &[u32]) -> Vec<u64> {
     let positions = archive.partition_positions(partitions).await.unwrap();
     positions.into_iter().map(|position| position.next_offset).collect()
 }
@@ -39,7 +39,7 @@ pub fn view(id: &str) -> Interaction {
         user_id: user("viewer"),
         kind: Kind::View,
         watch_ms: 0,
-        timestamp: BEGIN,
+        timestamp: LOG_START_TIME,
         event_id: None,
         owner_id: None,
         comment: None,
@@ -48,12 +48,12 @@ pub fn view(id: &str) -> Interaction {
 }
 
 /// Returns an event of another kind for the video `id` by the user `viewer`.
-pub fn does(id: &str, kind: Kind) -> Interaction {
+pub fn event_of_kind(id: &str, kind: Kind) -> Interaction {
     Interaction { kind, watch_ms: if kind == Kind::WatchTime { 1500 } else { 0 }, ..view(id) }
 }
 
 /// Returns a view of the video `id` with the identity `event_id`.
-pub fn named(id: &str, event_id: &str) -> Interaction {
+pub fn view_with_event_id(id: &str, event_id: &str) -> Interaction {
     Interaction { event_id: Some(EventId::parse(event_id).unwrap()), ..view(id) }
 }
 
@@ -66,31 +66,31 @@ pub fn comment(id: &str, comment_id: &str, text: &str) -> Interaction {
 
 /// A simulated log: the next offset of each partition, and a clock.
 #[derive(Default)]
-pub struct Log {
-    next: BTreeMap<u32, u64>,
+pub struct SimulatedLog {
+    next_offsets: BTreeMap<u32, u64>,
     elapsed: Millis,
 }
 
-impl Log {
+impl SimulatedLog {
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Advances the log's clock by `time` milliseconds.
-    pub fn pass(&mut self, time: Millis) {
+    pub fn advance_clock(&mut self, time: Millis) {
         self.elapsed += time;
     }
 
     /// Returns the time of the next record.
     pub fn now(&self) -> Millis {
-        BEGIN + self.elapsed
+        LOG_START_TIME + self.elapsed
     }
 
-    /// The next batch: these events on these partitions, one millisecond apart.
+    /// Returns the next batch of the log, with these events on these partitions, one millisecond apart.
     pub fn batch(&mut self, events: impl IntoIterator<Item = (u32, Interaction)>) -> Batch {
         let mut batch = Batch::default();
         for (partition, event) in events {
-            let next = self.next.entry(partition).or_default();
+            let next = self.next_offsets.entry(partition).or_default();
             match batch.offset_ranges.iter_mut().find(|span| span.partition == partition) {
                 Some(span) => span.next = *next + 1,
                 None => batch.offset_ranges.push(OffsetRange {
@@ -100,7 +100,7 @@ impl Log {
                     last_record: None,
                 }),
             }
-            let broker_time = BEGIN + self.elapsed;
+            let broker_time = LOG_START_TIME + self.elapsed;
             batch.records.push(LogRecord { partition, offset: *next, broker_time, event });
             *next += 1;
             self.elapsed += 1;
@@ -108,14 +108,14 @@ impl Log {
         batch
     }
 
-    /// The next batch, with all events on partition 0.
-    pub fn on_one(&mut self, events: impl IntoIterator<Item = Interaction>) -> Batch {
+    /// Returns the next batch of the log, with all events on partition 0.
+    pub fn batch_on_partition_0(&mut self, events: impl IntoIterator<Item = Interaction>) -> Batch {
         self.batch(events.into_iter().map(|event| (0, event)))
     }
 
     /// Returns a batch for a range of `count` records that nobody can read.
-    pub fn unreadable(&mut self, partition: u32, count: u64) -> Batch {
-        let next = self.next.entry(partition).or_default();
+    pub fn unreadable_batch(&mut self, partition: u32, count: u64) -> Batch {
+        let next = self.next_offsets.entry(partition).or_default();
         let span = OffsetRange { partition, first: *next, next: *next + count, last_record: None };
         *next = span.next;
         Batch { offset_ranges: vec![span], records: Vec::new() }
@@ -149,7 +149,7 @@ impl Model {
             .collect();
         let marks = batch.affected_marks(rules.unique).into_iter();
         let marks: Vec<_> = marks.filter_map(|key| Some((key, self.marks.get(&key)?.clone()))).collect();
-        let in_force = InForce { rules, windows: &self.windows, decays: &self.decays };
+        let in_force = CountingSetup { rules, windows: &self.windows, decays: &self.decays };
         let expected =
             apply_moderated_batch(&batch.records, known, seen, StoredModeration::default(), marks, in_force);
         let committed = archive.commit_batch(batch).await.expect("a batch that follows on is committed");
@@ -162,7 +162,7 @@ impl Model {
                 None => self.marks.remove(&change.key),
             };
         }
-        for change in expected.windows {
+        for change in expected.window_changes {
             let key = (change.window.kind.to_string(), change.window.start, change.video);
             self.window_counts.entry(key).or_default().merge(&change.counters);
         }
@@ -178,7 +178,7 @@ impl Model {
         let ids: Vec<VideoId> = self.videos.keys().cloned().collect();
         let heads: Vec<u64> = self.videos.values().map(|state| state.last_seq).collect();
         let marks: Vec<MarkKey> = self.marks.keys().copied().collect();
-        let held = archive.rebuild_archive().set_marks(None, &marks).await.unwrap();
+        let held = archive.rebuild_archive().read_marks(None, &marks).await.unwrap();
         assert_eq!(held.into_iter().collect::<HashMap<_, _>>(), self.marks, "the marks are set");
         assert_eq!(archive.last_seqs(&ids).await.unwrap(), heads, "the heads are the last numbers");
         let mut comments = 0;

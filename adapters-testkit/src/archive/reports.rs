@@ -6,7 +6,7 @@ use liverank_core::moderation::{
 };
 use liverank_core::{CommentId, Interaction};
 
-use super::log::{BEGIN, Log, comment, user, video};
+use super::log::{LOG_START_TIME, SimulatedLog, comment, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommitError, ReplayFinish, ReportPosition, ReportQueue};
 
@@ -22,7 +22,7 @@ fn moderation_record(
     action: ModerationAction,
 ) -> Interaction {
     let moderation = Moderation { action, role, reason: Some("words".into()) };
-    moderation.into_record(user(who), Some(video(on)), event.parse().unwrap(), BEGIN)
+    moderation.into_record(user(who), Some(video(on)), event.parse().unwrap(), LOG_START_TIME)
 }
 
 fn report_event(on: &str, comment: &str, who: &str) -> Interaction {
@@ -30,13 +30,13 @@ fn report_event(on: &str, comment: &str, who: &str) -> Interaction {
     moderation_record(on, &format!("r-{comment}-{who}"), who, ActorRole::Viewer, action)
 }
 
-fn dismiss_event(on: &str, comment: &str) -> Interaction {
+fn report_dismissal_event(on: &str, comment: &str) -> Interaction {
     let action =
         ModerationAction::CloseReports { comment_id: comment_id(comment), outcome: ReportOutcome::Dismissed };
     moderation_record(on, &format!("d-{comment}"), "mod", ActorRole::Moderator, action)
 }
 
-fn delete_event(on: &str, comment: &str) -> Interaction {
+fn deletion_event(on: &str, comment: &str) -> Interaction {
     moderation_record(
         on,
         &format!("x-{comment}"),
@@ -46,7 +46,7 @@ fn delete_event(on: &str, comment: &str) -> Interaction {
     )
 }
 
-fn erase_report_event(on: &str, comment: &str, whom: &str) -> Interaction {
+fn report_erasure_event(on: &str, comment: &str, whom: &str) -> Interaction {
     let action = ModerationAction::EraseReport {
         comment_id: comment_id(comment),
         user: NameDigest::of_user(&user(whom)),
@@ -54,7 +54,7 @@ fn erase_report_event(on: &str, comment: &str, whom: &str) -> Interaction {
     moderation_record(on, &format!("e-{comment}-{whom}"), "ops", ActorRole::Service, action)
 }
 
-async fn reported(archive: &dyn Archive, on: &str, comment: &str) -> Option<ReportedComment> {
+async fn reported_comment(archive: &dyn Archive, on: &str, comment: &str) -> Option<ReportedComment> {
     archive.moderation_archive().reports_of_comment(&video(on), &comment_id(comment)).await.unwrap()
 }
 
@@ -74,28 +74,31 @@ async fn read_queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> V
 }
 
 pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let commit = async |batch: Batch| archive.commit_batch(&batch).await.unwrap();
-    commit(log.on_one([
+    commit(log.batch_on_partition_0([
         comment("v", "a", "one"),
         report_event("v", "a", "ben"),
         report_event("v", "b", "ben"),
     ]))
     .await;
-    assert_eq!(reported(archive, "v", "b").await, None, "there is no such comment");
+    assert_eq!(reported_comment(archive, "v", "b").await, None, "there is no such comment");
     // After longer than repeats of a record are recognised, it is the same user all the same.
-    log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
-    commit(log.on_one([report_event("v", "a", "ben")])).await;
-    commit(log.on_one([report_event("v", "a", "cy")])).await;
-    let found = reported(archive, "v", "a").await.unwrap();
+    log.advance_clock(liverank_core::counting::REPEAT_WINDOW_MS + 1);
+    commit(log.batch_on_partition_0([report_event("v", "a", "ben")])).await;
+    commit(log.batch_on_partition_0([report_event("v", "a", "cy")])).await;
+    let found = reported_comment(archive, "v", "a").await.unwrap();
     let users: Vec<&str> = found.reports.iter().map(|report| report.user.as_str()).collect();
     assert_eq!((users, found.is_open()), (vec!["ben", "cy"], true));
     let first = &found.reports[0];
-    assert_eq!((first.why, first.text.as_deref(), first.at), (ReportReason::Hate, Some("words"), BEGIN));
+    assert_eq!(
+        (first.why, first.text.as_deref(), first.at),
+        (ReportReason::Hate, Some("words"), LOG_START_TIME)
+    );
     assert_eq!(archive.last_seqs(&[video("v")]).await.unwrap(), [1], "a report takes no number");
-    commit(log.on_one([dismiss_event("v", "a"), report_event("v", "a", "dan")])).await;
-    commit(log.on_one([erase_report_event("v", "a", "ben")])).await;
-    let found = reported(archive, "v", "a").await.unwrap();
+    commit(log.batch_on_partition_0([report_dismissal_event("v", "a"), report_event("v", "a", "dan")])).await;
+    commit(log.batch_on_partition_0([report_erasure_event("v", "a", "ben")])).await;
+    let found = reported_comment(archive, "v", "a").await.unwrap();
     let users: Vec<&str> = found.reports.iter().map(|report| report.user.as_str()).collect();
     assert_eq!(users, [liverank_core::comment::NOBODY_ID, "cy"]);
     let decision = found.decision.unwrap();
@@ -104,7 +107,7 @@ pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive
     assert_eq!(audit.len(), 3, "two reports that counted, and the decision");
 }
 
-fn many_reports(log: &mut Log) -> Batch {
+fn batch_with_many_reports(log: &mut SimulatedLog) -> Batch {
     log.batch([
         (0, comment("v", "a", "one")),
         (0, comment("v", "b", "two")),
@@ -121,9 +124,9 @@ fn many_reports(log: &mut Log) -> Batch {
 }
 
 pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     assert_eq!(read_queue(archive, ReportQueue::OpenNewest, 5).await, Vec::<String>::new());
-    archive.commit_batch(&many_reports(&mut log)).await.unwrap();
+    archive.commit_batch(&batch_with_many_reports(&mut log)).await.unwrap();
     for page in [1, 2, 10] {
         assert_eq!(read_queue(archive, ReportQueue::OpenNewest, page).await, ["v/d", "w/c", "v/b", "v/a"]);
         assert_eq!(read_queue(archive, ReportQueue::OpenMost, page).await, ["w/c", "v/a", "v/d", "v/b"]);
@@ -137,9 +140,9 @@ pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
     );
     let decided = log.batch([
         (0, report_event("v", "b", "u2")),
-        (0, dismiss_event("v", "a")),
-        (0, delete_event("v", "d")),
-        (0, dismiss_event("v", "d")),
+        (0, report_dismissal_event("v", "a")),
+        (0, deletion_event("v", "d")),
+        (0, report_dismissal_event("v", "d")),
     ]);
     archive.commit_batch(&decided).await.unwrap();
     assert_eq!(
@@ -149,15 +152,15 @@ pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
     );
     assert_eq!(read_queue(archive, ReportQueue::Closed, 1).await, ["v/d", "v/a"], "the last decision first");
     assert_eq!(open(None, 100).await, 2);
-    let deleted = reported(archive, "v", "d").await.unwrap().decision.unwrap();
+    let deleted = reported_comment(archive, "v", "d").await.unwrap().decision.unwrap();
     assert_eq!(deleted.outcome, ReportOutcome::Deleted, "the first decision holds");
 }
 
 pub async fn a_replay_reports_again(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     let batches = [
-        many_reports(&mut log),
-        log.batch([(0, delete_event("v", "a")), (1, erase_report_event("w", "c", "u2"))]),
+        batch_with_many_reports(&mut log),
+        log.batch([(0, deletion_event("v", "a")), (1, report_erasure_event("w", "c", "u2"))]),
     ];
     for batch in &batches {
         archive.commit_batch(batch).await.unwrap();
@@ -180,7 +183,7 @@ pub async fn a_replay_reports_again(archive: &dyn Archive) {
         Ok(_) | Err(CommitError::PositionMismatch { .. }) => {}
         Err(error) => panic!("{error}"),
     }
-    let finished = replay.put_in_place(false, &|_, _| ()).await.unwrap();
+    let finished = replay.swap_in(false, &|_, _| ()).await.unwrap();
     assert!(matches!(finished, ReplayFinish::Done { .. }), "{finished:?}");
     assert_eq!(all().await, before);
 }

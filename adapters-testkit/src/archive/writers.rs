@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use liverank_core::Kind;
 
-use super::log::{Log, comment, does, named, offsets, video};
+use super::log::{SimulatedLog, comment, event_of_kind, next_offsets, video, view_with_event_id};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommentPage, CommitError};
 
@@ -11,12 +11,16 @@ pub async fn writers_of_one_video_serialise(archive: &dyn Archive) {
     const WRITER_COUNT: u32 = 4;
     const BATCHES_A_WRITER: usize = 12;
     let writer = async |partition: u32| {
-        let mut log = Log::new();
+        let mut log = SimulatedLog::new();
         for at in 0..BATCHES_A_WRITER {
             let id = format!("{partition}-{at}");
             // The event "shared" reaches the archive on every partition, at about the same time, and counts once a
             // round.
-            let events = [does("v", Kind::Like), comment("v", &id, &id), named("v", &format!("shared{at}"))];
+            let events = [
+                event_of_kind("v", Kind::Like),
+                comment("v", &id, &id),
+                view_with_event_id("v", &format!("shared{at}")),
+            ];
             let batch = log.batch(events.map(|event| (partition, event)));
             archive.commit_batch(&batch).await.expect("conflicts are retried, not answered");
         }
@@ -29,13 +33,16 @@ pub async fn writers_of_one_video_serialise(archive: &dyn Archive) {
     let comments = archive.comments(&video("v"), CommentPage::After(0), 1000).await.unwrap();
     let seqs: Vec<u64> = comments.iter().map(|comment| comment.seq).collect();
     assert_eq!(seqs, (1..=all as u64).collect::<Vec<_>>(), "numbers without a hole or a repeat");
-    assert_eq!(offsets(archive, &[0, 1, 2, 3]).await, [3 * BATCHES_A_WRITER as u64; 4]);
+    assert_eq!(next_offsets(archive, &[0, 1, 2, 3]).await, [3 * BATCHES_A_WRITER as u64; 4]);
 }
 
 pub async fn of_two_writers_of_a_partition_one_wins(archive: &dyn Archive) {
-    let mut log = Log::new();
+    let mut log = SimulatedLog::new();
     for round in 1..=10u64 {
-        let batch = log.on_one([does("v", Kind::Share), comment("v", &format!("c{round}"), "text")]);
+        let batch = log.batch_on_partition_0([
+            event_of_kind("v", Kind::Share),
+            comment("v", &format!("c{round}"), "text"),
+        ]);
         let results = join_all((0..4).map(|_| archive.commit_batch(&batch))).await;
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "one commits: {results:?}");
         for result in results {

@@ -6,7 +6,7 @@ use liverank_core::ReaderId;
 use liverank_core::handover::PlannerLease;
 
 use super::{
-    DAY_MICROS, ODD_IDS, SharedStore, all_assignments, assign_and_expect, highest_safe_epoch, shares_of,
+    DAY_MICROS, SharedStore, UNUSUAL_IDS, all_assignments, assign_and_expect, highest_safe_epoch, shares_of,
     video,
 };
 use liverank_adapters::assignment_store::{
@@ -20,16 +20,16 @@ where
     Fut: Future<Output = SharedStore>,
 {
     terms_are_minted_by_compare_and_set(fresh().await).await;
-    of_many_that_would_plan_one_does(fresh().await).await;
+    one_concurrent_planner_gets_the_term(fresh().await).await;
     what_an_old_term_orders_is_refused(fresh().await).await;
-    a_term_that_the_store_has_lost_is_believed(fresh().await).await;
+    a_lost_term_is_taken_over(fresh().await).await;
     an_impossible_term_is_refused(fresh().await).await;
     the_lease_shown_last_is_kept(fresh().await).await;
     cordons_are_kept_as_they_came(fresh().await).await;
 }
 
 /// Begins a term, with nobody else trying, and returns it.
-pub(super) async fn minted(store: &SharedStore, holder: &str, expected: u64, seen: u64) -> u64 {
+pub(super) async fn begin_term(store: &SharedStore, holder: &str, expected: u64, seen: u64) -> u64 {
     match store.mint_term(holder, None, expected, seen).await.unwrap() {
         TermGrant::Held(term) => {
             assert_eq!((term.holder.as_str(), term.beat), (holder, 0));
@@ -39,7 +39,7 @@ pub(super) async fn minted(store: &SharedStore, holder: &str, expected: u64, see
     }
 }
 
-fn term(term: u64, holder: &str, beat: u64) -> PlannerTerm {
+fn planner_term(term: u64, holder: &str, beat: u64) -> PlannerTerm {
     PlannerTerm { term, holder: holder.to_owned(), lease: None, beat }
 }
 
@@ -54,22 +54,22 @@ fn cordon(id: &str, closing: CordonLevel) -> ReaderCordon {
 async fn terms_are_minted_by_compare_and_set(store: SharedStore) {
     assert_eq!(store.planner_orders().await.unwrap(), PlannerOrders::default());
     assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), TermGrant::Lost(None));
-    let first = minted(&store, "p", 0, 0).await;
-    let held = term(first, "p", 0);
+    let first = begin_term(&store, "p", 0, 0).await;
+    let held = planner_term(first, "p", 0);
     assert_eq!(store.mint_term("q", None, 0, 0).await.unwrap(), TermGrant::Lost(Some(held)));
-    let beaten = term(first, "p", 42);
+    let beaten = planner_term(first, "p", 42);
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(beaten.clone()));
     assert_eq!(store.planner_orders().await.unwrap().planner_term, Some(beaten));
     let seen = highest_safe_epoch();
-    let second = minted(&store, "ä \"q\"", first, seen).await;
+    let second = begin_term(&store, "ä \"q\"", first, seen).await;
     assert!(second > seen, "{second} after {seen}");
-    let third = minted(&store, "r", second, 3).await;
+    let third = begin_term(&store, "r", second, 3).await;
     assert!(third > second);
-    let now = term(third, "r", 0);
-    assert_eq!(store.renew_term(&term(second, "q", 1)).await.unwrap(), TermGrant::Lost(Some(now)));
+    let now = planner_term(third, "r", 0);
+    assert_eq!(store.renew_term(&planner_term(second, "q", 1)).await.unwrap(), TermGrant::Lost(Some(now)));
 }
 
-async fn of_many_that_would_plan_one_does(store: SharedStore) {
+async fn one_concurrent_planner_gets_the_term(store: SharedStore) {
     let mut expected = 0;
     for _ in 0..20 {
         let tries = (0..8).map(|at| {
@@ -89,8 +89,8 @@ async fn of_many_that_would_plan_one_does(store: SharedStore) {
 }
 
 async fn what_an_old_term_orders_is_refused(store: SharedStore) {
-    let old = minted(&store, "old", 0, 0).await;
-    let new = minted(&store, "new", old, 0).await;
+    let old = begin_term(&store, "old", 0, 0).await;
+    let new = begin_term(&store, "new", old, 0).await;
     let order = |expected, term| {
         let store = Arc::clone(&store);
         async move { store.assign_video(&video("v"), expected, &shares_of(&["r"]), 0, Some(term)).await.unwrap() }
@@ -110,15 +110,15 @@ async fn what_an_old_term_orders_is_refused(store: SharedStore) {
     assert_eq!(store.planner_orders().await.unwrap().cordons, [cordon]);
 }
 
-async fn a_term_that_the_store_has_lost_is_believed(store: SharedStore) {
+async fn a_lost_term_is_taken_over(store: SharedStore) {
     let lost = highest_safe_epoch();
     let ordered = store.assign_video(&video("v"), None, &shares_of(&["r"]), 0, Some(lost)).await.unwrap();
     assert!(matches!(ordered, SwapOutcome::Stored(_)));
-    assert_eq!(store.planner_orders().await.unwrap().planner_term, Some(term(lost, "", 0)));
-    let named = term(lost, "p", 9);
+    assert_eq!(store.planner_orders().await.unwrap().planner_term, Some(planner_term(lost, "", 0)));
+    let named = planner_term(lost, "p", 9);
     assert_eq!(store.renew_term(&named).await.unwrap(), TermGrant::Held(named));
     assert_eq!(store.set_cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
-    assert!(minted(&store, "q", lost, 0).await > lost);
+    assert!(begin_term(&store, "q", lost, 0).await > lost);
 }
 
 async fn an_impossible_term_is_refused(store: SharedStore) {
@@ -126,7 +126,7 @@ async fn an_impossible_term_is_refused(store: SharedStore) {
         let ordered = store.assign_video(&video("v"), None, &shares_of(&["r"]), 0, Some(impossible)).await;
         assert!(ordered.is_err_and(|error| !error.is_transient()));
         assert!(store.mint_term("p", None, 0, impossible).await.is_err());
-        assert!(store.renew_term(&term(impossible, "p", 1)).await.is_err());
+        assert!(store.renew_term(&planner_term(impossible, "p", 1)).await.is_err());
         assert!(store.set_cordon(impossible, &reader("r"), None).await.is_err());
     }
     assert_eq!(store.planner_orders().await.unwrap(), PlannerOrders::default(), "they left no trace");
@@ -152,22 +152,26 @@ async fn the_lease_shown_last_is_kept(store: SharedStore) {
     assert_eq!(late, TermGrant::Lost(Some(first.clone())));
     assert_eq!(stored().await, first);
     // The lease is kept by a beat, by a planner without a lease, and by a term that was lost.
-    let beaten = term(first.term, "p", 5);
+    let beaten = planner_term(first.term, "p", 5);
     let kept = PlannerTerm { lease: first.lease.clone(), ..beaten.clone() };
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(kept));
     let without = mint(None, first.term).await;
     assert_eq!(without.lease, first.lease);
     store.set_cordon(without.term + 7, &reader("r"), None).await.unwrap();
-    assert_eq!(stored().await, PlannerTerm { lease: first.lease.clone(), ..term(without.term + 7, "", 0) });
-    let told_again = PlannerTerm { lease: lease("2", u64::from(u32::MAX)), ..term(without.term + 7, "p", 1) };
+    assert_eq!(
+        stored().await,
+        PlannerTerm { lease: first.lease.clone(), ..planner_term(without.term + 7, "", 0) }
+    );
+    let told_again =
+        PlannerTerm { lease: lease("2", u64::from(u32::MAX)), ..planner_term(without.term + 7, "p", 1) };
     assert_eq!(store.renew_term(&told_again).await.unwrap(), TermGrant::Held(told_again.clone()));
     assert_eq!(stored().await, told_again);
 }
 
 async fn cordons_are_kept_as_they_came(store: SharedStore) {
-    let term = minted(&store, "p", 0, 0).await;
+    let term = begin_term(&store, "p", 0, 0).await;
     let mut expected: Vec<ReaderCordon> =
-        ODD_IDS.iter().map(|id| cordon(id, CordonLevel::Draining)).collect();
+        UNUSUAL_IDS.iter().map(|id| cordon(id, CordonLevel::Draining)).collect();
     for cordon in &expected {
         assert_eq!(store.set_cordon(term, &cordon.reader, Some(cordon)).await.unwrap(), None);
     }

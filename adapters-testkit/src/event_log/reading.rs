@@ -8,7 +8,7 @@ use liverank_core::counting::RecordFingerprint;
 use super::{append_text, is_final};
 use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
-    CREATED_PARTITIONS, DeadLetter, EventLog, LetterOrigin, RawRecord, ReadRange, RecordPosition,
+    CREATED_PARTITION_COUNT, DeadLetter, DeadLetterOrigin, EventLog, RawRecord, ReadRange, RecordPosition,
     StoredDeadLetter,
 };
 
@@ -30,22 +30,22 @@ async fn read_all_of(
     }
 }
 
-fn read_range(partition: u32, from: u64, to: u64) -> ReadRange {
-    ReadRange { partition, first: from, end: to, previous_record: None }
+fn new_read_range(partition: u32, from: u64, to: u64) -> ReadRange {
+    ReadRange { partition, first_offset: from, end_offset: to, previous_record: None }
 }
 
-async fn whole_log(log: &dyn EventLog) -> Vec<ReadRange> {
+async fn ranges_of_whole_log(log: &dyn EventLog) -> Vec<ReadRange> {
     let (begin, end) = (log.first_offsets().await.unwrap(), log.end_offsets().await.unwrap());
-    (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| read_range(at, from, to)).collect()
+    (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| new_read_range(at, from, to)).collect()
 }
 
-pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
+pub async fn ranges_are_read_without_a_group(log: &dyn EventLog) {
     assert_eq!(
         log.first_offsets().await.unwrap(),
-        vec![0; CREATED_PARTITIONS as usize],
+        vec![0; CREATED_PARTITION_COUNT as usize],
         "a fresh log begins at 0"
     );
-    assert_eq!(read_all_of(log, &whole_log(log).await, 10).await.unwrap(), []);
+    assert_eq!(read_all_of(log, &ranges_of_whole_log(log).await, 10).await.unwrap(), []);
     assert_eq!(read_all_of(log, &[], 10).await.unwrap(), []);
     let one = async |at: usize| {
         let (key, value) = (format!("k{}", at % 30), at.to_string());
@@ -56,10 +56,10 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
         .into_iter()
         .map(|(place, record)| ((place.partition, place.offset), record))
         .collect();
-    let stretches = whole_log(log).await;
+    let stretches = ranges_of_whole_log(log).await;
     for most in [7, 10_000] {
         let records = read_all_of(log, &stretches, most).await.unwrap();
-        for partition in 0..CREATED_PARTITIONS {
+        for partition in 0..CREATED_PARTITION_COUNT {
             let offsets: Vec<u64> =
                 records.iter().filter(|it| it.partition == partition).map(|it| it.offset).collect();
             assert!(offsets.is_sorted_by(|a, b| a < b), "in the order of offsets: {offsets:?}");
@@ -74,38 +74,42 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
     // Records appended after the requested end are not read, and a part of a range is read as such.
     let place = append_text(log, "k0", "later").await;
     assert_eq!(read_all_of(log, &stretches, 100).await.unwrap().len(), 500);
-    let part = read_all_of(log, &[read_range(place.partition, 2, 5)], 2).await.unwrap();
+    let part = read_all_of(log, &[new_read_range(place.partition, 2, 5)], 2).await.unwrap();
     assert_eq!(part.iter().map(|it| it.offset).collect::<Vec<_>>(), [2, 3, 4]);
-    assert_eq!(read_all_of(log, &[read_range(place.partition, 2, 2)], 2).await.unwrap(), []);
+    assert_eq!(read_all_of(log, &[new_read_range(place.partition, 2, 2)], 2).await.unwrap(), []);
     let marked =
-        ReadRange { previous_record: Some(part[0].fingerprint()), ..read_range(place.partition, 3, 5) };
+        ReadRange { previous_record: Some(part[0].fingerprint()), ..new_read_range(place.partition, 3, 5) };
     assert_eq!(read_all_of(log, &[marked], 9).await.unwrap(), part[1..], "after a record that is as it was");
 }
 
-pub async fn what_the_log_has_not_is_not_read(log: &dyn EventLog) {
+pub async fn missing_ranges_are_refused(log: &dyn EventLog) {
     for at in 0..5 {
         append_text(log, "k", &at.to_string()).await;
     }
     let partition = append_text(log, "k", "5").await.partition;
     let other = RecordFingerprint { broker_time: 1, digest: 2 };
     for wrong in [
-        read_range(partition, 0, 7),
-        read_range(partition, 8, 9),
-        read_range(CREATED_PARTITIONS + 5, 0, 1),
-        ReadRange { previous_record: Some(other), ..read_range(partition, 2, 4) },
+        new_read_range(partition, 0, 7),
+        new_read_range(partition, 8, 9),
+        new_read_range(CREATED_PARTITION_COUNT + 5, 0, 1),
+        ReadRange { previous_record: Some(other), ..new_read_range(partition, 2, 4) },
     ] {
         let error = read_all_of(log, &[wrong], 10).await.expect_err("it is not there");
         assert!(is_final(&error), "{wrong:?}: {error}");
     }
-    let first = ReadRange { previous_record: Some(other), ..read_range(partition, 0, 6) };
+    let first = ReadRange { previous_record: Some(other), ..new_read_range(partition, 0, 6) };
     assert_eq!(read_all_of(log, &[first], 10).await.unwrap().len(), 6, "nothing stands before the first one");
 }
 
-async fn letters(log: &dyn EventLog, only: Option<RecordPosition>, most: usize) -> Vec<StoredDeadLetter> {
+async fn read_dead_letters(
+    log: &dyn EventLog,
+    only: Option<RecordPosition>,
+    most: usize,
+) -> Vec<StoredDeadLetter> {
     let mut reader = log.read_dead_letters(only).await.unwrap();
     let mut letters = Vec::new();
     loop {
-        let more = reader.next_letters(most).await.unwrap();
+        let more = reader.next_dead_letters(most).await.unwrap();
         assert!(more.len() <= most);
         if more.is_empty() {
             return letters;
@@ -135,9 +139,9 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
     };
     log.append_dead_letter(&whole).await.unwrap();
     assert_eq!(log.remove_dead_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
-    assert_eq!(letters(log, None, 10).await.len(), 6);
+    assert_eq!(read_dead_letters(log, None, 10).await.len(), 6);
     assert_eq!(log.remove_dead_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
-    let mut left = letters(log, None, 10).await;
+    let mut left = read_dead_letters(log, None, 10).await;
     left.sort_by_key(|letter| (letter.origin.map(|origin| origin.log_position.offset), letter.value.len()));
     let values: Vec<&[u8]> = left.iter().map(|letter| &letter.value[..letter.value.len().min(10)]).collect();
     assert_eq!(values, [&b"stays"[..], b"xxxxxxxxxx", b"stays too", b"comes last"]);
@@ -148,7 +152,7 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
         assert_eq!((letter.reason.as_str(), letter.key.as_deref()), ("body: is not JSON", Some(&b"key"[..])));
     }
     log.append_dead_letter(&letter(9, "another")).await.unwrap();
-    assert_eq!(letters(log, None, 10).await.len(), 5, "it takes letters as before");
+    assert_eq!(read_dead_letters(log, None, 10).await.len(), 5, "it takes letters as before");
 }
 
 pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn EventLog) {
@@ -163,7 +167,7 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         },
         reason: "body: is not JSON: ümlauts\nand a second line".to_owned(),
     };
-    assert_eq!(letters(log, None, 10).await, []);
+    assert_eq!(read_dead_letters(log, None, 10).await, []);
     let before = append_text(log, "k", "x").await;
     log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter");
     log.append_dead_letter(&letter(8, 0, None))
@@ -175,16 +179,16 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
     log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter twice");
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 1, "letters are not in the log itself");
 
-    let mut found = letters(log, None, 3).await;
+    let mut found = read_dead_letters(log, None, 3).await;
     assert_eq!(found.len(), 4);
     for letter in &found {
-        let alone = letters(log, Some(letter.letter_position), 10).await;
+        let alone = read_dead_letters(log, Some(letter.letter_position), 10).await;
         assert_eq!(alone, std::slice::from_ref(letter), "the one at its place");
     }
     let nowhere = RecordPosition { partition: found[0].letter_position.partition, offset: 1000 };
-    assert_eq!(letters(log, Some(nowhere), 10).await, []);
+    assert_eq!(read_dead_letters(log, Some(nowhere), 10).await, []);
     found.sort_by_key(|letter| letter.origin.map(|origin| origin.log_position.offset));
-    let now = read_all_of(log, &[read_range(before.partition, before.offset, before.offset + 1)], 1)
+    let now = read_all_of(log, &[new_read_range(before.partition, before.offset, before.offset + 1)], 1)
         .await
         .unwrap()[0]
         .broker_time;
@@ -195,7 +199,10 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         (9, 0, Some(b"key"), Some(3 << 20)),
     ]) {
         let place = RecordPosition { partition: 3, offset };
-        assert_eq!(letter.origin, Some(LetterOrigin { log_position: place, broker_time: 1_700_000_000_000 }));
+        assert_eq!(
+            letter.origin,
+            Some(DeadLetterOrigin { log_position: place, broker_time: 1_700_000_000_000 })
+        );
         assert_eq!(letter.reason, "body: is not JSON: ümlauts\nand a second line");
         assert_eq!(letter.key.as_deref(), key);
         assert_eq!(letter.truncated_from, cut);

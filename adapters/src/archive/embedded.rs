@@ -19,26 +19,28 @@ use super::{
     ModerationArchive,
 };
 use crate::StoreError;
-use crate::redb_file::{Failure, Opener, RedbFile};
+use crate::redb_file::{DatabaseOpener, FileFailure, RedbFile};
 
+mod meta;
 mod moderation;
+mod moderation_rows;
+mod moderation_writing;
 mod reading;
 mod rebuilding;
 mod reports;
+mod rows;
 mod tables;
 mod windows;
 mod writing;
 
-use tables::Tables;
+use tables::{PART_NAME, Tables};
 
 /// The name of the archive's file in the data directory.
 pub const ARCHIVE_FILE_NAME: &str = "archive.redb";
-/// The number of identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
+/// The number of identities that one call forgets, which takes the writer a few milliseconds, about as long as a batch.
 const IDENTITIES_FORGOTTEN_AT_ONCE: usize = 1000;
-/// The number of counts of windows forgotten in one call: a few milliseconds of the writer's time.
+/// The number of counts of windows that one call forgets, which takes the writer a few milliseconds.
 const COUNTS_FORGOTTEN_AT_ONCE: usize = 1000;
-
-const PART_NAME: &str = "archive";
 
 /// The archive in one file on this machine, for one process.
 pub struct EmbeddedArchive {
@@ -46,46 +48,51 @@ pub struct EmbeddedArchive {
     /// The random id of this archive among those that claimed partitions.
     claimant_id: u64,
     tables: &'static Tables,
-    /// Held by the task that writes, so that tasks wait for it and not threads.
-    writer: Arc<Mutex<()>>,
+    /// The lock that a task holds while it writes: other writers wait for it as tasks, without blocking a thread.
+    writer_lock: Arc<Mutex<()>>,
 }
 
 impl EmbeddedArchive {
     /// Opens the archive in `dir`; creates the directory and the file if they are absent.
     ///
-    /// Fails if the file is in use by another process, cannot be written, is damaged or of another format; the error
-    /// says which.
+    /// Returns an error with the reason if the file is in use by another process, cannot be written, is damaged or has
+    /// another format.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self::from_file(RedbFile::open(tables::ARCHIVE_PURPOSE, dir, ARCHIVE_FILE_NAME)?))
+        Ok(Self::from_file(RedbFile::open(tables::ARCHIVE_FILE_KIND, dir, ARCHIVE_FILE_NAME)?))
     }
 
-    /// Opens an archive on the database that `open` returns, which is called again after every failure; errors call
-    /// the archive `name`. For tests that replace the disk.
+    /// Opens an archive on the database that `open` returns; `open` is called again after every failure, and errors
+    /// call the archive `name`. Tests use it to replace the disk.
     pub fn open_on_medium(
         name: &str,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        let open: Opener = Box::new(move |_| Ok(open()?));
-        Ok(Self::from_file(RedbFile::open_with(tables::ARCHIVE_PURPOSE, name.to_owned(), open)?))
+        let open: DatabaseOpener = Box::new(move |_| Ok(open()?));
+        Ok(Self::from_file(RedbFile::open_with(tables::ARCHIVE_FILE_KIND, name.to_owned(), open)?))
     }
 
     fn from_file(file: RedbFile) -> Self {
         Self {
             file: Arc::new(file),
             claimant_id: rand::random(),
-            tables: &tables::LIVE,
-            writer: Arc::default(),
+            tables: &tables::LIVE_TABLES,
+            writer_lock: Arc::default(),
         }
     }
 
     /// Returns an archive on the same file with another claimant id, or with other tables.
-    fn as_owner(&self, me: u64, tables: &'static Tables) -> Self {
-        Self { file: Arc::clone(&self.file), claimant_id: me, tables, writer: Arc::clone(&self.writer) }
+    fn with_claimant_and_tables(&self, me: u64, tables: &'static Tables) -> Self {
+        Self {
+            file: Arc::clone(&self.file),
+            claimant_id: me,
+            tables,
+            writer_lock: Arc::clone(&self.writer_lock),
+        }
     }
 
     async fn read_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Database, &Tables) -> Result<T, FileFailure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (file, tables) = (Arc::clone(&self.file), self.tables);
         run_blocking(move || file.with_database(|database, _| work(database, tables))).await
@@ -93,10 +100,10 @@ impl EmbeddedArchive {
 
     async fn write_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Database, &Tables) -> Result<T, FileFailure> + Send + 'static,
     ) -> Result<T, StoreError> {
         // Held to the end of the work, also if the caller no longer waits for it.
-        let turn = Arc::clone(&self.writer).lock_owned().await;
+        let turn = Arc::clone(&self.writer_lock).lock_owned().await;
         let (file, tables) = (Arc::clone(&self.file), self.tables);
         run_blocking(move || {
             let _turn = turn;
@@ -199,14 +206,16 @@ impl Archive for EmbeddedArchive {
         .await
     }
 
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
+    async fn set_counted_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
         let kinds = kinds.to_vec();
-        self.write_blocking(move |database, tables| windows::count(database, tables, &kinds)).await
+        self.write_blocking(move |database, tables| windows::set_counted_windows(database, tables, &kinds))
+            .await
     }
 
-    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
+    async fn set_counted_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
         let decays = decays.to_vec();
-        self.write_blocking(move |database, tables| windows::count_decays(database, tables, &decays)).await
+        self.write_blocking(move |database, tables| windows::set_counted_decays(database, tables, &decays))
+            .await
     }
 
     async fn window_videos(
@@ -215,7 +224,10 @@ impl Archive for EmbeddedArchive {
         ids: &[VideoId],
     ) -> Result<Vec<VideoState>, StoreError> {
         let (window, ids) = (window.clone(), ids.to_vec());
-        self.read_blocking(move |database, tables| windows::read(database, tables, &window, &ids)).await
+        self.read_blocking(move |database, tables| {
+            windows::read_window_videos(database, tables, &window, &ids)
+        })
+        .await
     }
 
     async fn window_videos_after(
@@ -226,7 +238,7 @@ impl Archive for EmbeddedArchive {
     ) -> Result<Vec<VideoState>, StoreError> {
         let (window, after) = (window.clone(), after.cloned());
         self.read_blocking(move |database, tables| {
-            windows::read_after(database, tables, &window, after.as_ref(), limit)
+            windows::read_window_videos_after(database, tables, &window, after.as_ref(), limit)
         })
         .await
     }
@@ -234,7 +246,7 @@ impl Archive for EmbeddedArchive {
     async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError> {
         let kind = kind.clone();
         self.write_blocking(move |database, tables| {
-            windows::forget(database, tables, &kind, start, COUNTS_FORGOTTEN_AT_ONCE)
+            windows::delete_old_windows(database, tables, &kind, start, COUNTS_FORGOTTEN_AT_ONCE)
         })
         .await
     }
@@ -253,6 +265,14 @@ impl Archive for EmbeddedArchive {
             .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
             .await?;
         Ok(states.into_iter().map(|state| state.and_then(|state| state.metadata)).collect())
+    }
+
+    async fn videos_watch_ms(&self, videos: &[VideoId]) -> Result<Vec<Option<i64>>, StoreError> {
+        let videos = videos.to_vec();
+        let states = self
+            .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
+            .await?;
+        Ok(states.into_iter().map(|state| state.map(|state| state.counters.watch_ms)).collect())
     }
 
     async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
@@ -280,5 +300,9 @@ impl Archive for EmbeddedArchive {
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
         self.read_blocking(reading::comment_count).await
+    }
+
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError> {
+        Ok(None)
     }
 }

@@ -28,7 +28,7 @@ pub struct AuditPosition {
 
 impl AuditPosition {
     /// Returns the position of a comment that is held for a moderator.
-    pub const fn of_held(held: &HeldComment) -> Self {
+    pub const fn of_held_comment(held: &HeldComment) -> Self {
         Self::from_log_order(held.place)
     }
 
@@ -52,7 +52,7 @@ impl AuditPosition {
     /// Parses the text that [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// The text is any other one: [`Invalid`] with the name `field`.
+    /// Returns [`Invalid`] with the name `field` if `text` is not what [`fmt::Display`] writes for some position.
     pub fn parse_field(field: &'static str, text: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new(field, "must be the `next` of a page of this list");
         let mut parts = text.split('-');
@@ -79,9 +79,9 @@ impl fmt::Display for AuditPosition {
 
 /// An entry of the audit log as a caller reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditLine {
+pub struct StoredAuditEntry {
     /// The position of the entry in the audit log.
-    pub place: AuditPosition,
+    pub position: AuditPosition,
     /// The moderation record of the entry; [`UnknownRecord`] if this release cannot read it.
     pub record: Result<Interaction, UnknownRecord>,
 }
@@ -93,15 +93,15 @@ pub struct UnknownRecord {
     pub version: Option<u64>,
 }
 
-impl AuditLine {
+impl StoredAuditEntry {
     /// Parses the record at a position of the audit log. A record that cannot be read does not affect the
     /// other ones.
-    pub(super) fn read(place: AuditPosition, record: &[u8]) -> Self {
-        let record = Interaction::from_log(record, place.time).map_err(|_| {
+    pub(super) fn decode(position: AuditPosition, record: &[u8]) -> Self {
+        let record = Interaction::from_log(record, position.time).map_err(|_| {
             let value = serde_json::from_slice::<Value>(record).unwrap_or_default();
             UnknownRecord { version: value["version"].as_u64() }
         });
-        Self { place, record }
+        Self { position, record }
     }
 }
 
@@ -131,18 +131,18 @@ impl ReportQueue {
 
     /// Returns the sort key of a comment in this queue, or `None` if the comment is not in it. The queue is
     /// read in descending order of the keys.
-    pub(super) fn place(self, comment: &ReportedComment) -> Option<String> {
+    pub(super) fn sort_key(self, comment: &ReportedComment) -> Option<String> {
         if (self == Self::Closed) == comment.is_open() {
             return None;
         }
-        Some(self.place_of(ReportPosition::of(comment)))
+        Some(self.sort_key_of(ReportPosition::of(comment)))
     }
 
     /// Returns the sort key of a position in this queue.
-    pub(super) fn place_of(self, place: ReportPosition) -> String {
+    pub(super) fn sort_key_of(self, place: ReportPosition) -> String {
         match self {
             Self::OpenMost => place.to_string(),
-            Self::OpenNewest | Self::Closed => place.last.to_string(),
+            Self::OpenNewest | Self::Closed => place.last_report.to_string(),
         }
     }
 }
@@ -150,36 +150,36 @@ impl ReportQueue {
 /// The position of a reported comment in the queues: each queue sorts by a part of the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReportPosition {
-    count: u32,
-    last: AuditPosition,
+    report_count: u32,
+    last_report: AuditPosition,
 }
 
 impl ReportPosition {
     /// Returns the position of a reported comment.
     pub fn of(comment: &ReportedComment) -> Self {
-        let count = u32::try_from(comment.reports.len()).unwrap_or(u32::MAX);
-        Self { count, last: AuditPosition::from_log_order(comment.place) }
+        let report_count = u32::try_from(comment.reports.len()).unwrap_or(u32::MAX);
+        Self { report_count, last_report: AuditPosition::from_log_order(comment.place) }
     }
 
     /// Parses the text that [`fmt::Display`] writes; errors name the field `after`.
     ///
     /// # Errors
-    /// The text is any other one.
+    /// Returns [`Invalid`] with the name `after` if `text` is not what [`fmt::Display`] writes for some position.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (count, last) = text.split_once('-').unwrap_or_default();
-        let last = AuditPosition::parse_field("after", last)?;
+        let last_report = AuditPosition::parse_field("after", last)?;
         let is_hex = count.len() == 8 && count.bytes().all(|byte| byte.is_ascii_hexdigit());
         let count = u32::from_str_radix(count, 16).ok().filter(|_| is_hex);
-        let count =
+        let report_count =
             count.ok_or_else(|| Invalid::new("after", "must be the `next` of a page of this list"))?;
-        Ok(Self { count, last })
+        Ok(Self { report_count, last_report })
     }
 }
 
 impl fmt::Display for ReportPosition {
     /// Writes text of a fixed length that sorts in the order of the positions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}-{}", self.count, self.last)
+        write!(f, "{:08x}-{}", self.report_count, self.last_report)
     }
 }
 
@@ -203,7 +203,7 @@ pub struct UserEntries {
     pub next_part: Option<String>,
 }
 
-/// The number of entries that [`ModerationArchive::entries_of`] examines in one call: some ten milliseconds
+/// The number of entries that [`ModerationArchive::entries_of_user`] examines in one call: some ten milliseconds
 /// of work.
 pub const ENTRIES_READ_PER_CALL: usize = 5_000;
 
@@ -238,7 +238,7 @@ pub trait ModerationArchive: Send + Sync {
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError>;
 
     /// Counts the comments that wait for a moderator, approximately.
-    async fn count_held(&self) -> Result<u64, StoreError>;
+    async fn count_held_comments(&self) -> Result<u64, StoreError>;
 
     /// Reads up to `limit` comments of a queue of reports, from after a position (`None`: from the first
     /// one).
@@ -260,11 +260,11 @@ pub trait ModerationArchive: Send + Sync {
     /// `most`.
     async fn count_open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError>;
 
-    /// Finds the entries of all channels that name this user as their author, removed ones included, part by
-    /// part: each call examines [`ENTRIES_READ_PER_CALL`] entries from the key `from` on (`None`: the first).
-    /// No index serves this query, because it is rare. Entries that were archived before the first call are
-    /// found by the end of the last one.
-    async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError>;
+    /// Finds the entries of all channels that name this user as their author, removed ones included, part by part: each
+    /// call examines [`ENTRIES_READ_PER_CALL`] entries from the key `from` on (`None`: the first). No index serves this
+    /// query, because the query is rare. Entries that were archived before the first call are found by the end of the
+    /// last one.
+    async fn entries_of_user(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError>;
 
     /// Reads up to `limit` entries of the audit log from before a position (`None`: from the latest one),
     /// newest first. Entries that another release wrote are among them ([`UnknownRecord`]).
@@ -272,20 +272,20 @@ pub trait ModerationArchive: Send + Sync {
         &self,
         before: Option<AuditPosition>,
         limit: usize,
-    ) -> Result<Vec<AuditLine>, StoreError>;
+    ) -> Result<Vec<StoredAuditEntry>, StoreError>;
 
     /// Reads up to `limit` entries of the audit log that came from `partition` at `offset` or later, in log
     /// order, like [`Archive::comments_from`]. Entries that earlier releases wrote are not among them.
-    async fn audit_from(
+    async fn audit_entries_from(
         &self,
         partition: u32,
         offset: u64,
         limit: usize,
-    ) -> Result<Vec<AuditLine>, StoreError>;
+    ) -> Result<Vec<StoredAuditEntry>, StoreError>;
 
     /// Reads up to `limit` comments held for a moderator that came from `partition` at `offset` or later, in
     /// log order.
-    async fn held_from(
+    async fn held_comments_from(
         &self,
         partition: u32,
         offset: u64,
@@ -307,8 +307,10 @@ mod tests {
 
     #[test]
     fn report_places_round_trip_and_keep_their_order() {
-        let place =
-            |count, time| ReportPosition { count, last: AuditPosition { time, partition: 1, offset: 2 } };
+        let place = |report_count, time| ReportPosition {
+            report_count,
+            last_report: AuditPosition { time, partition: 1, offset: 2 },
+        };
         let places = [place(1, 9), place(2, 3), place(2, 4), place(17, 0)];
         let texts = places.map(|place| place.to_string());
         assert!(texts.is_sorted());

@@ -16,6 +16,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`config`] | the user's settings, and the driver's options made from them |
+//! | `credentials` | the client in use, and its replacement when the credentials in a file change |
 //! | `documents` | the documents, and their conversion into the core's types |
 //! | `opening` | checks the server, creates what is absent |
 //! | `transaction` | the parts that all transactions have in common |
@@ -46,7 +47,7 @@ use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::{Client, Collection, Database};
+use mongodb::{Client, ClientSession, Collection, Database};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
@@ -59,9 +60,11 @@ use crate::StoreError;
 mod barrier;
 mod commit;
 mod config;
+mod credentials;
 mod cut;
 mod decays;
 mod documents;
+mod errors;
 mod identities;
 mod inspect;
 mod moderation;
@@ -77,12 +80,17 @@ mod transaction;
 mod windows;
 
 pub use config::MongoConfig;
-use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, MetadataDoc, OffsetDoc, OwnerDoc, VideoDoc};
-use ownership::Owner;
+use credentials::{ClientInUse, CredentialsWatch};
+use documents::IdDoc;
+use documents::comment::CommentDoc;
+use documents::meta::MetaDoc;
+use documents::offset::OffsetDoc;
+use documents::video::{HeadDoc, MetadataDoc, OwnerDoc, VideoDoc, WatchDoc};
+use ownership::CommitState;
 
 /// The name of this store in errors and logs.
 const PART_NAME: &str = "mongodb";
-/// The time limit of a query: the driver uses a part of it to look for a server, and may ask twice.
+/// The time limit of a query, in which the driver looks for a server and may send the query twice.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time limit of opening an archive: long, because the server builds an index that an existing archive does not have
 /// yet.
@@ -91,16 +99,17 @@ const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 const IDENTITIES_FORGOTTEN_AT_ONCE: i64 = 5_000;
 /// The batch size of answers, in documents: more than any limit asks for, so that an answer is in one piece, up to the
 /// server's 16 MiB.
-const WHOLE_ANSWER_BATCH: u32 = 100_000;
+const SINGLE_ANSWER_BATCH_SIZE: u32 = 100_000;
 
 /// The archive on MongoDB. Connects and reconnects by itself.
 #[derive(Debug, Clone)]
 pub struct MongoArchive {
-    client: Client,
-    db: Database,
+    client_in_use: ClientInUse,
+    /// The name of the database.
+    database: String,
     /// The suffix of the names of its collections: empty, except for an archive that is to replace another one.
     suffix: String,
-    owner: Arc<Mutex<Owner>>,
+    commit_state: Arc<Mutex<CommitState>>,
     /// The identities in the segments of other databases to which nobody writes, by the databases' names.
     snapshot_identities: Arc<Mutex<HashMap<String, IdentityTable>>>,
 }
@@ -109,29 +118,55 @@ impl MongoArchive {
     /// Returns an archive that connects in the background: a server that cannot be reached is no error here. A
     /// configuration that cannot work is an error.
     pub async fn new(config: MongoConfig) -> Result<Self, StoreError> {
-        let options = with_timeout(QUERY_TIMEOUT, "reading the address", config.driver_options()).await?;
-        let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
-        let db = client.database(&config.database);
-        Ok(Self {
-            client,
-            db,
-            suffix: String::new(),
-            owner: Arc::default(),
+        let address = config.uri.read(PART_NAME)?;
+        let options = config.driver_options(&address);
+        let options = with_timeout(QUERY_TIMEOUT, "reading the address", options).await?;
+        let client = Client::with_options(options.clone());
+        let client = client.map_err(|error| store_error("configuring", &error))?;
+        let archive = Self::on_client(ClientInUse::new(client), &config.database, String::new());
+        if config.uri.may_change() {
+            let watch = CredentialsWatch::new(config, address, &options);
+            watch.start(&archive.client_in_use, &archive.commit_state);
+        }
+        Ok(archive)
+    }
+
+    fn on_client(client_in_use: ClientInUse, database: &str, suffix: String) -> Self {
+        Self {
+            client_in_use,
+            database: database.to_owned(),
+            suffix,
+            commit_state: Arc::default(),
             snapshot_identities: Arc::default(),
-        })
+        }
+    }
+
+    /// Returns the client in use; another one after the credentials have changed.
+    fn client(&self) -> Client {
+        self.client_in_use.get()
+    }
+
+    /// Returns the archive's database, of the client in use.
+    fn db(&self) -> Database {
+        self.client().database(&self.database)
+    }
+
+    /// Returns the same archive on the client of a session. What belongs to a session has to be done on its client, also
+    /// while another client takes that one's place.
+    fn of_session(&self, session: &ClientSession) -> Self {
+        Self { client_in_use: ClientInUse::new(session.client()), ..self.clone() }
     }
 
     /// Sets the largest number of events' identities that are kept in memory, approximately; beyond it each identity
     /// is stored in a document of its own. The default is 8,388,608 identities, which take 128 MiB.
     pub async fn set_max_identities_in_memory(&self, max: usize) {
-        self.owner.lock().await.identities.max = max;
+        self.commit_state.lock().await.identities.max_identities = max;
     }
 
     /// Returns an archive on the same servers, in the database `database` and in collections whose names end in
     /// `suffix`.
-    fn beside_database(&self, database: &str, suffix: String) -> Self {
-        let (client, db) = (self.client.clone(), self.client.database(database));
-        Self { client, db, suffix, owner: Arc::default(), snapshot_identities: Arc::default() }
+    fn in_database(&self, database: &str, suffix: String) -> Self {
+        Self::on_client(self.client_in_use.clone(), database, suffix)
     }
 
     /// Returns the name of a collection in the database, with the archive's suffix.
@@ -140,7 +175,7 @@ impl MongoArchive {
     }
 
     fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
-        self.db.collection(&self.collection_name(name))
+        self.db().collection(&self.collection_name(name))
     }
 
     async fn read_meta_doc(&self) -> Result<Option<MetaDoc>, StoreError> {
@@ -177,7 +212,7 @@ impl MongoArchive {
                 .find(filter)
                 .sort(sort)
                 .limit(limit)
-                .batch_size(WHOLE_ANSWER_BATCH)
+                .batch_size(SINGLE_ANSWER_BATCH_SIZE)
                 .await?
                 .try_collect()
                 .await
@@ -217,7 +252,7 @@ impl Archive for MongoArchive {
     }
 
     async fn claim_partitions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
-        ownership::take_up(self, partitions).await
+        ownership::claim_partitions(self, partitions).await
     }
 
     async fn partition_positions(&self, partitions: &[u32]) -> Result<Vec<ArchivePosition>, StoreError> {
@@ -276,12 +311,12 @@ impl Archive for MongoArchive {
         found.into_iter().map(CommentDoc::into_numbered).collect()
     }
 
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
-        windows::count(self, kinds).await
+    async fn set_counted_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
+        windows::set_counted_windows(self, kinds).await
     }
 
-    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
-        decays::count(self, decays).await
+    async fn set_counted_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
+        decays::set_counted_decays(self, decays).await
     }
 
     async fn window_videos(
@@ -289,7 +324,7 @@ impl Archive for MongoArchive {
         window: &WindowKey,
         ids: &[VideoId],
     ) -> Result<Vec<VideoState>, StoreError> {
-        windows::read(self, window, ids).await
+        windows::window_videos(self, window, ids).await
     }
 
     async fn window_videos_after(
@@ -298,11 +333,11 @@ impl Archive for MongoArchive {
         after: Option<&VideoId>,
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError> {
-        windows::read_after(self, window, after, limit).await
+        windows::read_window_videos_after(self, window, after, limit).await
     }
 
     async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError> {
-        windows::forget(self, kind, start).await
+        windows::delete_old_windows(self, kind, start).await
     }
 
     async fn last_seqs(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
@@ -314,13 +349,24 @@ impl Archive for MongoArchive {
     async fn videos_metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
         let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
         let found = self.find_in_videos(&ids, |found: MetadataDoc| (found.video_id, found.metadata)).await?;
-        found.into_iter().map(|json| json.flatten().as_deref().map(documents::metadata).transpose()).collect()
+        found
+            .into_iter()
+            .map(|json| json.flatten().as_deref().map(documents::video::parse_metadata).transpose())
+            .collect()
+    }
+
+    async fn videos_watch_ms(&self, videos: &[VideoId]) -> Result<Vec<Option<i64>>, StoreError> {
+        let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
+        self.find_in_videos(&ids, |found: WatchDoc| (found.video_id, found.watch_ms)).await
     }
 
     async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
         let found = self.find_in_videos(&ids, |found: OwnerDoc| (found.video_id, found.user_id)).await?;
-        found.into_iter().map(|owner| owner.map(|id| documents::user(&id)).transpose()).collect()
+        found
+            .into_iter()
+            .map(|owner| owner.map(|id| documents::video::parse_owner(&id)).transpose())
+            .collect()
     }
 
     async fn forget_identities_before(&self, watermark: Millis) -> Result<u64, StoreError> {
@@ -355,6 +401,15 @@ impl Archive for MongoArchive {
         })
         .await
     }
+
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError> {
+        let hello = with_timeout(QUERY_TIMEOUT, "asking for the time", async {
+            self.client().database("admin").run_command(doc! { "hello": 1 }).await
+        });
+        let hello = hello.await?;
+        let time = hello.get_datetime("localTime").map_err(|_| StoreError::unusable(PART_NAME, "no time"))?;
+        Ok(Some(time.timestamp_millis()))
+    }
 }
 
 impl MongoArchive {
@@ -384,19 +439,20 @@ async fn with_timeout<T>(
     }
 }
 
-/// Turns an error of the driver into the error that tells a caller what to do: most errors come from the network or
-/// the replica set and pass.
+/// Turns a driver's error into a [`StoreError`], which tells the caller whether trying again may help; it may for most
+/// errors, which come from the network or the replica set.
 fn store_error(doing: &str, error: &Error) -> StoreError {
     /// The codes of errors that do not pass: `Unauthorized`, `AuthenticationFailed`, `IllegalOperation` (no
-    /// transactions on this server), `UserNotFound`, `CommandNotFound`, `DocumentValidationFailure`.
-    const FINAL_CODES: [i32; 6] = [13, 18, 20, 11, 59, 121];
+    /// transactions on this server), `UserNotFound`, `CommandNotFound`, `DocumentValidationFailure`. Credentials that a
+    /// connection is refused are an error of another kind, which passes: they were good when the archive was opened,
+    /// and a file with the present ones may be on its way.
+    const PERMANENT_ERROR_CODES: [i32; 6] = [13, 18, 20, 11, 59, 121];
     let reason = format!("{doing}: {error}");
     match &*error.kind {
-        ErrorKind::Command(command) if FINAL_CODES.contains(&command.code) => {
+        ErrorKind::Command(command) if PERMANENT_ERROR_CODES.contains(&command.code) => {
             StoreError::unusable(PART_NAME, reason)
         }
-        ErrorKind::Authentication { .. }
-        | ErrorKind::InvalidArgument { .. }
+        ErrorKind::InvalidArgument { .. }
         | ErrorKind::InvalidTlsConfig { .. }
         | ErrorKind::BsonDeserialization(_)
         | ErrorKind::BsonSerialization(_)

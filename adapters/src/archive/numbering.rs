@@ -16,22 +16,22 @@ const COMMENTS_A_PAGE: usize = 2_000;
 
 /// The state of a comparison: the offsets up to which comments are compared, and the result so far.
 #[derive(Debug, Default)]
-pub(super) struct Checked {
+pub(super) struct NumberingComparison {
     /// The next offset to compare, by partition.
     next_offsets: BTreeMap<u32, u64>,
-    compared_comments: u64,
+    compared_comment_count: u64,
     found_difference: bool,
 }
 
-impl Checked {
+impl NumberingComparison {
     /// Returns true if the comparison has found a difference between the archives.
-    pub(super) const fn differ(&self) -> bool {
+    pub(super) const fn found_difference(&self) -> bool {
         self.found_difference
     }
 
     /// Continues the comparison up to these offsets (exclusive, by partition), up to which both archives must
     /// have counted.
-    pub(super) async fn go_on(
+    pub(super) async fn compare_up_to(
         &mut self,
         live: &dyn Archive,
         next: &dyn Archive,
@@ -47,8 +47,8 @@ impl Checked {
                 let Some(last) = ours.last().map(|comment| comment.offset) else { break };
                 let theirs = next.comments_from(partition, from, COMMENTS_A_PAGE).await?;
                 self.found_difference = !starts_alike(&ours, &theirs);
-                self.compared_comments += ours.len() as u64;
-                progress(self.compared_comments, of.max(self.compared_comments));
+                self.compared_comment_count += ours.len() as u64;
+                progress(self.compared_comment_count, of.max(self.compared_comment_count));
                 from = last + 1;
             }
             self.next_offsets.insert(partition, end.max(from));

@@ -56,7 +56,7 @@ pub struct CommentTally {
 
 /// The contents of an archive as of one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ArchiveCut {
+pub struct ArchiveSnapshot {
     /// The meta data that were in force at that moment.
     pub meta: ArchiveMeta,
     /// The position in each partition that the archive knows, in ascending order of partitions.
@@ -64,9 +64,9 @@ pub struct ArchiveCut {
     /// All videos, in byte order of their ids.
     pub videos: Vec<StoredVideo>,
     /// All videos that have comments, in byte order of their ids.
-    pub comments: Vec<CommentTally>,
+    pub comment_tallies: Vec<CommentTally>,
     /// The counters of all videos in all windows.
-    pub windows: Vec<WindowCount>,
+    pub window_counts: Vec<WindowCount>,
 }
 
 /// The counters of a video in one window.
@@ -102,10 +102,10 @@ pub trait ArchiveReplay: Send + Sync {
     /// any archive.
     fn archive(&self) -> &dyn Archive;
 
-    /// Puts the replayed archive in the place of the one that serves, unless the latter has counted further
-    /// in some partition. With `anyway` the replayed archive is put in place also then: for a log that ends
-    /// before the archive does because it is another log.
-    async fn put_in_place(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError>;
+    /// Puts the replayed archive in the place of the one that serves, unless the latter has counted further in some
+    /// partition. With `anyway` the replayed archive is put in place even if the serving one has counted further:
+    /// another log than the one that was counted may end at an earlier offset.
+    async fn swap_in(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError>;
 
     /// Discards the replayed archive with everything that was counted into it.
     async fn discard_replay(&self) -> Result<(), StoreError>;
@@ -119,17 +119,17 @@ pub trait ArchiveRebuild: Send + Sync {
 
     /// Scores all videos by other rules, in a new generation. Counts stay unchanged. Trending scores stay, too, unless
     /// the half-life changes: then they start anew. Types that count once per user from now on may be added: events
-    /// that counted before are attributed to no user, and stay counted. Refused if the stored counts are not enough
-    /// for these rules ([`CountingRules::check_rescore`]).
+    /// that counted before are attributed to no user, and stay counted. Returns [`RebuildError::Refused`] if the scores
+    /// by these rules cannot be computed from the stored counts ([`CountingRules::check_rescore`]).
     async fn rescore_videos(
         &self,
         rules: &CountingRules,
         progress: Progress<'_>,
     ) -> Result<ArchiveMeta, RebuildError>;
 
-    /// Begins an empty archive of the next generation beside this one, or one that starts as a copy of the
-    /// archive `from` (MongoDB: a database on the same servers; embedded: a directory) that nobody writes to.
-    /// Refused if the copy could not be scored by these rules. The new archive counts the same windows as
+    /// Begins an empty archive of the next generation beside this one, or one that starts as a copy of the archive
+    /// `from` (MongoDB: a database on the same servers; embedded: a directory) that nobody writes to. Returns
+    /// [`RebuildError::Refused`] if the copy could not be scored by `rules`. The new archive counts the same windows as
     /// this one. A replay that was begun before is discarded.
     async fn begin_replay(
         &self,
@@ -140,11 +140,11 @@ pub trait ArchiveRebuild: Send + Sync {
 
     /// Reads this archive, or the one that `of` names as in [`ArchiveRebuild::begin_replay`], as of one
     /// moment. The whole result is held in memory: some 500 bytes a video.
-    async fn read_cut(&self, of: Option<&str>) -> Result<ArchiveCut, StoreError>;
+    async fn read_snapshot(&self, of: Option<&str>) -> Result<ArchiveSnapshot, StoreError>;
 
-    /// Returns those of these identities ([`liverank_core::counting::identity_of_event`]) that the archive
-    /// remembers, each with the time at which it was first seen. Asks this archive, or the one that `of`
-    /// names as in [`ArchiveRebuild::begin_replay`].
+    /// Returns those of these identities ([`liverank_core::counting::identity_of_event`]) that the archive remembers,
+    /// each with the time at which it was first seen. The identities are looked up in this archive, or in the one that
+    /// `of` names as in [`ArchiveRebuild::begin_replay`].
     async fn known_identities(
         &self,
         of: Option<&str>,
@@ -153,7 +153,7 @@ pub trait ArchiveRebuild: Send + Sync {
 
     /// Returns those of these marks that are set, each with its contents: in this archive, or in the one that
     /// `of` names as in [`ArchiveRebuild::begin_replay`].
-    async fn set_marks(
+    async fn read_marks(
         &self,
         of: Option<&str>,
         keys: &[MarkKey],

@@ -1,6 +1,6 @@
 //! Assignments and heartbeats in memory, and also in a file if one is given.
 //!
-//! The file holds the assignments, and the addresses of the readers: after a restart a video is served by the same
+//! The file holds the assignments, the peaks of viewers, and the addresses of the readers: after a restart a video is served by the same
 //! readers as before, and they can be named before the first heartbeat. Terms and cordons last for one run only: with
 //! embedded stores the planner is in the same process. The memory decides: if the disk cannot be written, the next
 //! start lacks the latest assignments, but no call fails.
@@ -13,16 +13,17 @@ use async_trait::async_trait;
 use liverank_core::epoch::mint_epoch;
 use liverank_core::handover::{AssignedReaders, PlannerLease, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
-use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::{
-    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE, PlannerOrders, PlannerTerm,
-    ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment, check_epoch_is_possible, now_micros,
+    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE_LENGTH, MAX_VIEWER_PEAKS,
+    PlannerOrders, PlannerTerm, ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment,
+    check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
-use crate::redb_file::{Failure, Purpose, RedbFile, begin_durable};
+use crate::redb_file::{FileFailure, FileKind, RedbFile, begin_durable};
 
 /// The name of this store in errors.
 const PART_NAME: &str = "assignments";
@@ -31,15 +32,18 @@ const PART_NAME: &str = "assignments";
 const FILE_NAME: &str = "assignments.redb";
 /// The table of assignments by video, as JSON.
 const ASSIGNMENTS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
+/// The table of peaks of viewers by video, as JSON.
+const PEAKS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("viewer_peaks");
 /// The table of readers by name, as JSON: their names and addresses, without viewers and videos.
 const READERS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
 
-const FILE_PURPOSE: Purpose = Purpose {
+const ASSIGNMENTS_FILE_KIND: FileKind = FileKind {
     store_name: PART_NAME,
     version: 1,
     create_tables: |transaction| {
         transaction.open_table(ASSIGNMENTS_TABLE)?;
         transaction.open_table(READERS_TABLE)?;
+        transaction.open_table(PEAKS_TABLE)?;
         Ok(())
     },
 };
@@ -50,15 +54,16 @@ const FILE_PURPOSE: Purpose = Purpose {
 pub struct EmbeddedAssignments {
     inner: Arc<Mutex<EmbeddedState>>,
     /// True if changes are written to a file, which blocks.
-    durable: bool,
+    is_durable: bool,
 }
 
 #[derive(Default)]
 struct EmbeddedState {
     version: u64,
-    epoch: u64,
+    last_epoch: u64,
     assignments: HashMap<VideoId, VideoAssignment>,
     readers: HashMap<ReaderId, ReaderRecord>,
+    viewer_peaks: HashMap<VideoId, u64>,
     term: Option<PlannerTerm>,
     cordons: BTreeMap<ReaderId, ReaderCordon>,
     subscribers: Vec<Arc<LossyChannel<AssignmentChange>>>,
@@ -69,28 +74,67 @@ impl EmbeddedState {
     /// Reads the state from the file. A row that cannot be read is left out: its video is assigned anew on request.
     fn from_file(file: RedbFile) -> Result<Self, StoreError> {
         let mut inner = Self::default();
-        let (assignments, readers) = file.with_database(|database, _| {
+        let (assignments, readers, peaks) = file.with_database(|database, _| {
             let transaction = database.begin_read()?;
             Ok((
                 parse_rows(&transaction.open_table(ASSIGNMENTS_TABLE)?)?,
                 parse_rows(&transaction.open_table(READERS_TABLE)?)?,
+                parse_rows(&transaction.open_table(PEAKS_TABLE)?)?,
             ))
         })?;
         for (name, assigned) in assignments {
             let Ok(video_id) = VideoId::parse(&name) else { continue };
             let Ok(assigned) = serde_json::from_slice::<AssignedReaders>(&assigned) else { continue };
-            inner.epoch = inner.epoch.max(assigned.epoch);
+            inner.last_epoch = inner.last_epoch.max(assigned.epoch);
             inner
                 .assignments
                 .insert(video_id.clone(), VideoAssignment { video_id, assigned_readers: assigned });
         }
         let readers = readers.iter().filter_map(|(_, json)| serde_json::from_slice(json).ok());
         inner.readers = readers.map(|record: ReaderRecord| (record.id.clone(), record)).collect();
+        let peak = |(name, json): &(String, Vec<u8>)| {
+            Some((VideoId::parse(name).ok()?, serde_json::from_slice(json).ok()?))
+        };
+        inner.viewer_peaks = peaks.iter().filter_map(peak).collect();
         inner.file = Some(file);
         Ok(inner)
     }
 
-    /// Writes a row (`None`: removes it); the change is on the disk when this returns. Blocks.
+    /// Raises peaks of viewers, and writes those that have changed in one transaction. Does not wait for the disk,
+    /// because others wait for this lock: the peaks reach the disk with the next assignment, and may be lost if the
+    /// power fails before. Blocks the thread.
+    fn raise_peaks(&mut self, peaks: Vec<(VideoId, u64)>) {
+        let is_raised = |(video, viewers): &(VideoId, u64)| {
+            self.viewer_peaks.get(video).is_none_or(|peak| peak < viewers)
+        };
+        let raised: Vec<(VideoId, u64)> = peaks.into_iter().filter(is_raised).collect();
+        self.viewer_peaks.extend(raised.iter().cloned());
+        let forgotten = lowest_peaks(&self.viewer_peaks, MAX_VIEWER_PEAKS);
+        for video in &forgotten {
+            self.viewer_peaks.remove(video);
+        }
+        if let Some(file) = self.file.as_ref().filter(|_| !raised.is_empty()) {
+            let written = file.with_database(|database, _| {
+                let mut transaction = database.begin_write()?;
+                transaction.set_durability(Durability::None)?;
+                {
+                    let mut table = transaction.open_table(PEAKS_TABLE)?;
+                    for (video, viewers) in &raised {
+                        table.insert(video.as_str(), viewers.to_string().as_bytes())?;
+                    }
+                    for video in &forgotten {
+                        table.remove(video.as_str())?;
+                    }
+                }
+                Ok(transaction.commit()?)
+            });
+            if let Err(error) = written {
+                tracing::debug!(%error, "peaks of viewers are in memory only");
+            }
+        }
+    }
+
+    /// Writes a row (`None`: removes it), and blocks the thread until the change is on the disk.
     fn write_row(
         &self,
         table: TableDefinition<'static, &'static str, &'static [u8]>,
@@ -127,7 +171,7 @@ impl EmbeddedState {
     fn notify_subscribers(&mut self, change: &AssignmentChange) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
-            subscriber.offer(change.clone());
+            subscriber.send_or_mark_lost(change.clone());
         }
     }
 
@@ -144,8 +188,8 @@ impl EmbeddedState {
         SwapOutcome::Conflict(self.assignments.get(video).cloned())
     }
 
-    /// Returns the term in force if `term` is over. A later term than the stored one was lost here, and is put in
-    /// force.
+    /// Returns the term in force if `term` is over. If `term` is later than the stored term, this store had lost it,
+    /// and it is put in force.
     fn refuse_older_term(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {
@@ -167,7 +211,7 @@ fn lasting_fields(record: &ReaderRecord) -> (&str, &str, u64) {
 
 fn parse_rows(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+) -> Result<Vec<(String, Vec<u8>)>, FileFailure> {
     let mut rows = Vec::new();
     for row in table.iter()? {
         let (key, value) = row?;
@@ -188,8 +232,8 @@ impl EmbeddedAssignments {
     /// The file is in use by another process, cannot be written, is damaged or of another format; the error says
     /// which.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let inner = EmbeddedState::from_file(RedbFile::open(FILE_PURPOSE, directory, FILE_NAME)?)?;
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), durable: true })
+        let inner = EmbeddedState::from_file(RedbFile::open(ASSIGNMENTS_FILE_KIND, directory, FILE_NAME)?)?;
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), is_durable: true })
     }
 
     /// Runs `work`, which may write to the file, on a thread on which it may block.
@@ -197,7 +241,7 @@ impl EmbeddedAssignments {
         &self,
         work: impl FnOnce(&mut EmbeddedState) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        if !self.durable {
+        if !self.is_durable {
             return Ok(work(&mut self.lock_inner()));
         }
         let inner = Arc::clone(&self.inner);
@@ -214,6 +258,10 @@ impl EmbeddedAssignments {
 
 #[async_trait]
 impl AssignmentStore for EmbeddedAssignments {
+    async fn assignments_version(&self) -> Result<u64, StoreError> {
+        Ok(self.lock_inner().version)
+    }
+
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
         let inner = self.lock_inner();
         Ok(AssignmentSnapshot {
@@ -240,9 +288,9 @@ impl AssignmentStore for EmbeddedAssignments {
             if inner.epoch_of(&video_id) != expected {
                 return inner.conflict_of(&video_id);
             }
-            inner.epoch = mint_epoch(inner.epoch, seen, now_micros(), None);
+            inner.last_epoch = mint_epoch(inner.last_epoch, seen, now_micros(), None);
             inner.version += 1;
-            let (epoch, version) = (inner.epoch, inner.version);
+            let (epoch, version) = (inner.last_epoch, inner.version);
             let assignment =
                 VideoAssignment { video_id, assigned_readers: AssignedReaders { epoch, readers } };
             let json = serde_json::to_vec(&assignment.assigned_readers).expect("an assignment is plain data");
@@ -279,6 +327,16 @@ impl AssignmentStore for EmbeddedAssignments {
 
     async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         Ok(self.lock_inner().readers.values().cloned().collect())
+    }
+
+    async fn raise_viewer_peaks(&self, peaks: &[(VideoId, u64)]) -> Result<(), StoreError> {
+        let peaks = peaks.to_vec();
+        self.run_blocking(move |inner| inner.raise_peaks(peaks)).await
+    }
+
+    async fn viewer_peaks(&self, videos: &[VideoId]) -> Result<Vec<Option<u64>>, StoreError> {
+        let inner = self.lock_inner();
+        Ok(videos.iter().map(|video| inner.viewer_peaks.get(video).copied()).collect())
     }
 
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
@@ -350,13 +408,25 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, AssignmentChange::Reset);
+        let (outlet, receiver) = LossyChannel::bounded(CHANGE_QUEUE_LENGTH, AssignmentChange::Reset);
         let mut inner = self.lock_inner();
-        outlet.offer(AssignmentChange::Reset);
+        outlet.send_or_mark_lost(AssignmentChange::Reset);
         inner.subscribers.retain(|subscriber| !subscriber.is_closed());
         inner.subscribers.push(outlet);
         Ok(receiver)
     }
+}
+
+/// Returns the videos with the lowest peaks whose removal leaves one sixteenth of `most` free; none if there are at
+/// most `most` peaks. The peaks are therefore sorted only now and then.
+fn lowest_peaks(peaks: &HashMap<VideoId, u64>, most: usize) -> Vec<VideoId> {
+    if peaks.len() <= most {
+        return Vec::new();
+    }
+    let mut videos: Vec<(&VideoId, u64)> = peaks.iter().map(|(video, viewers)| (video, *viewers)).collect();
+    let excess = peaks.len() - (most - most / 16);
+    videos.sort_unstable_by_key(|(_, viewers)| *viewers);
+    videos.into_iter().take(excess).map(|(video, _)| video.clone()).collect()
 }
 
 #[cfg(test)]
@@ -379,6 +449,7 @@ mod tests {
             messages_sent: 0,
             reconnects: 0,
             reconnect_errors: 0,
+            zone: None,
             ticket: None,
         }
     }
@@ -427,5 +498,16 @@ mod tests {
             write,
             read,
         );
+    }
+
+    #[test]
+    fn the_lowest_peaks_are_forgotten_where_there_are_too_many() {
+        let peaks =
+            |count: u64| (0..count).map(|at| (VideoId::parse(&at.to_string()).unwrap(), at)).collect();
+        assert_eq!(lowest_peaks(&peaks(32), 32), []);
+        let mut forgotten: Vec<u64> =
+            lowest_peaks(&peaks(33), 32).iter().map(|video| video.as_str().parse().unwrap()).collect();
+        forgotten.sort_unstable();
+        assert_eq!(forgotten, [0, 1, 2]);
     }
 }

@@ -6,6 +6,7 @@
 //! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat`, `lease` (JSON) of the planner |
 //! | | | and `epoch:server` and `term:server`: the server process (`run_id`) on which each was minted last |
 //! | `assignments:cordons` | hash | reader → `{"format","reader","closing","why"}` |
+//! | `viewers:peaks` | sorted set | video → the most viewers that it had at the same time |
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
 //! | `assignments:changes` | channel | changes, as JSON |
 //!
@@ -24,28 +25,34 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE, PlannerOrders, PlannerTerm,
-    ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment, check_epoch_is_possible, now_micros,
+    AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE_LENGTH, MAX_VIEWER_PEAKS,
+    PlannerOrders, PlannerTerm, ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment,
+    check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
-use crate::redis_link::{PART, RedisLink};
+use crate::redis_link::{PART_NAME, RedisLink};
 
 /// The format version of what is stored and published.
 const STORED_FORMAT: u32 = 1;
+/// The number of assignments that the server is asked for at once: 200 KB, which take it a fraction of a millisecond.
+const ASSIGNMENTS_PER_READ: u32 = 1_000;
+/// The number of peaks that are removed at once: they take the server about a millisecond.
+const MAX_PEAKS_REMOVED_AT_ONCE: usize = 2_000;
 
 const STATE_LUA: &str = include_str!("redis/state.lua");
 static ASSIGN_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/assign.lua")]));
 static REMOVE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/remove.lua")]));
-static LOAD_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/load.lua")]));
+static VERSION_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/version.lua")]));
 static ORDERS_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/orders.lua")]));
 static TERM_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/term.lua")]));
 static CORDON_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/cordon.lua")]));
-static FORGET_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/forget.lua")]));
+static FORGET_READER_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/forget.lua")]));
 
 fn script(parts: &[&str]) -> Script {
     Script::new(&parts.concat())
@@ -54,19 +61,27 @@ fn script(parts: &[&str]) -> Script {
 /// Assignments, heartbeats, terms and cordons on Redis.
 pub struct RedisAssignments {
     link: Arc<RedisLink>,
+    /// The maximum number of peaks of viewers.
+    max_peaks: usize,
 }
 
 impl RedisAssignments {
     /// Returns the store on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
-        Self { link }
+        Self { link, max_peaks: MAX_VIEWER_PEAKS }
+    }
+
+    /// Returns the same store with this maximum number of peaks of viewers, in place of [`MAX_VIEWER_PEAKS`].
+    #[must_use]
+    pub fn with_max_peaks(self, max_peaks: usize) -> Self {
+        Self { max_peaks, ..self }
     }
 
     fn key_named(&self, name: &str) -> String {
-        self.link.keys().shared("assignments", name)
+        self.link.keys().shared_key("assignments", name)
     }
 
-    fn call_script<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+    fn new_script_call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
         let mut call = script.key(self.key_named("assignments"));
         call.key(self.key_named("assignments:state"));
         call
@@ -79,7 +94,15 @@ impl RedisAssignments {
         mut call: ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
         call.arg(latest_possible_epoch(now_micros()));
-        self.link.script(&call).await
+        self.link.run_script(&call).await
+    }
+
+    /// Returns the store's version, and the greatest epoch that can have been minted by the later one of our clock and
+    /// the server's.
+    async fn version_and_latest_epoch(&self) -> Result<(u64, u64), StoreError> {
+        let (version, latest): (String, String) =
+            self.run_script(self.new_script_call(&VERSION_SCRIPT)).await?;
+        Ok((parse_number(&version)?, parse_number(&latest)?))
     }
 
     async fn run_swap_script(
@@ -99,8 +122,8 @@ impl RedisAssignments {
         }
     }
 
-    fn orders_call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
-        let mut call = self.call_script(script);
+    fn new_orders_call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let mut call = self.new_script_call(script);
         call.key(self.key_named("assignments:cordons"));
         call
     }
@@ -117,7 +140,7 @@ impl RedisAssignments {
 }
 
 fn unexpected_answer(answer: &str) -> StoreError {
-    StoreError::unusable(PART, format!("unexpected answer of a script: {answer:.200}"))
+    StoreError::unusable(PART_NAME, format!("unexpected answer of a script: {answer:.200}"))
 }
 
 fn parse_number(text: &str) -> Result<u64, StoreError> {
@@ -161,10 +184,23 @@ impl StoredAssignment {
     }
 }
 
+/// Returns true if the epoch of a stored assignment can have been minted by now, or if the assignment cannot be read,
+/// which the caller reports. An assignment with an impossible epoch, which another release stored, is ignored.
+fn is_minted(json: &str, latest_epoch: u64) -> bool {
+    #[derive(Deserialize)]
+    struct StoredEpoch {
+        epoch: f64,
+    }
+    serde_json::from_str::<StoredEpoch>(json).map_or(true, |stored| stored.epoch <= latest_epoch as f64)
+}
+
 fn parse_assignment(video: &VideoId, json: &str) -> Result<VideoAssignment, StoreError> {
     let stored: Option<StoredAssignment> = serde_json::from_str(json).ok();
     stored.and_then(|stored| stored.into_assignment(video.clone())).ok_or_else(|| {
-        StoreError::unusable(PART, format!("the assignment of {video:?} is of another format: {json:.200}"))
+        StoreError::unusable(
+            PART_NAME,
+            format!("the assignment of {video:?} is of another format: {json:.200}"),
+        )
     })
 }
 
@@ -194,7 +230,7 @@ fn decode_change(payload: &[u8]) -> Option<AssignmentChange> {
     })
 }
 
-/// Sets the epochs of a record that cannot have been minted to 0.
+/// Replaces each epoch in a reader's record by 0 if it is greater than any epoch that can have been minted by now.
 fn without_impossible_epochs(mut record: ReaderRecord, now: u64) -> ReaderRecord {
     let epochs = record.videos.iter_mut().map(|held| &mut held.epoch).chain([&mut record.highest_epoch]);
     epochs.filter(|epoch| !is_plausible_epoch(**epoch, now)).for_each(|epoch| *epoch = 0);
@@ -211,7 +247,7 @@ struct WithFormat<R> {
 
 impl<R: for<'a> Deserialize<'a>> WithFormat<R> {
     /// Parses a stored value; `None` if it is of another format, which is for the managers of another release.
-    fn read(json: &str) -> Option<R> {
+    fn parse_record(json: &str) -> Option<R> {
         let stored: Self = serde_json::from_str(json).ok()?;
         (stored.format == STORED_FORMAT).then_some(stored.record)
     }
@@ -224,21 +260,42 @@ fn format_record<R: Serialize>(record: &R) -> String {
 
 #[async_trait]
 impl AssignmentStore for RedisAssignments {
+    async fn assignments_version(&self) -> Result<u64, StoreError> {
+        Ok(self.version_and_latest_epoch().await?.0)
+    }
+
+    /// Reads the hash in pieces, so that the server answers others in between, however many assignments there are. If the
+    /// connection is lost in between, another server may go on with a cursor that is not its own, and leave assignments
+    /// out: then nothing is returned.
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
-        let answer: Vec<String> = self.run_script(self.call_script(&LOAD_SCRIPT)).await?;
-        let foreign = |what: &str| StoreError::unusable(PART, format!("assignments: {what}"));
-        let (version, all) = answer.split_first().ok_or_else(|| foreign("no version"))?;
-        let version = version.parse().map_err(|_| foreign("the version is no number"))?;
-        let assignments = all
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|[video, json]| {
+        let foreign = |what: &str| StoreError::unusable(PART_NAME, format!("assignments: {what}"));
+        let (version, latest_epoch) = self.version_and_latest_epoch().await?;
+        // A field may come twice while the hash grows; of the two, the later assignment counts.
+        let mut assignments: HashMap<VideoId, VideoAssignment> = HashMap::new();
+        let mut cursor = String::from("0");
+        let mark = self.link.connection_mark();
+        loop {
+            let mut scan = cmd("HSCAN");
+            scan.arg(self.key_named("assignments")).arg(&cursor).arg("COUNT").arg(ASSIGNMENTS_PER_READ);
+            let (next, piece): (String, Vec<String>) = self.link.query(&scan).await?;
+            if self.link.connection_mark() != mark {
+                let lost = "the connection was lost while the assignments were read";
+                return Err(StoreError::unavailable(PART_NAME, lost));
+            }
+            for [video, json] in
+                piece.as_chunks::<2>().0.iter().filter(|[_, json]| is_minted(json, latest_epoch))
+            {
                 let video = VideoId::parse(video).map_err(|error| foreign(&error.to_string()))?;
-                parse_assignment(&video, json)
-            })
-            .collect::<Result<_, StoreError>>()?;
-        Ok(AssignmentSnapshot { version, assignments })
+                let assignment = parse_assignment(&video, json)?;
+                if assignments.get(&video).is_none_or(|known| known.epoch() <= assignment.epoch()) {
+                    assignments.insert(video, assignment);
+                }
+            }
+            if next == "0" {
+                return Ok(AssignmentSnapshot { version, assignments: assignments.into_values().collect() });
+            }
+            cursor = next;
+        }
     }
 
     async fn assign_video(
@@ -249,10 +306,10 @@ impl AssignmentStore for RedisAssignments {
         seen: u64,
         term: Option<u64>,
     ) -> Result<SwapOutcome, StoreError> {
-        check_epoch_is_possible(PART, seen)?;
-        check_epoch_is_possible(PART, term.unwrap_or(0))?;
+        check_epoch_is_possible(PART_NAME, seen)?;
+        check_epoch_is_possible(PART_NAME, term.unwrap_or(0))?;
         let readers = serde_json::to_string(readers).expect("texts always serialise");
-        let mut call = self.call_script(&ASSIGN_SCRIPT);
+        let mut call = self.new_script_call(&ASSIGN_SCRIPT);
         call.arg(self.key_named("assignments:changes")).arg(video.as_str());
         call.arg(expected.map_or_else(String::new, |epoch| epoch.to_string())).arg(seen).arg(readers);
         call.arg(term.map_or_else(String::new, |term| term.to_string()));
@@ -260,7 +317,7 @@ impl AssignmentStore for RedisAssignments {
     }
 
     async fn remove_assignment(&self, video: &VideoId, expected: u64) -> Result<SwapOutcome, StoreError> {
-        let mut call = self.call_script(&REMOVE_SCRIPT);
+        let mut call = self.new_script_call(&REMOVE_SCRIPT);
         call.arg(self.key_named("assignments:changes")).arg(video.as_str()).arg(expected);
         self.run_swap_script(video, call).await
     }
@@ -278,23 +335,59 @@ impl AssignmentStore for RedisAssignments {
         let now = now_micros();
         let record = |text: &String| {
             let (_, json) = text.split_once(' ')?;
-            WithFormat::<ReaderRecord>::read(json).map(|record| without_impossible_epochs(record, now))
+            WithFormat::<ReaderRecord>::parse_record(json)
+                .map(|record| without_impossible_epochs(record, now))
         };
         Ok(all.values().filter_map(record).collect())
     }
 
+    async fn raise_viewer_peaks(&self, peaks: &[(VideoId, u64)]) -> Result<(), StoreError> {
+        if peaks.is_empty() {
+            return Ok(());
+        }
+        let mut command = cmd("ZADD");
+        command.arg(self.key_named("viewers:peaks")).arg("GT");
+        for (video, viewers) in peaks {
+            command.arg(*viewers).arg(video.as_str());
+        }
+        self.link.query::<u64>(&command).await?;
+        let count: usize = self.link.query(cmd("ZCARD").arg(self.key_named("viewers:peaks"))).await?;
+        // Redis serves nobody else meanwhile, so a store of a release without a bound is cut bit by bit.
+        let surplus = count.saturating_sub(self.max_peaks).min(MAX_PEAKS_REMOVED_AT_ONCE);
+        if surplus == 0 {
+            return Ok(());
+        }
+        let mut lowest = cmd("ZREMRANGEBYRANK");
+        lowest.arg(self.key_named("viewers:peaks")).arg(0).arg(surplus - 1);
+        self.link.query::<u64>(&lowest).await.map(drop)
+    }
+
+    async fn viewer_peaks(&self, videos: &[VideoId]) -> Result<Vec<Option<u64>>, StoreError> {
+        if videos.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = cmd("ZMSCORE");
+        command.arg(self.key_named("viewers:peaks"));
+        for video in videos {
+            command.arg(video.as_str());
+        }
+        // Scores are doubles, which have every number of viewers exactly.
+        let scores: Vec<Option<f64>> = self.link.query(&command).await?;
+        Ok(scores.into_iter().map(|score| score.map(|score| score as u64)).collect())
+    }
+
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
-        let mut call = FORGET_SCRIPT.key(self.key_named("readers"));
+        let mut call = FORGET_READER_SCRIPT.key(self.key_named("readers"));
         call.arg(reader.as_str()).arg(beat);
-        self.link.script(&call).await
+        self.link.run_script(&call).await
     }
 
     /// Reads the planner's term and the cordons. Cordons of another format are left out.
     async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
         let (planner, cordons): (PlannerFields, Vec<String>) =
-            self.run_script(self.orders_call(&ORDERS_SCRIPT)).await?;
+            self.run_script(self.new_orders_call(&ORDERS_SCRIPT)).await?;
         let mut cordons: Vec<ReaderCordon> =
-            cordons.iter().filter_map(|json| WithFormat::<ReaderCordon>::read(json)).collect();
+            cordons.iter().filter_map(|json| WithFormat::<ReaderCordon>::parse_record(json)).collect();
         cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
         Ok(PlannerOrders { planner_term: parse_term(planner)?, cordons })
     }
@@ -306,15 +399,15 @@ impl AssignmentStore for RedisAssignments {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        check_epoch_is_possible(PART, seen)?;
-        let mut call = self.call_script(&TERM_SCRIPT);
+        check_epoch_is_possible(PART_NAME, seen)?;
+        let mut call = self.new_script_call(&TERM_SCRIPT);
         call.arg("mint").arg(expected).arg(holder).arg(seen).arg(lease_json(lease));
         self.run_term_script(call).await
     }
 
     async fn renew_term(&self, term: &PlannerTerm) -> Result<TermGrant, StoreError> {
-        check_epoch_is_possible(PART, term.term)?;
-        let mut call = self.call_script(&TERM_SCRIPT);
+        check_epoch_is_possible(PART_NAME, term.term)?;
+        let mut call = self.new_script_call(&TERM_SCRIPT);
         call.arg("renew")
             .arg(term.term)
             .arg(&term.holder)
@@ -329,16 +422,16 @@ impl AssignmentStore for RedisAssignments {
         reader: &ReaderId,
         cordon: Option<&ReaderCordon>,
     ) -> Result<Option<u64>, StoreError> {
-        check_epoch_is_possible(PART, term)?;
-        let mut call = self.orders_call(&CORDON_SCRIPT);
+        check_epoch_is_possible(PART_NAME, term)?;
+        let mut call = self.new_orders_call(&CORDON_SCRIPT);
         call.arg(term).arg(reader.as_str()).arg(cordon.map_or_else(String::new, format_record));
         let in_force: String = self.run_script(call).await?;
         if in_force.is_empty() { Ok(None) } else { parse_number(&in_force).map(Some) }
     }
 
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, AssignmentChange::Reset);
-        self.link.listen_to(self.key_named("assignments:changes"), outlet, decode_change);
+        let (outlet, receiver) = LossyChannel::bounded(CHANGE_QUEUE_LENGTH, AssignmentChange::Reset);
+        self.link.listen_to_channel(self.key_named("assignments:changes"), outlet, decode_change);
         Ok(receiver)
     }
 }
@@ -366,13 +459,13 @@ mod tests {
     }
 
     fn parse_json(text: &str) -> serde_json::Value {
-        crate::fixtures::json(text.as_bytes())
+        crate::fixtures::parse_json(text.as_bytes())
     }
 
     #[test]
     fn heartbeats_and_cordons_have_fixtures() {
         let read = |json: &serde_json::Value| {
-            WithFormat::<ReaderRecord>::read(&json.to_string()).ok_or("is not read")
+            WithFormat::<ReaderRecord>::parse_record(&json.to_string()).ok_or("is not read")
         };
         crate::fixtures::check_json_fixture(
             "redis-reader",
@@ -386,7 +479,7 @@ mod tests {
             why: "upgrade".to_owned(),
         };
         let read = |json: &serde_json::Value| {
-            WithFormat::<ReaderCordon>::read(&json.to_string()).ok_or("is not read")
+            WithFormat::<ReaderCordon>::parse_record(&json.to_string()).ok_or("is not read")
         };
         crate::fixtures::check_json_fixture(
             "redis-cordon",
@@ -431,16 +524,17 @@ mod tests {
     #[test]
     fn a_cordon_of_a_kind_that_this_release_does_not_know_is_left_out() {
         let later = r#"{"format":1,"reader":"r","closing":"half_closed","why":""}"#;
-        assert_eq!(WithFormat::<ReaderCordon>::read(later), None);
+        assert_eq!(WithFormat::<ReaderCordon>::parse_record(later), None);
     }
 
     #[test]
     fn the_lua_script_mints_epochs_with_the_constants_of_core() {
-        use liverank_core::epoch::{MAX_EPOCH, new_server_jump_micros};
+        use liverank_core::epoch::{MAX_CLOCK_SKEW_MICROS, MAX_EPOCH, new_server_jump_micros};
         assert!(STATE_LUA.contains(&format!("+ 1) * {}", new_server_jump_micros(0))), "the jump");
         assert!(
             STATE_LUA.contains(&format!("math.min(micros(), {})", MAX_EPOCH.div_ceil(2))),
             "the clock's greatest"
         );
+        assert!(STATE_LUA.contains(&format!("latest - {MAX_CLOCK_SKEW_MICROS})")), "the farthest jump");
     }
 }

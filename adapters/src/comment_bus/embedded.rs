@@ -31,17 +31,17 @@ struct BusState {
     kept_comments: HashMap<VideoId, KeptComments>,
     /// The subscriptions by video, and within a video by their number.
     subscribers: HashMap<VideoId, HashMap<u64, Arc<LossyChannel<Delivery>>>>,
-    subscriptions: u64,
-    swept: Option<Instant>,
+    last_subscription_number: u64,
+    last_sweep: Option<Instant>,
 }
 
 /// The last comments of a video, without a gap in their sequence numbers.
 struct KeptComments {
-    numbering: CommentEpoch,
+    comment_epoch: CommentEpoch,
     comments: VecDeque<Comment>,
     /// The approximate size of the kept comments in bytes.
-    bytes: usize,
-    newest: Instant,
+    size_bytes: usize,
+    newest_at: Instant,
 }
 
 /// Returns the approximate size of a comment in bytes.
@@ -67,20 +67,20 @@ impl KeptComments {
 
     fn remove_all(&mut self) {
         self.comments.clear();
-        self.bytes = 0;
+        self.size_bytes = 0;
     }
 
     /// Keeps a comment. Returns true if subscribers have to get it.
     fn keep_comment(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
-        if self.numbering != *numbering {
-            self.numbering = numbering.clone();
+        if self.comment_epoch != *numbering {
+            self.comment_epoch = numbering.clone();
             self.remove_all();
         }
         if let Some(removed) = comment.entry.removed_seq().and_then(|seq| self.comment_at(seq)) {
             let before = comment_bytes(removed);
             *removed = removed.clone().into_removed();
             let after = comment_bytes(removed);
-            self.bytes = self.bytes + after - before;
+            self.size_bytes = self.size_bytes + after - before;
         }
         if !self.comments.is_empty() && comment.seq <= self.last_seq() {
             // Comments that are kept were delivered when they came; older ones were delivered long ago, or come late.
@@ -90,15 +90,15 @@ impl KeptComments {
             // An earlier comment is missing: who asks for it has to ask the archive.
             self.remove_all();
         }
-        self.bytes += comment_bytes(comment);
+        self.size_bytes += comment_bytes(comment);
         self.comments.push_back(comment.clone());
         while self.comments.len() > KEPT_COMMENTS_PER_VIDEO
-            || (self.bytes > KEPT_BYTES_PER_VIDEO && self.comments.len() > 1)
+            || (self.size_bytes > KEPT_BYTES_PER_VIDEO && self.comments.len() > 1)
         {
             let Some(oldest) = self.comments.pop_front() else { break };
-            self.bytes -= comment_bytes(&oldest);
+            self.size_bytes -= comment_bytes(&oldest);
         }
-        self.newest = now;
+        self.newest_at = now;
         true
     }
 }
@@ -112,17 +112,21 @@ impl BusState {
         now: Instant,
     ) {
         let kept = self.kept_comments.entry(comment.video_id.clone()).or_insert_with(|| KeptComments {
-            numbering: numbering.clone(),
+            comment_epoch: numbering.clone(),
             comments: VecDeque::new(),
-            bytes: 0,
-            newest: now,
+            size_bytes: 0,
+            newest_at: now,
         });
         if kept.keep_comment(numbering, comment, now)
             && let Some(subscribers) = self.subscribers.get(&comment.video_id)
         {
             for subscriber in subscribers.values() {
                 let (numbering, comment) = (numbering.clone(), comment.clone());
-                subscriber.offer(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) });
+                subscriber.send_or_mark_lost(Delivery::Comment {
+                    numbering,
+                    comment,
+                    trace: trace.map(Box::new),
+                });
             }
         }
     }
@@ -130,15 +134,15 @@ impl BusState {
     /// Removes the comments of videos whose newest comment is older than [`KEPT_SECONDS`], at most once in
     /// [`SWEEP_INTERVAL`].
     fn forget_old_videos(&mut self, now: Instant) {
-        let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_INTERVAL);
+        let due = self.last_sweep.is_none_or(|swept| now.duration_since(swept) >= SWEEP_INTERVAL);
         if due {
             let keep = Duration::from_secs(KEPT_SECONDS);
-            self.kept_comments.retain(|_, kept| now.duration_since(kept.newest) < keep);
-            self.swept = Some(now);
+            self.kept_comments.retain(|_, kept| now.duration_since(kept.newest_at) < keep);
+            self.last_sweep = Some(now);
         }
     }
 
-    fn leave(&mut self, video: &VideoId, number: u64) {
+    fn unsubscribe(&mut self, video: &VideoId, number: u64) {
         if let Some(subscribers) = self.subscribers.get_mut(video) {
             subscribers.remove(&number);
             if subscribers.is_empty() {
@@ -179,11 +183,18 @@ impl CommentBus for EmbeddedBus {
     async fn new_subscription(
         &self,
     ) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE_LENGTH, Delivery::Reset);
+        let (delivery_channel, receiver) = LossyChannel::bounded(DELIVERY_QUEUE_LENGTH, Delivery::Reset);
         let mut state = lock(&self.state);
-        state.subscriptions += 1;
-        let number = state.subscriptions;
-        Ok((Box::new(EmbeddedSubscription { state: Arc::clone(&self.state), number, outlet }), receiver))
+        state.last_subscription_number += 1;
+        let subscription_number = state.last_subscription_number;
+        Ok((
+            Box::new(EmbeddedSubscription {
+                state: Arc::clone(&self.state),
+                subscription_number,
+                delivery_channel,
+            }),
+            receiver,
+        ))
     }
 
     async fn recent_comments(
@@ -194,7 +205,8 @@ impl CommentBus for EmbeddedBus {
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError> {
         let state = lock(&self.state);
-        let Some(kept) = state.kept_comments.get(video).filter(|kept| kept.numbering == *numbering) else {
+        let Some(kept) = state.kept_comments.get(video).filter(|kept| kept.comment_epoch == *numbering)
+        else {
             return Ok(None);
         };
         let (first, last) = (kept.first_seq(), kept.last_seq());
@@ -207,16 +219,18 @@ impl CommentBus for EmbeddedBus {
 
     async fn channel_heads(&self, videos: &[VideoId]) -> Result<Vec<Option<ChannelHead>>, StoreError> {
         let state = lock(&self.state);
-        let head =
-            |kept: &KeptComments| ChannelHead { comment_epoch: kept.numbering.clone(), seq: kept.last_seq() };
+        let head = |kept: &KeptComments| ChannelHead {
+            comment_epoch: kept.comment_epoch.clone(),
+            seq: kept.last_seq(),
+        };
         Ok(videos.iter().map(|video| state.kept_comments.get(video).map(head)).collect())
     }
 }
 
 struct EmbeddedSubscription {
     state: Arc<Mutex<BusState>>,
-    number: u64,
-    outlet: Arc<LossyChannel<Delivery>>,
+    subscription_number: u64,
+    delivery_channel: Arc<LossyChannel<Delivery>>,
 }
 
 #[async_trait]
@@ -224,12 +238,12 @@ impl Subscription for EmbeddedSubscription {
     async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError> {
         let mut state = lock(&self.state);
         let subscribers = state.subscribers.entry(video.clone()).or_default();
-        subscribers.insert(self.number, Arc::clone(&self.outlet));
+        subscribers.insert(self.subscription_number, Arc::clone(&self.delivery_channel));
         Ok(())
     }
 
     async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError> {
-        lock(&self.state).leave(video, self.number);
+        lock(&self.state).unsubscribe(video, self.subscription_number);
         Ok(())
     }
 }
@@ -238,7 +252,7 @@ impl Drop for EmbeddedSubscription {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         state.subscribers.retain(|_, subscribers| {
-            subscribers.remove(&self.number);
+            subscribers.remove(&self.subscription_number);
             !subscribers.is_empty()
         });
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
-use crate::redis_link::{Listener, PART, RedisLink};
+use crate::redis_link::{Listener, PART_NAME, RedisLink};
 
 /// The number of comments published in one round trip, so that a large batch stays well within the response timeout.
 const COMMENTS_A_PUBLISH: usize = 1000;
@@ -38,13 +38,13 @@ const PUBLISH_LUA: &str = include_str!("redis/publish.lua");
 pub struct RedisBus {
     link: Arc<RedisLink>,
     /// The digest under which Redis stores [`PUBLISH_LUA`].
-    digest: String,
+    script_digest: String,
 }
 
 impl RedisBus {
     /// Returns the bus on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
-        Self { link, digest: redis::Script::new(PUBLISH_LUA).get_hash().to_owned() }
+        Self { link, script_digest: redis::Script::new(PUBLISH_LUA).get_hash().to_owned() }
     }
 
     async fn publish_chunk(
@@ -67,13 +67,13 @@ impl RedisBus {
         // attempt.
         pipeline.cmd("SCRIPT").arg("LOAD").arg(PUBLISH_LUA).ignore();
         for video in order {
-            pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
+            pipeline.cmd("EVALSHA").arg(&self.script_digest).arg(1);
             pipeline.arg(self.link.keys().comment_stream(video)).arg(self.link.keys().video_channel(video));
             pipeline
                 .arg(numbering.as_str())
                 .arg(KEPT_COMMENTS_PER_VIDEO)
                 .arg(KEPT_SECONDS)
-                .arg(self.link.publish());
+                .arg(self.link.publish_command_name());
             pipeline.arg(KEPT_BYTES_PER_VIDEO);
             for comment in &videos[video] {
                 let trace = trace_of(traces, comment);
@@ -91,6 +91,7 @@ impl RedisBus {
 #[derive(Serialize, Deserialize)]
 struct PublishedComment<N, C> {
     format: u32,
+    /// The comment epoch of the comment's sequence number.
     numbering: N,
     /// The trace span that published the comment. Releases without traces ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::read_one")]
@@ -105,25 +106,26 @@ impl PublishedComment<&CommentEpoch, &Comment> {
     }
 }
 
-fn wire(payload: &[u8]) -> Option<PublishedComment<CommentEpoch, Comment>> {
+fn parse_published(payload: &[u8]) -> Option<PublishedComment<CommentEpoch, Comment>> {
     let wire: PublishedComment<CommentEpoch, Comment> = serde_json::from_slice(payload).ok()?;
     (wire.format == WIRE_FORMAT).then_some(wire)
 }
 
 fn decode_comment(payload: &[u8]) -> Option<(CommentEpoch, Comment)> {
-    wire(payload).map(|wire| (wire.numbering, wire.comment))
+    parse_published(payload).map(|wire| (wire.numbering, wire.comment))
 }
 
-fn delivery(payload: &[u8]) -> Option<Delivery> {
-    let PublishedComment { numbering, comment, trace, format: _ } = wire(payload)?;
+fn decode_delivery(payload: &[u8]) -> Option<Delivery> {
+    let PublishedComment { numbering, comment, trace, format: _ } = parse_published(payload)?;
     Some(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) })
 }
 
 /// An entry of a stream as Redis answers it: the entry's id, and its fields and values in turn.
 type StreamEntry = (String, Vec<Vec<u8>>);
 
-fn head((id, fields): &StreamEntry) -> Result<ChannelHead, StoreError> {
-    let foreign = || StoreError::unusable(PART, format!("a stream of comments holds a foreign entry {id}"));
+fn parse_head((id, fields): &StreamEntry) -> Result<ChannelHead, StoreError> {
+    let foreign =
+        || StoreError::unusable(PART_NAME, format!("a stream of comments holds a foreign entry {id}"));
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
     let numbering = fields.get(1).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(foreign)?;
     Ok(ChannelHead { comment_epoch: CommentEpoch::parse(numbering).map_err(|_| foreign())?, seq })
@@ -138,7 +140,7 @@ fn comments_without_gap(
 ) -> Result<Option<Vec<Comment>>, StoreError> {
     let mut comments = Vec::with_capacity(entries.len());
     for (entry, seq) in entries.iter().zip(after + 1..) {
-        let head = head(entry)?;
+        let head = parse_head(entry)?;
         // An entry in the format of another release counts as not kept.
         let comment = entry.1.get(3).and_then(|payload| decode_comment(payload));
         match comment {
@@ -168,8 +170,8 @@ impl CommentBus for RedisBus {
     async fn new_subscription(
         &self,
     ) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE_LENGTH, Delivery::Reset);
-        let listener = self.link.listen(outlet, delivery);
+        let (outlet, receiver) = LossyChannel::bounded(DELIVERY_QUEUE_LENGTH, Delivery::Reset);
+        let listener = self.link.start_subscription(outlet, decode_delivery);
         Ok((Box::new(RedisSubscription { link: Arc::clone(&self.link), listener }), receiver))
     }
 
@@ -188,7 +190,7 @@ impl CommentBus for RedisBus {
         let (newest, mut entries): (Vec<StreamEntry>, Vec<StreamEntry>) =
             self.link.pipeline(&pipeline).await?;
         if entries.is_empty() {
-            let head = newest.first().map(head).transpose()?;
+            let head = newest.first().map(parse_head).transpose()?;
             let up_to_date = head.is_some_and(|head| head.comment_epoch == *numbering && head.seq == after);
             return Ok(up_to_date.then(Vec::new));
         }
@@ -207,7 +209,7 @@ impl CommentBus for RedisBus {
             }
             let newest: Vec<Vec<StreamEntry>> = self.link.pipeline(&pipeline).await?;
             for entries in newest {
-                heads.push(entries.first().map(head).transpose()?);
+                heads.push(entries.first().map(parse_head).transpose()?);
             }
         }
         Ok(heads)
@@ -283,7 +285,7 @@ mod tests {
             Some((numbering.clone(), comment.clone())),
             "as releases before read it"
         );
-        let heard = |payload: &[u8]| match delivery(payload) {
+        let heard = |payload: &[u8]| match decode_delivery(payload) {
             Some(Delivery::Comment { comment, trace, .. }) => (comment.seq, trace.map(|trace| *trace)),
             other => panic!("{other:?}"),
         };
@@ -311,7 +313,7 @@ mod tests {
             comments_without_gap(&entries(&[4]), &CommentEpoch::parse("xyz").unwrap(), 3).unwrap(),
             None
         );
-        assert!(head(&("7-1".to_owned(), vec![])).is_err());
+        assert!(parse_head(&("7-1".to_owned(), vec![])).is_err());
     }
 
     #[test]
@@ -321,10 +323,10 @@ mod tests {
             ("redis-comment", crate::fixtures::fixture_comment()),
             ("redis-deletion", crate::fixtures::fixture_deletion()),
             ("redis-pin", crate::fixtures::fixture_pin()),
-            ("redis-shadowed", crate::fixtures::fixture_shadowed()),
+            ("redis-shadowed", crate::fixtures::fixture_shadowed_comment()),
         ] {
             let write = |(numbering, comment): &DecodedComment| {
-                crate::fixtures::json(
+                crate::fixtures::parse_json(
                     &PublishedComment { format: WIRE_FORMAT, numbering, trace: None, comment }.encode(),
                 )
             };

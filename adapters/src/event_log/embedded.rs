@@ -21,31 +21,33 @@ use tokio::time::timeout;
 use self::committer::{AppendCommitter, AppendRequest, AppendedEntry};
 use self::consumer::EmbeddedConsumer;
 use self::group::ConsumerGroup;
-use self::reading::{EmbeddedLetterReader, EmbeddedReader};
+use self::reading::{EmbeddedDeadLetterReader, EmbeddedReader};
+use self::shared::{PART_NAME, SharedLog, run_blocking};
 use self::traces::RecordTraces;
 use super::{
-    AppendError, CREATED_PARTITIONS, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer,
-    LogReader, ReadRange, RecordPosition, RecordRetention,
+    AppendError, CREATED_PARTITION_COUNT, DeadLetter, DeadLetterFilter, DeadLetterReader, EventLog,
+    LogConsumer, LogReader, ReadRange, RecordPosition, RecordRetention,
 };
 use crate::StoreError;
 use crate::clock::Clock;
 use crate::export_topics::ExportTopics;
-use crate::redb_file::{Opener, RedbFile};
+use crate::redb_file::{DatabaseOpener, RedbFile};
 
 mod committer;
 mod consumer;
 mod group;
 mod reading;
 mod records;
+mod shared;
 mod traces;
+
+pub use self::shared::MAX_RECORD_BYTES;
 
 /// The name of the log's file in the data directory.
 pub const LOG_FILE_NAME: &str = "log.redb";
-/// The largest record that is accepted, key and value together, in bytes: as Kafka's default.
-pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// The largest number of appends that wait to be written. A commit takes milliseconds and contains all that wait: a
 /// queue this long means that the disk does not answer, and a longer one would only lose more appends together.
-const MAX_WAITING: usize = 16_384;
+const MAX_WAITING_APPENDS: usize = 16_384;
 /// The largest number of bytes that wait to be written or are being written.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// The time for which an append waits for the disk: as long as a Kafka append waits. A disk that does not answer must
@@ -55,9 +57,7 @@ const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 const REQUEST_OVERHEAD_BYTES: usize = 256;
 
 /// The number of dead letters that are examined, and removed, in one transaction.
-const LETTERS_REMOVED_AT_ONCE: usize = 100;
-
-const PART_NAME: &str = "event log";
+const DEAD_LETTERS_REMOVED_AT_ONCE: usize = 100;
 
 /// The log in one file, for one process.
 pub struct EmbeddedLog {
@@ -65,55 +65,32 @@ pub struct EmbeddedLog {
     /// The queue to the committer thread. `None` only while dropping.
     queue: Option<SyncSender<AppendRequest>>,
     committer: Option<JoinHandle<()>>,
-    budget: Arc<Semaphore>,
+    waiting_bytes_budget: Arc<Semaphore>,
     /// The partition of the next record without a key.
     next_keyless_partition: AtomicU32,
     /// The topics for other systems, which only tests have.
-    exports: Option<Arc<dyn ExportTopics>>,
-}
-
-/// The state that the committer, the consumers and the log itself share.
-struct SharedLog {
-    file: RedbFile,
-    group: ConsumerGroup,
-    signal: watch::Sender<ConsumerSignal>,
-    traces: RecordTraces,
-}
-
-/// The values whose changes consumers wait for.
-#[derive(Debug, Clone, Copy, Default)]
-struct ConsumerSignal {
-    /// The offset after the last durable record of each partition.
-    durable_ends: [u64; CREATED_PARTITIONS as usize],
-    /// A number that grows with each change of the partitions' owners.
-    handovers: u64,
-}
-
-impl SharedLog {
-    fn signal_consumers(&self) {
-        self.signal.send_modify(|signal| signal.handovers += 1);
-    }
+    export_topics: Option<Arc<dyn ExportTopics>>,
 }
 
 impl EmbeddedLog {
     /// Opens the log in `dir`; creates the directory and the file if they are absent. `clock` gives the records'
     /// times.
     ///
-    /// Fails if the file is in use by another process, cannot be written, is damaged or of another format; the error
-    /// says which.
+    /// Returns an error with the reason if the file is in use by another process, cannot be written, is damaged or has
+    /// another format.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::start_committer(RedbFile::open(records::LOG_PURPOSE, dir, LOG_FILE_NAME)?, clock)
+        Self::start_committer(RedbFile::open(records::LOG_FILE_KIND, dir, LOG_FILE_NAME)?, clock)
     }
 
-    /// Opens a log on the database that `open` returns, which is called again after every failure; errors call the log
-    /// `name`. For tests that replace the disk.
+    /// Opens a log on the database that `open` returns; `open` is called again after every failure, and errors call the
+    /// log `name`. Tests use it to replace the disk.
     pub fn open_on_medium(
         name: &str,
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        let open: Opener = Box::new(move |_| Ok(open()?));
-        Self::start_committer(RedbFile::open_with(records::LOG_PURPOSE, name.to_owned(), open)?, clock)
+        let open: DatabaseOpener = Box::new(move |_| Ok(open()?));
+        Self::start_committer(RedbFile::open_with(records::LOG_FILE_KIND, name.to_owned(), open)?, clock)
     }
 
     fn start_committer(file: RedbFile, clock: Clock) -> Result<Self, StoreError> {
@@ -124,36 +101,43 @@ impl EmbeddedLog {
             traces: RecordTraces::default(),
         });
         let mut committer = AppendCommitter::new(Arc::clone(&shared), clock)?;
-        let (queue, waiting) = sync_channel(MAX_WAITING);
+        let (queue, waiting) = sync_channel(MAX_WAITING_APPENDS);
         let thread = std::thread::Builder::new()
             .name("log-committer".to_owned())
             .spawn(move || committer.run(&waiting))
             .map_err(|error| {
                 StoreError::unavailable(PART_NAME, format!("cannot start its thread: {error}"))
             })?;
-        let budget = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
+        let waiting_bytes_budget = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
         let (queue, committer, turn) = (Some(queue), Some(thread), AtomicU32::new(0));
-        Ok(Self { shared, queue, committer, budget, next_keyless_partition: turn, exports: None })
+        Ok(Self {
+            shared,
+            queue,
+            committer,
+            waiting_bytes_budget,
+            next_keyless_partition: turn,
+            export_topics: None,
+        })
     }
 
     /// Returns the log with topics for other systems beside it. For tests of exporters.
     #[must_use]
     pub fn with_export_topics(mut self, topics: Arc<dyn ExportTopics>) -> Self {
-        self.exports = Some(topics);
+        self.export_topics = Some(topics);
         self
     }
 
     fn partition_for(&self, key: &[u8]) -> u32 {
         if key.is_empty() {
-            return self.next_keyless_partition.fetch_add(1, Ordering::Relaxed) % CREATED_PARTITIONS;
+            return self.next_keyless_partition.fetch_add(1, Ordering::Relaxed) % CREATED_PARTITION_COUNT;
         }
         records::partition_of(key)
     }
 
-    async fn enqueue_append(&self, entry: AppendedEntry) -> Result<RecordPosition, StoreError> {
+    async fn append_and_wait(&self, entry: AppendedEntry) -> Result<RecordPosition, StoreError> {
         let unavailable = |reason: &str| StoreError::unavailable(PART_NAME, reason);
         let cost = (entry.size_bytes() + REQUEST_OVERHEAD_BYTES) as u32;
-        let permit = Arc::clone(&self.budget)
+        let permit = Arc::clone(&self.waiting_bytes_budget)
             .try_acquire_many_owned(cost)
             .map_err(|_| unavailable("too many bytes wait to be written"))?;
         let (answer, answered) = oneshot::channel();
@@ -171,14 +155,6 @@ impl EmbeddedLog {
     }
 }
 
-/// Runs blocking work on a thread on which it may block.
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART_NAME, format!("its reader ended: {error}"))))
-}
-
 impl Drop for EmbeddedLog {
     /// Writes the waiting appends, then closes the file (unless a consumer still uses it).
     fn drop(&mut self) {
@@ -193,7 +169,7 @@ impl Drop for EmbeddedLog {
 #[async_trait]
 impl EventLog for EmbeddedLog {
     async fn open(&self) -> Result<(), StoreError> {
-        self.write_health()
+        self.check_writable()
     }
 
     /// Appends a record. A record without a key (an empty key) goes to the next partition in turn.
@@ -209,16 +185,16 @@ impl EventLog for EmbeddedLog {
         }
         let partition = self.partition_for(key);
         let key = (!key.is_empty()).then(|| Bytes::copy_from_slice(key));
-        Ok(self.enqueue_append(AppendedEntry::Record { partition, key, value: value.into(), trace }).await?)
+        Ok(self.append_and_wait(AppendedEntry::Record { partition, key, value: value.into(), trace }).await?)
     }
 
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let (letter, cut) = records::truncate_letter(letter);
-        self.enqueue_append(AppendedEntry::Letter(letter, cut)).await?;
+        let (letter, cut) = records::truncate_dead_letter(letter);
+        self.append_and_wait(AppendedEntry::DeadLetter(letter, cut)).await?;
         Ok(())
     }
 
-    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+    async fn join_consumer_group(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
         Ok(Box::new(EmbeddedConsumer::join(Arc::clone(&self.shared))))
     }
 
@@ -228,7 +204,7 @@ impl EventLog for EmbeddedLog {
 
     /// Returns 0 for each partition: no record is ever removed.
     async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
-        Ok(vec![0; CREATED_PARTITIONS as usize])
+        Ok(vec![0; CREATED_PARTITION_COUNT as usize])
     }
 
     async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
@@ -238,15 +214,15 @@ impl EventLog for EmbeddedLog {
     async fn read_dead_letters(
         &self,
         only: Option<RecordPosition>,
-    ) -> Result<Box<dyn LetterReader>, StoreError> {
-        Ok(Box::new(EmbeddedLetterReader::open(Arc::clone(&self.shared), only).await?))
+    ) -> Result<Box<dyn DeadLetterReader>, StoreError> {
+        Ok(Box::new(EmbeddedDeadLetterReader::open(Arc::clone(&self.shared), only).await?))
     }
 
-    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+    async fn remove_dead_letters(&self, is_meant: DeadLetterFilter<'_>) -> Result<u64, StoreError> {
         let mut letters = self.read_dead_letters(None).await?;
         let mut removed = 0;
         loop {
-            let page = letters.next_letters(LETTERS_REMOVED_AT_ONCE).await?;
+            let page = letters.next_dead_letters(DEAD_LETTERS_REMOVED_AT_ONCE).await?;
             if page.is_empty() {
                 return Ok(removed);
             }
@@ -257,23 +233,23 @@ impl EventLog for EmbeddedLog {
                 removed += meant.len() as u64;
                 let shared = Arc::clone(&self.shared);
                 run_blocking(move || {
-                    shared.file.with_database(|database, _| records::remove_letters(database, &meant))
+                    shared.file.with_database(|database, _| records::remove_dead_letters(database, &meant))
                 })
                 .await?;
             }
         }
     }
 
-    /// Returns [`RecordRetention::ForGood`]: no record is ever removed.
+    /// Returns [`RecordRetention::Forever`]: no record is ever removed.
     async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
-        Ok(RecordRetention::ForGood)
+        Ok(RecordRetention::Forever)
     }
 
     fn export_topics(&self) -> Option<&dyn ExportTopics> {
-        self.exports.as_deref()
+        self.export_topics.as_deref()
     }
 
-    fn write_health(&self) -> Result<(), StoreError> {
+    fn check_writable(&self) -> Result<(), StoreError> {
         self.shared.file.file_health()
     }
 }

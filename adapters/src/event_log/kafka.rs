@@ -31,7 +31,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{
-    AppendError, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer, LogReader, ReadRange,
+    AppendError, DeadLetter, DeadLetterFilter, DeadLetterReader, EventLog, LogConsumer, LogReader, ReadRange,
     RecordPosition, RecordRetention,
 };
 use crate::StoreError;
@@ -56,12 +56,12 @@ mod traceparent;
 pub use config::{KafkaConfig, SaslMechanism};
 use consumer::KafkaConsumer;
 use producer::Producer;
-use range_reader::{RangeReader, Walker};
+use range_reader::{AsyncRangeReader, RangeReader};
 
 /// The name of this store in errors and logs.
 const PART_NAME: &str = "kafka";
-/// The time limit of one query to the brokers (metadata, watermarks). After it they are treated as unreachable: an
-/// operator who waits for an answer would rather read an error.
+/// The time limit of one query to the brokers (metadata, watermarks). After this time the brokers are treated as
+/// unreachable: an operator who waits for an answer would rather read an error.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log on Apache Kafka 2.4 or newer. Connects and reconnects by itself.
@@ -82,8 +82,9 @@ impl KafkaLog {
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn open(&self) -> Result<(), StoreError> {
-        let limit =
-            topics::prepare_topics(&self.config).await.map_err(|error| self.producer.explain(error))?;
+        let limit = topics::prepare_topics(&self.config)
+            .await
+            .map_err(|error| self.producer.prefer_connection_error(error))?;
         self.producer.set_batch_limit(limit).await
     }
 
@@ -100,74 +101,84 @@ impl EventLog for KafkaLog {
         self.producer.append_dead_letter(letter).await
     }
 
-    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+    async fn join_consumer_group(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
         Ok(Box::new(KafkaConsumer::join(&self.config)?))
     }
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
-        let held = self.producer.held(&self.config.topic).await?;
+        let held = self.producer.held_offsets(&self.config.topic).await?;
         Ok(held.into_iter().map(|held| held.end_offset).collect())
     }
 
     async fn first_offsets(&self) -> Result<Vec<u64>, StoreError> {
-        let held = self.producer.held(&self.config.topic).await?;
+        let held = self.producer.held_offsets(&self.config.topic).await?;
         Ok(held.into_iter().map(|held| held.first_offset).collect())
     }
 
     async fn read_ranges(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         let topic = &self.config.topic;
-        let held = self.producer.held(topic).await?;
-        Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, topic, stretches, &held)?)))
+        let held = self.producer.held_offsets(topic).await?;
+        Ok(Box::new(AsyncRangeReader::new(RangeReader::begin_reading(
+            &self.config,
+            topic,
+            stretches,
+            &held,
+        )?)))
     }
 
     async fn read_dead_letters(
         &self,
         only: Option<RecordPosition>,
-    ) -> Result<Box<dyn LetterReader>, StoreError> {
+    ) -> Result<Box<dyn DeadLetterReader>, StoreError> {
         let topic = self.config.dead_letter_topic();
-        let held = self.producer.held(&topic).await?;
+        let held = self.producer.held_offsets(&topic).await?;
         let stretches: Vec<ReadRange> = (0..)
             .zip(&held)
             .filter_map(|(partition, held)| match only {
                 None => Some(ReadRange {
                     partition,
-                    first: held.first_offset,
-                    end: held.end_offset,
+                    first_offset: held.first_offset,
+                    end_offset: held.end_offset,
                     previous_record: None,
                 }),
                 Some(RecordPosition { offset, .. }) => {
                     (held.first_offset..held.end_offset).contains(&offset).then_some(ReadRange {
                         partition,
-                        first: offset,
-                        end: offset + 1,
+                        first_offset: offset,
+                        end_offset: offset + 1,
                         previous_record: None,
                     })
                 }
             })
             .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
             .collect();
-        Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, &topic, &stretches, &held)?)))
+        Ok(Box::new(AsyncRangeReader::new(RangeReader::begin_reading(
+            &self.config,
+            &topic,
+            &stretches,
+            &held,
+        )?)))
     }
 
-    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
-        removal::remove_letters(self, is_meant).await
+    async fn remove_dead_letters(&self, is_meant: DeadLetterFilter<'_>) -> Result<u64, StoreError> {
+        removal::remove_dead_letters(self, is_meant).await
     }
 
     async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
-        removal::retention(&self.config).await
+        removal::read_retention(&self.config).await
     }
 
     fn export_topics(&self) -> Option<&dyn ExportTopics> {
         Some(self)
     }
 
-    fn write_health(&self) -> Result<(), StoreError> {
+    fn check_writable(&self) -> Result<(), StoreError> {
         self.producer.health()
     }
 }
 
-/// Turns an error of the client library into the error that tells a caller what to do: most errors come from the
-/// network and pass.
+/// Turns an error of the client library into a [`StoreError`], which tells the caller whether trying again may help; it
+/// may for most errors, which come from the network.
 fn store_error(doing: &str, error: &KafkaError) -> StoreError {
     use RDKafkaErrorCode::{
         Authentication, GroupAuthorizationFailed, InvalidSessionTimeout, InvalidTopic, SSL,

@@ -10,7 +10,7 @@ use crate::StoreError;
 
 /// The outcome of a write that is made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum InjectedFailure {
     /// Nothing of the write takes effect, and the writer gets an error.
     Aborted,
     /// The write takes effect, and its answer is lost.
@@ -26,13 +26,13 @@ struct Topic {
     positions: BTreeMap<u32, u64>,
     note: Option<String>,
     /// The number of writers that have begun for each source (`None`: the boards): only the last one may write.
-    writers: BTreeMap<Option<u32>, u64>,
+    last_writer_numbers: BTreeMap<Option<u32>, u64>,
 }
 
 #[derive(Default)]
 struct State {
     topics: BTreeMap<String, Topic>,
-    failures: VecDeque<Failure>,
+    injected_failures: VecDeque<InjectedFailure>,
 }
 
 /// Export topics in memory. Cheap to clone: all clones share the same topics.
@@ -55,17 +55,17 @@ impl MemoryTopics {
     }
 
     /// Makes the next writes fail, one for each of `failures`.
-    pub fn fail_next(&self, failures: impl IntoIterator<Item = Failure>) {
-        self.lock().failures.extend(failures);
+    pub fn fail_next(&self, failures: impl IntoIterator<Item = InjectedFailure>) {
+        self.lock().injected_failures.extend(failures);
     }
 
     /// Returns true if writes are still to fail.
     pub fn will_fail(&self) -> bool {
-        !self.lock().failures.is_empty()
+        !self.lock().injected_failures.is_empty()
     }
 }
 
-const fn name(source: ExportSource) -> Option<u32> {
+const fn source_key(source: ExportSource) -> Option<u32> {
     match source {
         ExportSource::Partition(partition) => Some(partition),
         ExportSource::Boards { .. } => None,
@@ -74,31 +74,42 @@ const fn name(source: ExportSource) -> Option<u32> {
 
 #[async_trait]
 impl ExportTopics for MemoryTopics {
-    async fn prepare(&self, topic: &str) -> Result<(), StoreError> {
+    async fn prepare_topic(&self, topic: &str) -> Result<(), StoreError> {
         self.lock().topics.entry(topic.to_owned()).or_default();
         Ok(())
     }
 
-    async fn begin(&self, topic: &str, source: ExportSource) -> Result<Box<dyn ExportWriter>, ExportError> {
+    async fn open_writer(
+        &self,
+        topic: &str,
+        source: ExportSource,
+    ) -> Result<Box<dyn ExportWriter>, ExportError> {
         let mut state = self.lock();
         let here = state.topics.entry(topic.to_owned()).or_default();
-        let source = name(source);
-        let turn = here.writers.entry(source).or_default();
+        let source = source_key(source);
+        let turn = here.last_writer_numbers.entry(source).or_default();
         *turn += 1;
-        let turn = *turn;
-        let next = source.map_or(0, |partition| *here.positions.entry(partition).or_default());
+        let writer_number = *turn;
+        let next_offset = source.map_or(0, |partition| *here.positions.entry(partition).or_default());
         let note = here.note.clone().filter(|_| source.is_none());
         let topics = self.clone();
-        Ok(Box::new(MemoryWriter { topics, topic: topic.to_owned(), source, turn, next, note }))
+        Ok(Box::new(MemoryWriter {
+            topics,
+            topic: topic.to_owned(),
+            source_key: source,
+            writer_number,
+            next_offset,
+            note,
+        }))
     }
 }
 
 struct MemoryWriter {
     topics: MemoryTopics,
     topic: String,
-    source: Option<u32>,
-    turn: u64,
-    next: u64,
+    source_key: Option<u32>,
+    writer_number: u64,
+    next_offset: u64,
     note: Option<String>,
 }
 
@@ -107,41 +118,41 @@ impl MemoryWriter {
     fn commit(&mut self, write: impl FnOnce(&mut Topic)) -> Result<(), ExportError> {
         let away = || Err(StoreError::unavailable("export", "made to fail").into());
         let mut state = self.topics.lock();
-        let failure = state.failures.pop_front();
+        let failure = state.injected_failures.pop_front();
         let here = state.topics.entry(self.topic.clone()).or_default();
-        if failure == Some(Failure::TakenOver) {
-            *here.writers.entry(self.source).or_default() += 1;
+        if failure == Some(InjectedFailure::TakenOver) {
+            *here.last_writer_numbers.entry(self.source_key).or_default() += 1;
         }
-        if here.writers.get(&self.source) != Some(&self.turn) {
+        if here.last_writer_numbers.get(&self.source_key) != Some(&self.writer_number) {
             return Err(ExportError::TakenOver);
         }
-        if failure == Some(Failure::Aborted) {
+        if failure == Some(InjectedFailure::Aborted) {
             return away();
         }
         write(here);
-        if failure == Some(Failure::AnswerLost) { away() } else { Ok(()) }
+        if failure == Some(InjectedFailure::AnswerLost) { away() } else { Ok(()) }
     }
 }
 
 #[async_trait]
 impl ExportWriter for MemoryWriter {
     fn position(&self) -> u64 {
-        self.next
+        self.next_offset
     }
 
-    fn note(&self) -> Option<&str> {
+    fn committed_note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
     async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
-        let partition = self.source;
+        let partition = self.source_key;
         self.commit(|topic| {
             topic.records.extend(records);
             if let Some((partition, position)) = partition.zip(position) {
                 topic.positions.insert(partition, position);
             }
         })?;
-        self.next = position.filter(|_| partition.is_some()).unwrap_or(self.next);
+        self.next_offset = position.filter(|_| partition.is_some()).unwrap_or(self.next_offset);
         Ok(())
     }
 

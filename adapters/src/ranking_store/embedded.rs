@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use liverank_core::idle::is_idle;
 use liverank_core::ranking::{RankedVideo, Ranking, first_index_around};
-use liverank_core::{Metadata, VideoId, canary};
+use liverank_core::{Metadata, Millis, VideoId, canary};
 use tokio::sync::mpsc;
 
 use super::{
     BatchProjection, BoardChange, BoardEntry, BoardPage, BoardPlace, BoardsSnapshot, BuiltInBoard,
-    CHANGE_QUEUE_LENGTH, Described, PageStart, PlacesOfVideo, ProjectionCheckpoint, ProjectionOutcome,
-    RankingStore,
+    BuiltInBoardPlaces, CHANGE_QUEUE_LENGTH, DescribedVideo, PageStart, ProjectionCheckpoint,
+    ProjectionOutcome, RETIRED_PER_CALL, RankingStore,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -22,7 +23,7 @@ use crate::lossy_channel::LossyChannel;
 pub struct EmbeddedRanking {
     boards: Mutex<Boards>,
     /// The declared boards by key, each with the time at which it was last wanted.
-    declared: Mutex<HashMap<String, (Instant, Arc<EmbeddedRanking>)>>,
+    declared_boards: Mutex<HashMap<String, (Instant, Arc<EmbeddedRanking>)>>,
 }
 
 #[derive(Default)]
@@ -30,30 +31,32 @@ struct Boards {
     generation: Option<u64>,
     version: u64,
     offsets: BTreeMap<u32, u64>,
-    lists: Lists,
-    /// The next generation while it is gathered. There is one such generation at most, and its entries are never older
-    /// than the generation: what an unfinished repair leaves here is of use to the next one.
-    unfinished_repair: Option<(u64, Lists)>,
+    videos: GenerationVideos,
+    /// The next generation while it is gathered. At most one generation is gathered at a time, and its entries are
+    /// never older than the generation: a later repair can use the entries that an unfinished repair leaves here.
+    unfinished_repair: Option<(u64, GenerationVideos)>,
     subscribers: Vec<Arc<LossyChannel<BoardChange>>>,
     /// The half-life in milliseconds by generation, from the generation in force on.
     half_lives: BTreeMap<u64, u64>,
     /// The metadata of each video, with the generation and the revision of the video's state.
     metadata: HashMap<VideoId, ((u64, u64), Metadata)>,
     /// True if all metadata in the archive were written here.
-    is_described: bool,
+    is_metadata_complete: bool,
 }
 
 /// The videos of one generation, with their ranks.
 #[derive(Default)]
-struct Lists {
+struct GenerationVideos {
     entries: HashMap<VideoId, BoardEntry>,
     /// The revision of the last known state of each video, also of videos that were taken off the boards.
     revisions: HashMap<VideoId, u64>,
     global: Ranking,
     trending: Ranking,
+    /// The decayed score below which videos are idle; `None` before the first call of `retire_idle` in this generation.
+    idle_threshold: Option<f64>,
 }
 
-impl Lists {
+impl GenerationVideos {
     const fn board(&self, board: BuiltInBoard) -> &Ranking {
         match board {
             BuiltInBoard::Global => &self.global,
@@ -62,11 +65,15 @@ impl Lists {
     }
 
     /// Puts entries on the boards unless a later revision is known; returns the entries that changed the boards.
-    fn put(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
-        entries.iter().filter_map(|entry| self.put_one(entry)).collect()
+    fn put_entries(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
+        entries.iter().filter_map(|entry| self.put_entry(entry)).collect()
     }
 
-    fn put_one(&mut self, entry: &BoardEntry) -> Option<BoardEntry> {
+    fn put_entry(&mut self, entry: &BoardEntry) -> Option<BoardEntry> {
+        let is_idle = !entry.removed && is_idle(entry.trending, self.idle_threshold);
+        if is_idle && !self.entries.contains_key(&entry.video_id) {
+            return None;
+        }
         let revision = self.revisions.entry(entry.video_id.clone()).or_default();
         if entry.revision < *revision {
             return None;
@@ -90,26 +97,45 @@ impl Lists {
         self.entries.insert(now.video_id.clone(), now.clone());
         changed.then_some(now)
     }
+
+    /// Takes videos with a decayed score below `line` off the boards, at most [`RETIRED_PER_CALL`], and forgets their
+    /// revisions. Returns an entry for each, which says that it was taken off.
+    fn retire_idle(&mut self, line: f64) -> Vec<BoardEntry> {
+        self.idle_threshold = Some(line);
+        let first = self.trending.len().saturating_sub(RETIRED_PER_CALL);
+        let lowest = self.trending.page(first, RETIRED_PER_CALL);
+        let idle = lowest.into_iter().filter(|video| is_idle(Some(video.score), Some(line)));
+        let mut retired = Vec::new();
+        for RankedVideo { video_id, .. } in idle {
+            self.global.remove(&video_id);
+            self.trending.remove(&video_id);
+            self.revisions.remove(&video_id);
+            let Some(entry) = self.entries.remove(&video_id) else { continue };
+            retired.push(BoardEntry { score: 0.0, trending: None, removed: true, ..entry });
+        }
+        retired
+    }
 }
 
 impl Boards {
     /// Puts a generation in force. The caller has to notify the subscribers.
-    fn begin_generation(&mut self, generation: u64, lists: Lists) {
+    fn begin_generation(&mut self, generation: u64, lists: GenerationVideos) {
         self.generation = Some(generation);
         self.version += 1;
         self.offsets.clear();
-        self.lists = lists;
+        self.videos = lists;
         self.unfinished_repair = None;
     }
 
-    /// Returns true if a repair towards `generation` comes too late.
-    fn superseded(&self, generation: u64) -> bool {
+    /// Returns true if a generation later than `generation` is in force or is being gathered, so that a repair for
+    /// `generation` is of no use.
+    fn is_superseded(&self, generation: u64) -> bool {
         self.generation > Some(generation)
             || self.unfinished_repair.as_ref().is_some_and(|(next, _)| *next > generation)
     }
 
     /// Stores a video's metadata unless later ones are known. Returns true if the metadata differ from those before.
-    fn put_metadata(&mut self, generation: u64, video: &Described) -> bool {
+    fn put_metadata(&mut self, generation: u64, video: &DescribedVideo) -> bool {
         let (of, known) = ((generation, video.revision), self.metadata.get(&video.video_id));
         if known.is_some_and(|(known, _)| *known > of) {
             return false;
@@ -130,7 +156,7 @@ impl Boards {
     fn notify_subscribers(&mut self, change: Option<&BoardChange>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
-            subscriber.offer(change.unwrap_or(&BoardChange::Reset).clone());
+            subscriber.send_or_mark_lost(change.unwrap_or(&BoardChange::Reset).clone());
         }
     }
 }
@@ -141,15 +167,19 @@ impl EmbeddedRanking {
         Self::default()
     }
 
-    fn boards(&self) -> MutexGuard<'_, Boards> {
+    fn lock_boards(&self) -> MutexGuard<'_, Boards> {
         self.boards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl RankingStore for EmbeddedRanking {
+    fn store_name(&self) -> &'static str {
+        "boards"
+    }
+
     async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError> {
-        let mut boards = self.boards();
+        let mut boards = self.lock_boards();
         match boards.generation {
             None => return Ok(ProjectionOutcome::Behind),
             Some(generation) if generation < projection.generation => return Ok(ProjectionOutcome::Behind),
@@ -166,7 +196,7 @@ impl RankingStore for EmbeddedRanking {
         if replay && !projection.offset_ranges.is_empty() {
             return Ok(ProjectionOutcome::Applied);
         }
-        let changed = boards.lists.put(&projection.entries);
+        let changed = boards.videos.put_entries(&projection.entries);
         for span in &projection.offset_ranges {
             let offset = boards.offsets.entry(span.partition).or_default();
             *offset = span.next.max(*offset);
@@ -175,14 +205,15 @@ impl RankingStore for EmbeddedRanking {
             boards.version += 1;
             let traces = projection.traces.clone();
             let (version, described) = (boards.version, Vec::new());
-            let change = BoardChange::Changed { version, entries: changed, described, traces };
+            let logged_at = projection.logged_at();
+            let change = BoardChange::Changed { version, entries: changed, described, traces, logged_at };
             boards.notify_subscribers(Some(&change));
         }
         Ok(ProjectionOutcome::Applied)
     }
 
     async fn checkpoint(&self) -> Result<ProjectionCheckpoint, StoreError> {
-        let boards = self.boards();
+        let boards = self.lock_boards();
         let offsets = boards.offsets.iter().map(|(partition, offset)| (*partition, *offset)).collect();
         Ok(ProjectionCheckpoint { generation: boards.generation, offsets })
     }
@@ -192,22 +223,23 @@ impl RankingStore for EmbeddedRanking {
         generation: u64,
         entries: &[BoardEntry],
     ) -> Result<ProjectionOutcome, StoreError> {
-        let mut boards = self.boards();
-        if boards.superseded(generation) {
+        let mut boards = self.lock_boards();
+        if boards.is_superseded(generation) {
             return Ok(ProjectionOutcome::Superseded);
         }
         if boards.generation.is_none() {
-            boards.begin_generation(generation, Lists::default());
+            boards.begin_generation(generation, GenerationVideos::default());
             boards.notify_subscribers(None);
         }
         if boards.generation == Some(generation) {
-            if !boards.lists.put(entries).is_empty() {
+            if !boards.videos.put_entries(entries).is_empty() {
                 boards.version += 1;
             }
         } else {
             let begun = boards.unfinished_repair.take().filter(|(next, _)| *next == generation);
-            let (_, lists) = boards.unfinished_repair.insert(begun.unwrap_or((generation, Lists::default())));
-            lists.put(entries);
+            let (_, lists) =
+                boards.unfinished_repair.insert(begun.unwrap_or((generation, GenerationVideos::default())));
+            lists.put_entries(entries);
         }
         Ok(ProjectionOutcome::Applied)
     }
@@ -217,8 +249,8 @@ impl RankingStore for EmbeddedRanking {
         generation: u64,
         offsets: &[(u32, u64)],
     ) -> Result<ProjectionOutcome, StoreError> {
-        let mut boards = self.boards();
-        if boards.superseded(generation) {
+        let mut boards = self.lock_boards();
+        if boards.is_superseded(generation) {
             return Ok(ProjectionOutcome::Superseded);
         }
         if boards.generation != Some(generation) {
@@ -233,8 +265,28 @@ impl RankingStore for EmbeddedRanking {
         Ok(ProjectionOutcome::Applied)
     }
 
+    async fn retire_idle(&self, generation: u64, line: f64) -> Result<u64, StoreError> {
+        let mut boards = self.lock_boards();
+        if boards.generation != Some(generation) {
+            return Ok(0);
+        }
+        let entries = boards.videos.retire_idle(line);
+        let retired = entries.len() as u64;
+        if retired > 0 {
+            boards.version += 1;
+            let (version, described, traces) = (boards.version, Vec::new(), Vec::new());
+            let change = BoardChange::Changed { version, entries, described, traces, logged_at: None };
+            boards.notify_subscribers(Some(&change));
+        }
+        Ok(retired)
+    }
+
+    async fn idle_threshold(&self) -> Result<Option<f64>, StoreError> {
+        Ok(self.lock_boards().videos.idle_threshold)
+    }
+
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
-        let mut boards = self.boards();
+        let mut boards = self.lock_boards();
         let in_force = boards.generation.unwrap_or(0);
         if generation >= in_force {
             boards.half_lives.retain(|noted, _| *noted >= in_force);
@@ -244,7 +296,7 @@ impl RankingStore for EmbeddedRanking {
     }
 
     async fn noted_half_life(&self) -> Result<Option<u64>, StoreError> {
-        let boards = self.boards();
+        let boards = self.lock_boards();
         Ok(boards.generation.and_then(|generation| boards.half_lives.get(&generation).copied()))
     }
 
@@ -254,8 +306,8 @@ impl RankingStore for EmbeddedRanking {
         start: &PageStart,
         limit: usize,
     ) -> Result<Option<BoardPage>, StoreError> {
-        let boards = self.boards();
-        let ranking = boards.lists.board(board);
+        let boards = self.lock_boards();
+        let ranking = boards.videos.board(board);
         let skip = match start {
             PageStart::Best => 0,
             PageStart::After(cursor) => ranking.position_after(cursor.score, &cursor.video_id),
@@ -264,79 +316,83 @@ impl RankingStore for EmbeddedRanking {
                 None => return Ok(None),
             },
         };
-        let lines = ranking.page(skip, limit);
-        Ok(Some(BoardPage { lines, first_rank: skip as u64 + 1, total: ranking.len() as u64 }))
+        let videos = ranking.page(skip, limit);
+        Ok(Some(BoardPage { videos, first_rank: skip as u64 + 1, total: ranking.len() as u64 }))
     }
 
-    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError> {
-        let boards = self.boards();
+    async fn ranks_of_video(&self, video: &VideoId) -> Result<BuiltInBoardPlaces, StoreError> {
+        let boards = self.lock_boards();
         let place = |board| {
-            let ranking = boards.lists.board(board);
+            let ranking = boards.videos.board(board);
             let rank = ranking.position_of(video).map(|position| position as u64 + 1);
             BoardPlace { rank, total: ranking.len() as u64 }
         };
-        Ok(PlacesOfVideo { global: place(BuiltInBoard::Global), trending: place(BuiltInBoard::Trending) })
+        Ok(BuiltInBoardPlaces {
+            global: place(BuiltInBoard::Global),
+            trending: place(BuiltInBoard::Trending),
+        })
     }
 
     async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError> {
-        let boards = self.boards();
+        let boards = self.lock_boards();
         Ok(BoardsSnapshot {
             version: boards.version,
-            entries: boards.lists.entries.values().cloned().collect(),
+            entries: boards.videos.entries.values().cloned().collect(),
         })
     }
 
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<BoardChange>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE_LENGTH, BoardChange::Reset);
-        let mut boards = self.boards();
-        outlet.offer(BoardChange::Reset);
+        let (outlet, receiver) = LossyChannel::bounded(CHANGE_QUEUE_LENGTH, BoardChange::Reset);
+        let mut boards = self.lock_boards();
+        outlet.send_or_mark_lost(BoardChange::Reset);
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());
         boards.subscribers.push(outlet);
         Ok(receiver)
     }
 
-    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
-        let mut boards = self.boards();
+    async fn put_metadata(&self, generation: u64, videos: &[DescribedVideo]) -> Result<(), StoreError> {
+        let mut boards = self.lock_boards();
         let news = videos.iter().filter(|video| boards.put_metadata(generation, video));
         let described: Vec<VideoId> = news.map(|video| video.video_id.clone()).collect();
         if !described.is_empty() && boards.generation.is_some() {
             boards.version += 1;
             let (version, entries, traces) = (boards.version, Vec::new(), Vec::new());
-            boards.notify_subscribers(Some(&BoardChange::Changed { version, entries, described, traces }));
+            let change = BoardChange::Changed { version, entries, described, traces, logged_at: None };
+            boards.notify_subscribers(Some(&change));
         }
         Ok(())
     }
 
     async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
-        let boards = self.boards();
+        let boards = self.lock_boards();
         Ok(videos
             .iter()
             .map(|video| boards.metadata.get(video).map(|(_, metadata)| metadata.clone()))
             .collect())
     }
 
-    async fn note_described(&self) -> Result<(), StoreError> {
-        self.boards().is_described = true;
+    async fn note_metadata_complete(&self) -> Result<(), StoreError> {
+        self.lock_boards().is_metadata_complete = true;
         Ok(())
     }
 
-    async fn is_described(&self) -> Result<bool, StoreError> {
-        Ok(self.boards().is_described)
+    async fn is_metadata_complete(&self) -> Result<bool, StoreError> {
+        Ok(self.lock_boards().is_metadata_complete)
     }
 
     fn declared_board(&self, key: &str) -> Arc<dyn RankingStore> {
-        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut declared = self.declared_boards.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, store) = declared.entry(key.to_owned()).or_insert_with(|| (Instant::now(), Arc::default()));
         Arc::clone(store) as Arc<dyn RankingStore>
     }
 
-    async fn keep_declared_boards(
+    async fn retain_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,
     ) -> Result<Vec<String>, StoreError> {
         let now = Instant::now();
-        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut declared = self.declared_boards.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, (last, _)) in declared.iter_mut().filter(|(key, _)| wanted.contains(key)) {
             *last = now;
         }
@@ -345,5 +401,19 @@ impl RankingStore for EmbeddedRanking {
         let removed: Vec<String> = removed.map(|(key, _)| key.clone()).collect();
         declared.retain(|key, _| !removed.contains(key));
         Ok(removed)
+    }
+
+    async fn wanted_boards(&self, together: Duration) -> Result<Vec<String>, StoreError> {
+        let declared = self.declared_boards.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = declared.values().map(|(last, _)| *last).max();
+        let is_wanted = |last: Instant| newest.is_some_and(|newest| newest.duration_since(last) <= together);
+        let mut keys: Vec<String> =
+            declared.iter().filter(|(_, (last, _))| is_wanted(*last)).map(|(key, _)| key.clone()).collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError> {
+        Ok(None)
     }
 }

@@ -6,7 +6,7 @@ use crate::StoreError;
 
 /// The reason why an operation on a file failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum FileFailure {
     /// The operating system returned an error.
     Io(io::Error),
     /// redb returned an error.
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     Format { found: u64, known: u64 },
 }
 
-impl<E: Into<redb::Error>> From<E> for Failure {
+impl<E: Into<redb::Error>> From<E> for FileFailure {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::Io(error) => Self::Io(error),
@@ -28,7 +28,7 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
-impl Failure {
+impl FileFailure {
     /// Returns true if the database has to be closed and opened again before it can be used.
     pub fn breaks_the_file(&self) -> bool {
         match self {
@@ -46,18 +46,18 @@ impl Failure {
 }
 
 /// Returns the failure of the file `name` as the error that its users get.
-pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> StoreError {
+pub(super) fn explain_failure(part: &'static str, name: &str, failure: &FileFailure) -> StoreError {
     match failure {
-        Failure::Io(error) => io_error(part, name, error),
-        Failure::Panicked(text) | Failure::Damaged(text) => damaged_file(part, name, text),
-        Failure::Format { found, known } => StoreError::unusable(
+        FileFailure::Io(error) => io_error(part, name, error),
+        FileFailure::Panicked(text) | FileFailure::Damaged(text) => damaged_file(part, name, text),
+        FileFailure::Format { found, known } => StoreError::unusable(
             part,
             format!(
                 "{name} has format {found}, and this program knows format {known}: run the release that wrote it, or \
                  give this one another data directory"
             ),
         ),
-        Failure::Redb(error) => redb_error(part, name, error),
+        FileFailure::Redb(error) => redb_error(part, name, error),
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_failure_names_the_file_and_whether_a_retry_helps() {
-        let io = |kind: ErrorKind| Failure::Io(kind.into());
+        let io = |kind: ErrorKind| FileFailure::Io(kind.into());
         let cases = [
             (io(ErrorKind::StorageFull), true, "full"),
             (io(ErrorKind::QuotaExceeded), true, "quota"),
@@ -131,14 +131,14 @@ mod tests {
             (io(ErrorKind::PermissionDenied), false, "permission denied"),
             (io(ErrorKind::ReadOnlyFilesystem), false, "read-only"),
             (io(ErrorKind::UnexpectedEof), false, "damaged"),
-            (Failure::Redb(redb::Error::DatabaseAlreadyOpen), false, "in use by another process"),
-            (Failure::Redb(redb::Error::PreviousIo), true, "Previous I/O"),
-            (Failure::Redb(redb::Error::Corrupted("x".into())), false, "damaged"),
-            (Failure::Panicked("x".into()), false, "damaged"),
-            (Failure::Format { found: 2, known: 1 }, false, "format 2"),
+            (FileFailure::Redb(redb::Error::DatabaseAlreadyOpen), false, "in use by another process"),
+            (FileFailure::Redb(redb::Error::PreviousIo), true, "Previous I/O"),
+            (FileFailure::Redb(redb::Error::Corrupted("x".into())), false, "damaged"),
+            (FileFailure::Panicked("x".into()), false, "damaged"),
+            (FileFailure::Format { found: 2, known: 1 }, false, "format 2"),
         ];
         for (failure, transient, words) in cases {
-            let error = explain("event log", "/data/log.redb", &failure);
+            let error = explain_failure("event log", "/data/log.redb", &failure);
             let text = error.to_string();
             assert_eq!(error.is_transient(), transient, "{text}");
             assert!(text.contains("/data/log.redb") && text.contains(words), "{text} lacks {words}");

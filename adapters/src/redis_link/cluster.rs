@@ -14,51 +14,51 @@ use futures::stream::FuturesUnordered;
 use redis::{ErrorKind, RedisError, cmd};
 use tokio::time::Instant;
 
-use super::PART;
+use super::PART_NAME;
 use super::node::{CALLER_TIMEOUT, Dialer, Node};
 use super::slots::{Address, Slots};
 use crate::StoreError;
 
 /// The pause between two reads of the slots' owners: nodes need about as long to inform each other.
 const REREAD_SLOTS_AFTER: Duration = Duration::from_millis(200);
-/// The number of nodes asked at once for the slots' owners; the first answer counts. More would be many requests for
-/// one answer, fewer might all be unreachable.
+/// The number of nodes asked at once for the slots' owners; the first answer counts. With a larger number, many
+/// requests would be sent for one answer; with a smaller one, all the nodes asked might be unreachable.
 const NODES_ASKED_AT_ONCE: usize = 5;
 
 /// The nodes of a Redis Cluster.
 pub(super) struct Cluster {
     dialer: Dialer,
-    seeds: Vec<(Address, Arc<Node>)>,
+    configured_nodes: Vec<(Address, Arc<Node>)>,
     /// The nodes that hold slots, and the nodes that a redirection named since the slots were last read.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     known_slots: RwLock<Arc<Slots>>,
     /// Held by the task that reads the slots' owners; the value is the time of the last attempt.
-    reading: tokio::sync::Mutex<Option<Instant>>,
-    doubted: AtomicBool,
+    slot_read_lock: tokio::sync::Mutex<Option<Instant>>,
+    slots_are_stale: AtomicBool,
 }
 
 impl Cluster {
-    /// Returns the cluster to which the nodes in `dialers` belong. The first one's credentials and TLS are used for
-    /// all nodes.
+    /// Returns the cluster to which the nodes in `dialers` belong. The credentials and the TLS settings of the first
+    /// dialer are used for all nodes.
     pub(super) fn new(dialers: Vec<Dialer>) -> Result<Self, StoreError> {
-        let mut seeds = Vec::new();
+        let mut configured_nodes = Vec::new();
         for dialer in &dialers {
-            let address = dialer
-                .address()
-                .ok_or_else(|| StoreError::unusable(PART, "the nodes of a cluster are reached over TCP"))?;
+            let address = dialer.address().ok_or_else(|| {
+                StoreError::unusable(PART_NAME, "the nodes of a cluster are reached over TCP")
+            })?;
             if dialer.database() != 0 {
-                return Err(StoreError::unusable(PART, "a cluster has no numbered databases"));
+                return Err(StoreError::unusable(PART_NAME, "a cluster has no numbered databases"));
             }
-            seeds.push((address, Arc::new(dialer.named()?)));
+            configured_nodes.push((address, Arc::new(dialer.node_of_url()?)));
         }
         let dialer = dialers.into_iter().next();
         Ok(Self {
-            dialer: dialer.ok_or_else(|| StoreError::unusable(PART, "no URL"))?,
-            seeds,
+            dialer: dialer.ok_or_else(|| StoreError::unusable(PART_NAME, "no URL"))?,
+            configured_nodes,
             nodes: Mutex::new(HashMap::new()),
             known_slots: RwLock::new(Arc::default()),
-            reading: tokio::sync::Mutex::new(None),
-            doubted: AtomicBool::new(false),
+            slot_read_lock: tokio::sync::Mutex::new(None),
+            slots_are_stale: AtomicBool::new(false),
         })
     }
 
@@ -69,24 +69,25 @@ impl Cluster {
 
     /// Marks the slots' owners as possibly changed: the next caller reads them again first.
     pub(super) fn mark_slots_stale(&self) {
-        self.doubted.store(true, Ordering::Relaxed);
+        self.slots_are_stale.store(true, Ordering::Relaxed);
     }
 
     /// Returns the same as [`Self::slots`], after reading the owners again if they may have changed. An old answer is
     /// better than none: a command that is sent to the wrong node is redirected to the right one.
-    pub(super) async fn looked_up(&self) -> Result<Arc<Slots>, RedisError> {
+    pub(super) async fn current_slots(&self) -> Result<Arc<Slots>, RedisError> {
         let slots = self.slots();
         if slots.version == 0 {
-            return self.reread(0).await;
+            return self.reread_slots(0).await;
         }
-        if !self.doubted.swap(false, Ordering::Relaxed) {
+        if !self.slots_are_stale.swap(false, Ordering::Relaxed) {
             return Ok(slots);
         }
-        Ok(self.reread(slots.version).await.unwrap_or(slots))
+        Ok(self.reread_slots(slots.version).await.unwrap_or(slots))
     }
 
-    /// Returns the slots' owners, read after version `seen`.
-    pub(super) async fn reread(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
+    /// Returns the slots' owners of a version later than `seen`: reads them from the cluster, unless another task has
+    /// done so.
+    pub(super) async fn reread_slots(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
         tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read_slots(seen)).await.unwrap_or_else(
             |_| {
                 let reason = "no node of the cluster says who holds what";
@@ -96,7 +97,7 @@ impl Cluster {
     }
 
     async fn read_slots(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
-        let mut last = self.reading.lock().await;
+        let mut last = self.slot_read_lock.lock().await;
         let slots = self.slots();
         if slots.version > seen {
             return Ok(slots);
@@ -113,9 +114,9 @@ impl Cluster {
             .map(|(address, node)| {
                 let question = &question;
                 async move {
-                    let answer = node.command(question).await?.extract_error()?;
+                    let answer = node.send_command(question).await?.extract_error()?;
                     let foreign = (ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS answered something else");
-                    Slots::read(version, &answer, &address).ok_or_else(|| RedisError::from(foreign))
+                    Slots::parse(version, &answer, &address).ok_or_else(|| RedisError::from(foreign))
                 }
             })
             .collect();
@@ -139,8 +140,11 @@ impl Cluster {
         all.sort_by_key(|(_, node)| !node.is_connected());
         // One of the configuration's nodes is always among them: the nodes we know may all have gone for good.
         all.truncate(NODES_ASKED_AT_ONCE - 1);
-        let seeds: Vec<_> =
-            self.seeds.iter().filter(|(seed, _)| all.iter().all(|(known, _)| known != seed)).collect();
+        let seeds: Vec<_> = self
+            .configured_nodes
+            .iter()
+            .filter(|(seed, _)| all.iter().all(|(known, _)| known != seed))
+            .collect();
         let first = rand::random_range(0..seeds.len().max(1));
         all.extend(
             seeds
@@ -151,6 +155,12 @@ impl Cluster {
                 .map(|&seed| seed.clone()),
         );
         all
+    }
+
+    /// Returns the number of connections for commands to the nodes that are known.
+    pub(super) fn connections_made(&self) -> u64 {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().map(|node| node.connections_made()).sum()
     }
 
     fn adopt_slots(&self, read: Slots) -> Arc<Slots> {
@@ -171,7 +181,7 @@ impl Cluster {
         if let Some(node) = nodes.get(address) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(self.dialer.at(address)?);
+        let node = Arc::new(self.dialer.node_at(address)?);
         nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
     }

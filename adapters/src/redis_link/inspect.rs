@@ -10,8 +10,8 @@ use crate::inspect::{Inspection, SettingRemark};
 const MIN_VERSION: u32 = 7;
 
 impl RedisLink {
-    /// Inspects the server. Of a cluster it only checks that keys can be read, because each node has settings of its
-    /// own.
+    /// Inspects the server. In a cluster the inspection only checks that keys can be read, because each node has
+    /// settings of its own.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses this user.
@@ -19,7 +19,7 @@ impl RedisLink {
         if matches!(self.servers, RedisServers::Cluster(_)) {
             let found = "a cluster; the settings of its nodes are not looked at".to_owned();
             let mut exists = redis::cmd("EXISTS");
-            let _: u64 = self.query(exists.arg(self.key_names.shared("doctor", "doctor"))).await?;
+            let _: u64 = self.query(exists.arg(self.key_names.shared_key("doctor", "doctor"))).await?;
             return Ok(Inspection { description: found, ..Inspection::default() });
         }
         let info: String = self.query(&redis::cmd("INFO")).await?;

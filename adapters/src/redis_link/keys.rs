@@ -10,18 +10,18 @@ use liverank_core::comment::to_hex;
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     prefix: String,
-    cluster: bool,
+    is_cluster: bool,
 }
 
 impl Keys {
     /// Returns the names that begin with `prefix`; with hash tags for a cluster.
-    pub(crate) fn new(prefix: String, cluster: bool) -> Self {
-        Self { prefix, cluster }
+    pub(crate) fn new(prefix: String, is_cluster: bool) -> Self {
+        Self { prefix, is_cluster }
     }
 
     /// Returns the key or channel `name` of the `group` of keys that change together.
-    pub(crate) fn shared(&self, group: &str, name: &str) -> String {
-        if self.cluster {
+    pub(crate) fn shared_key(&self, group: &str, name: &str) -> String {
+        if self.is_cluster {
             format!("{}{{{group}}}:{name}", self.prefix)
         } else {
             format!("{}{name}", self.prefix)
@@ -40,7 +40,7 @@ impl Keys {
 
     fn tagged_video(&self, video: &VideoId) -> String {
         let id = video.as_str();
-        if !self.cluster {
+        if !self.is_cluster {
             id.to_owned()
         } else if id.contains('}') {
             // A tag ends at its first closing brace, so a brace in the id would give its keys different tags.
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn keys_of_a_single_redis_are_those_of_the_design() {
         let keys = Keys::new("p:".to_owned(), false);
-        assert_eq!(keys.shared("boards", "global_ranking"), "p:global_ranking");
+        assert_eq!(keys.shared_key("boards", "global_ranking"), "p:global_ranking");
         assert_eq!(keys.video_channel(&video("a b}{")), "p:video:a b}{");
         assert_eq!(keys.comment_stream(&video("v")), "p:comments:v");
     }
@@ -80,8 +80,8 @@ mod tests {
     fn keys_that_change_together_share_a_hash_tag_on_a_cluster() {
         let keys = Keys::new(String::new(), true);
         assert_eq!(
-            hash_tag(&keys.shared("boards", "trending")),
-            hash_tag(&keys.shared("boards", "ranking:changes"))
+            hash_tag(&keys.shared_key("boards", "trending")),
+            hash_tag(&keys.shared_key("boards", "ranking:changes"))
         );
         for id in ["v", "7d", "a}b", "}", "{}", "{", "}{", "{x}y"] {
             let (channel, stream) = (keys.video_channel(&video(id)), keys.comment_stream(&video(id)));

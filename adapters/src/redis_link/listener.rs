@@ -9,22 +9,23 @@ use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::node::{Live, Node};
-use super::{PART, RedisLink, RedisServers, backoff};
+use super::node::{LiveConnection, Node};
+use super::{PART_NAME, RedisLink, RedisServers, backoff};
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
 mod shards;
 
-use shards::Shards;
+use shards::ShardedSubscription;
 
-/// The number of channels in one command: each waits for this many confirmations, well within the response timeout.
+/// The number of channels in one command: the command waits for a confirmation of each channel, and all of them come
+/// well within the response timeout.
 const CHANNELS_A_COMMAND: usize = 500;
 /// The number of requests that wait for the connection in a queue; further callers wait for room.
 const MAX_REQUESTS_QUEUED: usize = 1024;
 /// The interval of pings: an idle subscription gets no messages, and a ping notices that a Redis has stopped.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// The time for which a caller waits for a confirmation: as for any answer, and a moment for a reconnect.
+/// The time for which a caller waits for a confirmation: the time limit of an answer, and a second for a reconnect.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
 enum SubscriptionOp {
@@ -36,7 +37,7 @@ enum SubscriptionOp {
 type SubscriptionAnswer = oneshot::Sender<Result<(), StoreError>>;
 
 struct SubscriptionRequest {
-    wish: SubscriptionOp,
+    operation: SubscriptionOp,
     channel: String,
     answer_sender: SubscriptionAnswer,
 }
@@ -58,19 +59,19 @@ impl Listener {
         self.request_and_wait(SubscriptionOp::Unsubscribe, channel).await
     }
 
-    async fn request_and_wait(&self, wish: SubscriptionOp, channel: String) -> Result<(), StoreError> {
+    async fn request_and_wait(&self, operation: SubscriptionOp, channel: String) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            let gone = || StoreError::unavailable(PART, "the subscription has ended");
+            let gone = || StoreError::unavailable(PART_NAME, "the subscription has ended");
             self.requests
-                .send(SubscriptionRequest { wish, channel, answer_sender: answer })
+                .send(SubscriptionRequest { operation, channel, answer_sender: answer })
                 .await
                 .map_err(|_| gone())?;
             answered.await.unwrap_or_else(|_| Err(gone()))
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
             let reason = format!("subscription not confirmed within {} ms", ANSWER_TIMEOUT.as_millis());
-            Err(StoreError::unavailable(PART, reason))
+            Err(StoreError::unavailable(PART_NAME, reason))
         })
     }
 }
@@ -79,7 +80,7 @@ impl RedisLink {
     /// Starts a subscription that delivers messages into `outlet`, for the channels that the returned listener
     /// subscribes to, until the listener or the outlet's receiver is dropped. A message that `decode` does not
     /// understand is reported as a loss.
-    pub(crate) fn listen<T: Clone + Send + 'static>(
+    pub(crate) fn start_subscription<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
@@ -92,7 +93,7 @@ impl RedisLink {
 
     /// Subscribes to one channel and delivers its messages into `outlet` until the outlet's receiver is dropped. A
     /// loss is reported whenever the subscription begins, the first time included.
-    pub(crate) fn listen_to<T: Clone + Send + 'static>(
+    pub(crate) fn listen_to_channel<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         channel: String,
         outlet: Arc<LossyChannel<T>>,
@@ -104,17 +105,17 @@ impl RedisLink {
 
     fn run_subscription<T: Clone + Send + 'static>(
         &self,
-        outlet: Arc<LossyChannel<T>>,
+        delivery_channel: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
         requests: mpsc::Receiver<SubscriptionRequest>,
         stop: CancellationToken,
     ) {
         match &self.servers {
-            RedisServers::One(node) => {
+            RedisServers::Single(node) => {
                 let pump = SubscriptionTask {
                     node: Arc::clone(node),
-                    outlet,
+                    delivery_channel,
                     decode,
                     wanted_channels: wanted,
                     requests,
@@ -122,7 +123,10 @@ impl RedisLink {
                 tokio::spawn(pump.run(stop));
             }
             RedisServers::Cluster(cluster) => {
-                tokio::spawn(Shards::new(Arc::clone(cluster), outlet, decode, wanted, requests).run(stop));
+                tokio::spawn(
+                    ShardedSubscription::new(Arc::clone(cluster), delivery_channel, decode, wanted, requests)
+                        .run(stop),
+                );
             }
         }
     }
@@ -131,7 +135,7 @@ impl RedisLink {
 /// The task of a subscription on a single Redis.
 struct SubscriptionTask<T> {
     node: Arc<Node>,
-    outlet: Arc<LossyChannel<T>>,
+    delivery_channel: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
     wanted_channels: BTreeSet<String>,
     requests: mpsc::Receiver<SubscriptionRequest>,
@@ -139,7 +143,7 @@ struct SubscriptionTask<T> {
 
 impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     async fn run(mut self, stop: CancellationToken) {
-        let outlet = Arc::clone(&self.outlet);
+        let outlet = Arc::clone(&self.delivery_channel);
         let mut failures = 0;
         loop {
             let error = tokio::select! {
@@ -161,7 +165,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
 
     /// Serves one connection until it fails, and returns the error.
     async fn serve_connection(&mut self, failures: &mut u32) -> RedisError {
-        let (outlet, decode) = (Arc::clone(&self.outlet), self.decode);
+        let (outlet, decode) = (Arc::clone(&self.delivery_channel), self.decode);
         let hear = move |push: &PushInfo| {
             if push.kind == PushKind::Message {
                 offer_published(push, &outlet, decode);
@@ -182,28 +186,28 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
 
     /// Subscribes to all wanted channels, and only then reports the loss: a receiver that then reads the current state
     /// gets every later message.
-    async fn resubscribe(&mut self, live: &mut Live) -> Result<(), RedisError> {
+    async fn resubscribe(&mut self, live: &mut LiveConnection) -> Result<(), RedisError> {
         let wanted: Vec<&String> = self.wanted_channels.iter().collect();
         for chunk in wanted.chunks(CHANNELS_A_COMMAND) {
             live.connection.subscribe(chunk).await?;
         }
         if !wanted.is_empty() {
-            self.outlet.note_loss();
+            self.delivery_channel.note_loss();
         }
         Ok(())
     }
 
-    async fn serve_requests(&mut self, live: &mut Live) -> RedisError {
+    async fn serve_requests(&mut self, live: &mut LiveConnection) -> RedisError {
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let ended = live.has_ended.clone();
+        let ended = live.end_token.clone();
         loop {
             let result = tokio::select! {
                 () = ended.cancelled() => {
                     let reset = std::io::ErrorKind::ConnectionReset;
                     return std::io::Error::new(reset, "the connection was closed").into();
                 }
-                Some(first) = self.requests.recv() => self.carry_out(first, live).await,
+                Some(first) = self.requests.recv() => self.execute_requests(first, live).await,
                 _ = ping.tick() => redis::cmd("PING").exec_async(&mut live.connection).await,
             };
             if let Err(error) = result {
@@ -213,15 +217,19 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 
     /// Carries out a request in one round trip, together with the requests behind it that have the same operation.
-    async fn carry_out(&mut self, first: SubscriptionRequest, live: &mut Live) -> Result<(), RedisError> {
+    async fn execute_requests(
+        &mut self,
+        first: SubscriptionRequest,
+        live: &mut LiveConnection,
+    ) -> Result<(), RedisError> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
-            let wish = request.wish;
+            let wish = request.operation;
             let mut same = vec![(request.channel, request.answer_sender)];
             while same.len() < CHANNELS_A_COMMAND
                 && let Ok(request) = self.requests.try_recv()
             {
-                if std::mem::discriminant(&request.wish) != std::mem::discriminant(&wish) {
+                if std::mem::discriminant(&request.operation) != std::mem::discriminant(&wish) {
                     next = Some(request);
                     break;
                 }
@@ -236,7 +244,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         &mut self,
         wish: &SubscriptionOp,
         mut same: Vec<(String, SubscriptionAnswer)>,
-        live: &mut Live,
+        live: &mut LiveConnection,
     ) -> Result<(), RedisError> {
         let result = match wish {
             SubscriptionOp::Subscribe => {
@@ -264,7 +272,8 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 }
 
-/// Delivers a published message to the outlet; reports a loss if the message cannot be decoded.
+/// Sends a published message to the receiver of the subscription; reports a loss instead if the message cannot be
+/// decoded.
 fn offer_published<T: Clone + Send + 'static>(
     push: &PushInfo,
     outlet: &LossyChannel<T>,
@@ -275,7 +284,7 @@ fn offer_published<T: Clone + Send + 'static>(
         _ => None,
     };
     match payload.and_then(|payload| decode(payload)) {
-        Some(item) => outlet.offer(item),
+        Some(item) => outlet.send_or_mark_lost(item),
         None => outlet.note_loss(),
     }
 }

@@ -1,20 +1,22 @@
 //! One Redis server: a connection that all callers share for commands, and further ones on request.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, PushKind, RedisError, RedisFuture, TlsCertificates, Value,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, TlsCertificates,
+    Value,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::login::{Login, LoginSource, is_login_refused};
 use super::slots::Address;
-use super::{PART, backoff, is_permanent};
+use super::{PART_NAME, backoff, is_permanent};
 use crate::StoreError;
 
 /// The time limit for an answer. The slowest of our scripts takes about 10 ms, but a busy disk may delay a Redis that
@@ -23,7 +25,8 @@ use crate::StoreError;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit for TCP, TLS and the greeting of one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The time for which a caller waits for a connection: longer than a restart or a dropped connection, and no more.
+/// The time for which a caller waits for a connection: a little longer than a reconnect takes after Redis restarted or
+/// dropped the connection.
 pub(super) const CALLER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time after which unacknowledged bytes end a connection (Linux), so that a peer that vanished silently is
 /// noticed.
@@ -32,51 +35,64 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of commands that wait to be written; further callers wait for room.
 const MAX_COMMANDS_WAITING: usize = 256;
 
-/// Creates nodes with the same credentials, TLS and protocol version.
+/// Creates nodes with the same source of logins, TLS and protocol version.
 pub(super) struct Dialer {
-    info: ConnectionInfo,
-    root_cert: Option<Vec<u8>>,
+    /// The address, without a user name and a password.
+    connection_info: ConnectionInfo,
+    root_cert: Option<Arc<[u8]>>,
+    logins: Arc<LoginSource>,
 }
 
 impl Dialer {
-    /// Returns a dialer with the credentials and TLS of `url` that trusts the certificates in `ca_file`.
-    pub(super) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, StoreError> {
+    /// Returns a dialer with the TLS of `url` that trusts the certificates in `ca_file`. Connections begin with the
+    /// logins of `logins`.
+    pub(super) fn new(
+        url: &str,
+        ca_file: Option<&Path>,
+        logins: &Arc<LoginSource>,
+    ) -> Result<Self, StoreError> {
         let info = url.into_connection_info().map_err(unusable_error)?;
         // RESP3 brings messages and answers over one connection and reports its end at once.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let settings = RedisConnectionInfo::default()
+            .set_db(info.redis_settings().db())
+            .set_protocol(ProtocolVersion::RESP3);
         // Without NODELAY small commands wait for the acknowledgement of the ones before.
         let tcp = TcpSettings::default().set_nodelay(true);
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(TCP_USER_TIMEOUT);
-        let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
+        let connection_info = info.set_redis_settings(settings).set_tcp_settings(tcp);
         let root_cert = ca_file.map(|path| {
             std::fs::read(path).map_err(|error| {
-                StoreError::unusable(PART, format!("certificate file {}: {error}", path.display()))
+                StoreError::unusable(PART_NAME, format!("certificate file {}: {error}", path.display()))
             })
         });
-        Ok(Self { info, root_cert: root_cert.transpose()? })
+        Ok(Self {
+            connection_info,
+            root_cert: root_cert.transpose()?.map(Arc::from),
+            logins: Arc::clone(logins),
+        })
     }
 
     /// Returns the server that the URL names.
-    pub(super) fn named(&self) -> Result<Node, StoreError> {
-        self.node(self.info.clone()).map_err(unusable_error)
+    pub(super) fn node_of_url(&self) -> Result<Node, StoreError> {
+        self.create_node(self.connection_info.clone()).map_err(unusable_error)
     }
 
-    /// Returns the server at `address`, with the same credentials and TLS.
-    pub(super) fn at(&self, address: &Address) -> Result<Node, RedisError> {
+    /// Returns the server at `address`, with the same logins and TLS.
+    pub(super) fn node_at(&self, address: &Address) -> Result<Node, RedisError> {
         let (host, port) = (address.host.to_string(), address.port);
-        let addr = match self.info.addr() {
+        let addr = match self.connection_info.addr() {
             ConnectionAddr::TcpTls { insecure, .. } => {
                 ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: None }
             }
             _ => ConnectionAddr::Tcp(host, port),
         };
-        self.node(self.info.clone().set_addr(addr))
+        self.create_node(self.connection_info.clone().set_addr(addr))
     }
 
     /// Returns the address in the URL; `None` for a Unix socket.
     pub(super) fn address(&self) -> Option<Address> {
-        match self.info.addr() {
+        match self.connection_info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
                 Some(Address::new(host, *port))
             }
@@ -86,108 +102,127 @@ impl Dialer {
 
     /// Returns the numbered database that the URL names.
     pub(super) fn database(&self) -> i64 {
-        self.info.redis_settings().db()
+        self.connection_info.redis_settings().db()
     }
 
-    fn node(&self, info: ConnectionInfo) -> Result<Node, RedisError> {
-        let name = info.addr().to_string();
-        let client = match &self.root_cert {
-            None => Client::open(info)?,
-            Some(pem) => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) };
-                Client::build_with_tls(info, certificates)?
-            }
-        };
+    fn create_node(&self, info: ConnectionInfo) -> Result<Node, RedisError> {
+        // Made again for each connection; here it shows what is wrong with the settings.
+        client_of(info.clone(), self.root_cert.as_deref())?;
         Ok(Node {
-            client,
-            name,
-            current: RwLock::new(None),
-            connecting: tokio::sync::Mutex::new(0),
+            name: info.addr().to_string(),
+            info,
+            root_cert: self.root_cert.clone(),
+            logins: Arc::clone(&self.logins),
+            current_connection: RwLock::new(None),
+            connections_made: AtomicU64::new(0),
+            connect_lock: tokio::sync::Mutex::new(0),
             last_failure: Mutex::new("no answer yet".to_owned()),
-            is_away: AtomicBool::new(false),
+            is_unreachable: AtomicBool::new(false),
         })
+    }
+}
+
+fn client_of(info: ConnectionInfo, root_cert: Option<&[u8]>) -> Result<Client, RedisError> {
+    match root_cert {
+        None => Client::open(info),
+        Some(pem) => {
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) };
+            Client::build_with_tls(info, certificates)
+        }
     }
 }
 
 #[allow(clippy::needless_pass_by_value)] // For `map_err`.
 fn unusable_error(error: RedisError) -> StoreError {
-    StoreError::unusable(PART, format!("URL or certificates: {error}"))
+    StoreError::unusable(PART_NAME, format!("URL or certificates: {error}"))
 }
 
 /// A connection, with a token that is cancelled when the connection has ended.
 #[derive(Clone)]
-pub(super) struct Live {
+pub(super) struct LiveConnection {
     pub(super) connection: MultiplexedConnection,
-    pub(super) has_ended: CancellationToken,
+    pub(super) end_token: CancellationToken,
 }
 
 /// The reason why commands were not answered.
-pub(super) enum Failure {
+pub(super) enum NodeFailure {
     /// There was no connection: nothing was sent.
     NotSent(RedisError),
     /// The commands were sent: it is unknown whether they were carried out.
     Sent(RedisError),
 }
 
-impl From<Failure> for RedisError {
-    fn from(failure: Failure) -> Self {
-        let (Failure::NotSent(error) | Failure::Sent(error)) = failure;
+impl From<NodeFailure> for RedisError {
+    fn from(failure: NodeFailure) -> Self {
+        let (NodeFailure::NotSent(error) | NodeFailure::Sent(error)) = failure;
         error
     }
 }
 
 /// A Redis server, with one connection that all commands share.
 pub(super) struct Node {
-    client: Client,
+    /// The address, without a user name and a password.
+    info: ConnectionInfo,
+    root_cert: Option<Arc<[u8]>>,
+    logins: Arc<LoginSource>,
     name: String,
-    current: RwLock<Option<Live>>,
+    current_connection: RwLock<Option<LiveConnection>>,
+    /// The number of connections for commands since the start.
+    connections_made: AtomicU64,
     /// Held by the caller that connects; the value is the number of consecutive failed attempts.
-    connecting: tokio::sync::Mutex<u32>,
+    connect_lock: tokio::sync::Mutex<u32>,
     last_failure: Mutex<String>,
-    is_away: AtomicBool,
+    is_unreachable: AtomicBool,
 }
 
 impl Node {
     /// Sends one command; an error that the server answers is returned as a value.
-    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
-        let mut live = self.wait_for_connection().await.map_err(Failure::NotSent)?;
+    pub(super) async fn send_command(&self, command: &Cmd) -> Result<Value, NodeFailure> {
+        let mut live = self.wait_for_connection().await.map_err(NodeFailure::NotSent)?;
         let result = live.connection.req_packed_command(command).await;
         self.note_result(result, &live)
     }
 
     /// Sends commands in one round trip; errors that the server answers are returned as values.
-    pub(super) async fn commands(
+    pub(super) async fn send_commands(
         &self,
         pipeline: &Pipeline,
         offset: usize,
         count: usize,
-    ) -> Result<Vec<Value>, Failure> {
-        let mut live = self.wait_for_connection().await.map_err(Failure::NotSent)?;
+    ) -> Result<Vec<Value>, NodeFailure> {
+        let mut live = self.wait_for_connection().await.map_err(NodeFailure::NotSent)?;
         let result = live.connection.req_packed_commands(pipeline, offset, count).await;
         self.note_result(result, &live)
     }
 
-    fn note_result<T>(&self, result: Result<T, RedisError>, live: &Live) -> Result<T, Failure> {
+    fn note_result<T>(&self, result: Result<T, RedisError>, live: &LiveConnection) -> Result<T, NodeFailure> {
         match &result {
             Ok(_) => {
-                if self.is_away.load(Ordering::Relaxed) && self.is_away.swap(false, Ordering::Relaxed) {
+                if self.is_unreachable.load(Ordering::Relaxed)
+                    && self.is_unreachable.swap(false, Ordering::Relaxed)
+                {
                     tracing::info!(node = self.name, "redis answers again");
                 }
             }
             Err(error) => {
                 if error.is_unrecoverable_error() {
-                    live.has_ended.cancel();
+                    live.end_token.cancel();
                 }
                 self.note_failure(error);
             }
         }
-        result.map_err(Failure::Sent)
+        result.map_err(NodeFailure::Sent)
     }
 
     fn note_failure(&self, error: &RedisError) {
-        if !self.is_away.swap(true, Ordering::Relaxed) {
+        if !self.is_unreachable.swap(true, Ordering::Relaxed) {
             tracing::warn!(node = self.name, %error, "redis fails");
         }
+    }
+
+    /// Returns the number of connections for commands since the start.
+    pub(super) fn connections_made(&self) -> u64 {
+        self.connections_made.load(Ordering::Relaxed)
     }
 
     /// Returns true if there is a connection now.
@@ -195,7 +230,7 @@ impl Node {
         self.live_connection().is_some()
     }
 
-    async fn wait_for_connection(&self) -> Result<Live, RedisError> {
+    async fn wait_for_connection(&self) -> Result<LiveConnection, RedisError> {
         if let Some(live) = self.live_connection() {
             return Ok(live);
         }
@@ -208,15 +243,15 @@ impl Node {
         result.inspect_err(|error| self.note_failure(error))
     }
 
-    fn live_connection(&self) -> Option<Live> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().filter(|live| !live.has_ended.is_cancelled()).cloned()
+    fn live_connection(&self) -> Option<LiveConnection> {
+        let current = self.current_connection.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().filter(|live| !live.end_token.is_cancelled()).cloned()
     }
 
     /// Tries until there is a connection, one caller at a time, with growing pauses. Gives up if waiting is of no use
     /// (a wrong password); otherwise the caller bounds the time.
-    async fn reconnect(&self) -> Result<Live, RedisError> {
-        let mut failures = self.connecting.lock().await;
+    async fn reconnect(&self) -> Result<LiveConnection, RedisError> {
+        let mut failures = self.connect_lock.lock().await;
         loop {
             if let Some(live) = self.live_connection() {
                 return Ok(live);
@@ -227,7 +262,9 @@ impl Node {
             match self.open(|_| {}).await {
                 Ok(live) => {
                     *failures = 0;
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
+                    self.connections_made.fetch_add(1, Ordering::Relaxed);
+                    *self.current_connection.write().unwrap_or_else(PoisonError::into_inner) =
+                        Some(live.clone());
                     return Ok(live);
                 }
                 Err(error) => {
@@ -243,12 +280,62 @@ impl Node {
 
     /// Opens a separate connection. `hear` is called with every message published to it, with every confirmation that
     /// a sharded channel is no longer delivered, and at the end of the connection. `hear` must not block.
+    ///
+    /// The connection begins with the login that the settings have now. If the server refuses that one, it begins with
+    /// the login that a server of this link accepted last: a file with a new password may come before the servers know
+    /// it, and the server may be one that the cluster has just named.
     pub(super) async fn open(
         &self,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-    ) -> Result<Live, RedisError> {
+    ) -> Result<LiveConnection, RedisError> {
+        let hear = Arc::new(hear);
+        let accepted = self.logins.accepted_login();
+        let present = self.present_login(accepted.as_ref())?;
+        let refused = match self.open_as(&present, &hear).await {
+            Err(error) if is_login_refused(&error) => error,
+            opened => {
+                if opened.is_ok() && accepted.as_ref() != Some(&present) {
+                    self.note_accepted_login(present, accepted.is_some());
+                }
+                return opened;
+            }
+        };
+        let Some(accepted) = accepted else { return Err(refused) };
+        if accepted != present
+            && let Ok(opened) = self.open_as(&accepted, &hear).await
+        {
+            tracing::warn!(
+                node = self.name,
+                "redis refuses the changed login, and still accepts the former one"
+            );
+            return Ok(opened);
+        }
+        Err(if self.logins.may_change() { waiting_for_login(&refused) } else { refused })
+    }
+
+    /// Returns the login that the settings have now; if they cannot be read, the one that the server accepted last.
+    fn present_login(&self, accepted: Option<&Login>) -> Result<Login, RedisError> {
+        self.logins.present_login().or_else(|error| {
+            tracing::warn!(node = self.name, %error, "the login of redis cannot be read");
+            let unreadable = || RedisError::from(std::io::Error::other(error.to_string()));
+            accepted.cloned().ok_or_else(unreadable)
+        })
+    }
+
+    fn note_accepted_login(&self, login: Login, is_changed: bool) {
+        if is_changed {
+            tracing::info!(node = self.name, "redis accepts the changed login");
+        }
+        self.logins.note_accepted_login(login);
+    }
+
+    async fn open_as(
+        &self,
+        login: &Login,
+        hear: &Arc<impl Fn(&PushInfo) + Send + Sync + 'static>,
+    ) -> Result<LiveConnection, RedisError> {
         let ended = CancellationToken::new();
-        let end = ended.clone();
+        let (end, hear) = (ended.clone(), Arc::clone(hear));
         let pushed = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
                 end.cancel();
@@ -266,17 +353,25 @@ impl Node {
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_pipeline_buffer_size(MAX_COMMANDS_WAITING)
             .set_push_sender(pushed);
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Live { connection, has_ended: ended })
+        let settings = login.added_to(self.info.redis_settings().clone());
+        let client = client_of(self.info.clone().set_redis_settings(settings), self.root_cert.as_deref())?;
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(LiveConnection { connection, end_token: ended })
     }
 }
 
-/// A single server as a target for the client library's commands.
-pub(super) struct Single<'a>(pub(super) &'a Node);
+/// Returns the error for a login that was good and is refused now: it passes when the file has the new one.
+fn waiting_for_login(refused: &RedisError) -> RedisError {
+    let reason = format!("waiting for a file with another login: {refused}");
+    std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason).into()
+}
 
-impl ConnectionLike for Single<'_> {
+/// A single server as a target for the client library's commands.
+pub(super) struct SingleNode<'a>(pub(super) &'a Node);
+
+impl ConnectionLike for SingleNode<'_> {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move { Ok(self.0.command(command).await?) })
+        Box::pin(async move { Ok(self.0.send_command(command).await?) })
     }
 
     fn req_packed_commands<'a>(
@@ -285,10 +380,10 @@ impl ConnectionLike for Single<'_> {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move { Ok(self.0.commands(pipeline, offset, count).await?) })
+        Box::pin(async move { Ok(self.0.send_commands(pipeline, offset, count).await?) })
     }
 
     fn get_db(&self) -> i64 {
-        self.0.client.get_connection_info().redis_settings().db()
+        self.0.info.redis_settings().db()
     }
 }

@@ -9,7 +9,7 @@ use redis::cluster_routing::Slot;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 
 use super::cluster::Cluster;
-use super::node::Failure;
+use super::node::NodeFailure;
 use super::slots::{Address, slot_of};
 
 /// The largest number of times that a command is sent: to the former owner of its slot, to the present one, to the
@@ -26,18 +26,19 @@ pub(super) struct Router<'a> {
     last_address: Option<Address>,
 }
 
-/// A node to send a command to; `asking` is true if the slot is only just moving to the node.
+/// A node to send a command to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct RouteTarget {
     address: Address,
-    asking: bool,
+    /// True if the slot is only just moving to the node, so that the command must follow an `ASKING`.
+    needs_asking: bool,
 }
 
 /// A command that is under way: its index in the pipeline, its slot, and the node it was redirected to.
 struct RoutedCommand {
     index: usize,
     slot: Slot,
-    sent_on: Option<RouteTarget>,
+    redirected_to: Option<RouteTarget>,
 }
 
 /// The next step for a command after its answer: keep the answer, or send the command again.
@@ -45,12 +46,12 @@ enum AnswerVerdict {
     /// The value is the command's answer.
     Keep,
     /// Another server has the command's keys.
-    SentOn(RouteTarget),
+    Redirected(RouteTarget),
     /// The command has to be sent again after a pause, because its slot is just being moved.
-    Later,
+    RetryLater,
 }
 
-type SentGroup = (RouteTarget, Vec<RoutedCommand>, Result<Vec<Value>, Failure>);
+type SentGroup = (RouteTarget, Vec<RoutedCommand>, Result<Vec<Value>, NodeFailure>);
 
 impl<'a> Router<'a> {
     pub(super) fn new(cluster: &'a Cluster) -> Self {
@@ -59,21 +60,21 @@ impl<'a> Router<'a> {
 
     async fn send_commands(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
         let errand = |(index, command): (usize, &&Cmd)| {
-            slot_of(command).map(|slot| RoutedCommand { index, slot, sent_on: None })
+            slot_of(command).map(|slot| RoutedCommand { index, slot, redirected_to: None })
         };
         let mut left: Vec<RoutedCommand> = commands.iter().enumerate().filter_map(errand).collect();
         if left.is_empty() {
-            return self.send_anywhere(commands).await;
+            return self.send_keyless_commands(commands).await;
         }
         let mut answers = vec![Value::Nil; commands.len()];
-        let mut slots = self.cluster.looked_up().await?;
+        let mut slots = self.cluster.current_slots().await?;
         for _ in 0..MAX_ATTEMPTS {
             let mut groups: BTreeMap<RouteTarget, Vec<RoutedCommand>> = BTreeMap::new();
             for mut errand in left.drain(..) {
-                let target = match errand.sent_on.take() {
+                let target = match errand.redirected_to.take() {
                     Some(target) => target,
                     None => match slots.owner(errand.slot) {
-                        Some(owner) => RouteTarget { address: owner.clone(), asking: false },
+                        Some(owner) => RouteTarget { address: owner.clone(), needs_asking: false },
                         None => return Err(self.unheld_slot_error(errand.slot)),
                     },
                 };
@@ -89,11 +90,11 @@ impl<'a> Router<'a> {
                     Ok(values) => {
                         later |= self.collect_answers(&target, errands, values, &mut answers, &mut left);
                     }
-                    Err(Failure::Sent(error)) => {
+                    Err(NodeFailure::Sent(error)) => {
                         self.cluster.mark_slots_stale();
                         return Err(error);
                     }
-                    Err(Failure::NotSent(error)) => {
+                    Err(NodeFailure::NotSent(error)) => {
                         away = Some((target.address, error));
                         left.extend(errands);
                     }
@@ -104,12 +105,11 @@ impl<'a> Router<'a> {
             }
             if let Some((address, error)) = away {
                 // Another node may have taken its place.
-                let Ok(fresh) = self.cluster.reread(slots.version).await else { return Err(error) };
+                let Ok(fresh) = self.cluster.reread_slots(slots.version).await else { return Err(error) };
                 slots = fresh;
-                if left
-                    .iter()
-                    .any(|errand| errand.sent_on.is_none() && slots.owner(errand.slot) == Some(&address))
-                {
+                if left.iter().any(|errand| {
+                    errand.redirected_to.is_none() && slots.owner(errand.slot) == Some(&address)
+                }) {
                     return Err(error);
                 }
             }
@@ -125,8 +125,8 @@ impl<'a> Router<'a> {
         (ErrorKind::ClusterConnectionNotFound, "no node holds a slot", format!("{slot:?}")).into()
     }
 
-    async fn send_anywhere(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
-        let slots = self.cluster.looked_up().await?;
+    async fn send_keyless_commands(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
+        let slots = self.cluster.current_slots().await?;
         let address = self.last_address.clone().or_else(|| slots.nodes().into_iter().next().cloned());
         let nobody = || RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node holds any slot"));
         let node = self.cluster.node(&address.ok_or_else(nobody)?)?;
@@ -134,7 +134,7 @@ impl<'a> Router<'a> {
         for &command in commands {
             pipeline.add_command(command.clone());
         }
-        Ok(node.commands(&pipeline, 0, commands.len()).await?)
+        Ok(node.send_commands(&pipeline, 0, commands.len()).await?)
     }
 
     /// Sends the commands of `errands`, preceded by those without keys; the latter's answers come first in the result.
@@ -150,17 +150,17 @@ impl<'a> Router<'a> {
         }
         let without_keys = pipeline.len();
         for errand in &errands {
-            if target.asking {
+            if target.needs_asking {
                 pipeline.cmd("ASKING");
             }
             pipeline.add_command(commands[errand.index].clone());
         }
         let result = match self.cluster.node(&target.address) {
-            Ok(node) => node.commands(&pipeline, 0, pipeline.len()).await,
-            Err(error) => Err(Failure::NotSent(error)),
+            Ok(node) => node.send_commands(&pipeline, 0, pipeline.len()).await,
+            Err(error) => Err(NodeFailure::NotSent(error)),
         };
         let result = result.map(|mut values| {
-            if target.asking {
+            if target.needs_asking {
                 let mut at = 0;
                 values.retain(|_| {
                     at += 1;
@@ -187,13 +187,13 @@ impl<'a> Router<'a> {
         let without_keys = values.len().saturating_sub(errands.len());
         let mut later = false;
         for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
-            match self.verdict(&value, target) {
+            match self.judge_answer(&value, target) {
                 AnswerVerdict::Keep => answers[errand.index] = value,
-                AnswerVerdict::SentOn(target) => {
-                    errand.sent_on = Some(target);
+                AnswerVerdict::Redirected(target) => {
+                    errand.redirected_to = Some(target);
                     left.push(errand);
                 }
-                AnswerVerdict::Later => {
+                AnswerVerdict::RetryLater => {
                     later = true;
                     left.push(errand);
                 }
@@ -202,13 +202,14 @@ impl<'a> Router<'a> {
         later
     }
 
-    fn verdict(&self, value: &Value, target: &RouteTarget) -> AnswerVerdict {
+    fn judge_answer(&self, value: &Value, target: &RouteTarget) -> AnswerVerdict {
         let Value::ServerError(error) = value else { return AnswerVerdict::Keep };
         let error = RedisError::from(error.clone());
-        let sent_on = |asking| {
-            let address = error.redirect_node().and_then(|(to, _)| Address::read(to, &target.address));
-            address
-                .map_or(AnswerVerdict::Keep, |address| AnswerVerdict::SentOn(RouteTarget { address, asking }))
+        let sent_on = |needs_asking| {
+            let address = error.redirect_node().and_then(|(to, _)| Address::parse(to, &target.address));
+            address.map_or(AnswerVerdict::Keep, |address| {
+                AnswerVerdict::Redirected(RouteTarget { address, needs_asking })
+            })
         };
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
@@ -216,7 +217,7 @@ impl<'a> Router<'a> {
                 sent_on(false)
             }
             ErrorKind::Server(ServerErrorKind::Ask) => sent_on(true),
-            ErrorKind::Server(ServerErrorKind::TryAgain) => AnswerVerdict::Later,
+            ErrorKind::Server(ServerErrorKind::TryAgain) => AnswerVerdict::RetryLater,
             ErrorKind::Server(ServerErrorKind::ClusterDown) => {
                 self.cluster.mark_slots_stale();
                 AnswerVerdict::Keep

@@ -21,12 +21,12 @@ impl Address {
 
     /// Parses `host:port` as a node writes it. A node that does not know its own name leaves the host out: then the
     /// host of `asked` is meant, the node that was asked.
-    pub(super) fn read(text: &str, asked: &Self) -> Option<Self> {
+    pub(super) fn parse(text: &str, asked: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        Some(asked.with_name_or(host, port.parse().ok()?))
+        Some(asked.or_own_host(host, port.parse().ok()?))
     }
 
-    fn with_name_or(&self, host: &str, port: u16) -> Self {
+    fn or_own_host(&self, host: &str, port: u16) -> Self {
         match host.trim_matches(['[', ']']) {
             "" | "?" => Self { host: Arc::clone(&self.host), port },
             host => Self::new(host, port),
@@ -50,7 +50,7 @@ pub(super) struct Slots {
 
 impl Slots {
     /// Parses the answer to `CLUSTER SLOTS` of the node that is reached at `asked`; `None` for any other answer.
-    pub(super) fn read(version: u64, answer: &Value, asked: &Address) -> Option<Self> {
+    pub(super) fn parse(version: u64, answer: &Value, asked: &Address) -> Option<Self> {
         let Value::Array(ranges) = answer else { return None };
         let mut owners = HashMap::new();
         for range in ranges {
@@ -65,7 +65,7 @@ impl Slots {
                 Value::Nil => "",
                 _ => return None,
             };
-            let owner = asked.with_name_or(host, u16::try_from(*port).ok()?);
+            let owner = asked.or_own_host(host, u16::try_from(*port).ok()?);
             for slot in u16::try_from(*first).ok()?..=u16::try_from(*last).ok()? {
                 owners.insert(Slot::new(slot)?, owner.clone());
             }
@@ -122,7 +122,7 @@ mod tests {
             slot_range_value(100, 100, Value::Nil, 8),
             slot_range_value(16383, 16383, text_value("?"), 9),
         ]);
-        let slots = Slots::read(1, &answer, &asked).unwrap();
+        let slots = Slots::parse(1, &answer, &asked).unwrap();
         let owner = |slot| slots.owner(Slot::new(slot).unwrap()).map(ToString::to_string);
         assert_eq!(owner(0).as_deref(), Some("10.0.0.1:7"));
         assert_eq!(owner(99).as_deref(), Some("10.0.0.1:7"));
@@ -135,13 +135,13 @@ mod tests {
             Value::Array(vec![Value::Int(1)]),
             Value::Array(vec![slot_range_value(0, 16384, text_value("h"), 7)]),
         ] {
-            assert!(Slots::read(1, &other, &asked).is_none());
+            assert!(Slots::parse(1, &other, &asked).is_none());
         }
     }
 
     #[test]
     fn redirection_addresses_are_parsed() {
-        let read = |text| Address::read(text, &Address::new("asked", 1)).map(|address| address.to_string());
+        let read = |text| Address::parse(text, &Address::new("asked", 1)).map(|address| address.to_string());
         assert_eq!(read("10.0.0.1:7000").as_deref(), Some("10.0.0.1:7000"));
         assert_eq!(read("::1:7000").as_deref(), Some("::1:7000"));
         assert_eq!(read(":7000").as_deref(), Some("asked:7000"));

@@ -24,15 +24,15 @@ impl Drop for Exports {
 
 impl Exports {
     async fn prepared() -> (Self, Arc<KafkaLog>) {
-        let log = fresh();
+        let log = fresh_topic();
         let exports = Self { topic: format!("{}-export", log.topic), log };
         let opened = open_log(&exports.log).await;
-        opened.prepare(&exports.topic).await.unwrap();
+        opened.prepare_topic(&exports.topic).await.unwrap();
         (exports, opened)
     }
 
     async fn begin(&self, log: &KafkaLog, source: ExportSource) -> Box<dyn ExportWriter> {
-        log.begin(&self.topic, source).await.unwrap()
+        log.open_writer(&self.topic, source).await.unwrap()
     }
 
     /// Returns what a reader of committed records finds in each partition, in order; only records with keys `k…`.
@@ -46,12 +46,12 @@ impl Exports {
             .create()
             .unwrap();
         let mut list = TopicPartitionList::new();
-        for partition in 0..CREATED_PARTITIONS {
+        for partition in 0..CREATED_PARTITION_COUNT {
             list.add_partition_offset(&self.topic, partition as i32, Offset::Beginning).unwrap();
         }
         reader.assign(&list).unwrap();
         let (mut found, mut ended, deadline) = (Vec::new(), BTreeSet::new(), Instant::now() + TEST_TIMEOUT);
-        while ended.len() < CREATED_PARTITIONS as usize {
+        while ended.len() < CREATED_PARTITION_COUNT as usize {
             assert!(Instant::now() < deadline, "the topic has no end");
             match reader.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => {
@@ -106,16 +106,16 @@ async fn a_note_is_there_with_its_records_and_who_begins_finds_it() {
     const BOARDS: ExportSource = ExportSource::Boards { has_note: true };
     let (exports, log) = Exports::prepared().await;
     let mut first = exports.begin(&log, BOARDS).await;
-    assert_eq!(first.note(), None);
+    assert_eq!(first.committed_note(), None);
     first.write_with_note(records(&["1"]), "until noon".to_owned()).await.unwrap();
     let mut second = exports.begin(&log, BOARDS).await;
-    assert_eq!(second.note(), Some("until noon"));
+    assert_eq!(second.committed_note(), Some("until noon"));
     second.write(records(&["2"]), None).await.unwrap();
     assert!(first.write_with_note(records(&["lost"]), "lost".to_owned()).await.is_err());
     let longest = "é".repeat(MAX_NOTE_BYTES / 2);
     second.write_with_note(Vec::new(), longest.clone()).await.unwrap();
     assert!(second.write_with_note(Vec::new(), format!("{longest}x")).await.is_err());
-    assert_eq!(exports.begin(&log, BOARDS).await.note(), Some(longest.as_str()));
+    assert_eq!(exports.begin(&log, BOARDS).await.committed_note(), Some(longest.as_str()));
     assert_eq!(exports.values(), ["1", "2"]);
 }
 
@@ -149,7 +149,7 @@ async fn a_group_that_the_brokers_forgot_is_not_begun_anew() {
     exports.begin(&log, SOURCE).await.write(records(&["1"]), Some(5)).await.unwrap();
     let group = exports.log.export_group();
     admin().delete_groups(&[&group], &AdminOptions::new()).await.unwrap();
-    let error = log.begin(&exports.topic, SOURCE).await.map(|_| ()).unwrap_err();
+    let error = log.open_writer(&exports.topic, SOURCE).await.map(|_| ()).unwrap_err();
     assert!(matches!(&error, ExportError::Store(error) if !error.is_transient()), "{error:?}");
     assert!(error.to_string().contains("--reset-offsets") && error.to_string().contains(&group), "{error}");
 }
@@ -165,14 +165,14 @@ async fn a_topic_is_created_for_a_week_and_a_compacted_one_is_refused() {
     let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
     assert_eq!((value("retention.ms"), value("cleanup.policy")), ("604800000".into(), "delete".into()));
     assert_eq!(value("message.timestamp.type"), "LogAppendTime", "an exporter's clock may be wrong");
-    log.prepare(&exports.topic).await.unwrap();
+    log.prepare_topic(&exports.topic).await.unwrap();
     for own in [exports.log.topic.clone(), exports.log.dead_letter_topic()] {
-        assert!(log.prepare(&own).await.unwrap_err().to_string().contains("log's own"));
+        assert!(log.prepare_topic(&own).await.unwrap_err().to_string().contains("log's own"));
     }
-    let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: fresh() };
+    let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: fresh_topic() };
     let new = NewTopic::new(&compacted.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
     admin().create_topics(&[new], &AdminOptions::new()).await.unwrap();
-    let error = log.prepare(&compacted.topic).await.unwrap_err();
+    let error = log.prepare_topic(&compacted.topic).await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("compacted"), "{error}");
 }
 
@@ -192,7 +192,7 @@ async fn an_inspection_says_what_is_wrong_with_a_topic_and_how_far_the_log_is_ex
     let behind = inspect(&exports.topic).await;
     assert!(behind.description.contains("3 records of the log are not exported"), "{behind:?}");
     assert!(exports.begin(&log, SOURCE).await.write(Vec::new(), Some(1)).await.is_ok(), "nobody is fenced");
-    let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: super::fresh() };
+    let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: super::fresh_topic() };
     let new = NewTopic::new(&compacted.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
     admin().create_topics(&[new], &AdminOptions::new()).await.unwrap();
     let found = inspect(&compacted.topic).await;

@@ -3,7 +3,7 @@
 
 use liverank_core::counting::RecordFingerprint;
 use liverank_core::decays::{CountedDecay, Decay};
-use liverank_core::windows::{CountedKind, WindowKind};
+use liverank_core::windows::{CountedWindowKind, WindowKind};
 
 use super::*;
 
@@ -27,10 +27,10 @@ async fn commit(archive: &MongoArchive, values: &[serde_json::Value], taken: i64
 
 async fn events_in_score(archive: &MongoArchive) -> u64 {
     let video = archive.video(&VideoId::parse("v").unwrap()).await.unwrap().unwrap();
-    video.decayed.iter().map(|score| score.events).sum()
+    video.decayed_scores.iter().map(|score| score.event_count).sum()
 }
 
-async fn counted(archive: &MongoArchive) -> (CountedDecay, CountedKind) {
+async fn counted(archive: &MongoArchive) -> (CountedDecay, CountedWindowKind) {
     let meta = archive.archive_meta().await.unwrap().unwrap();
     (*meta.decays.iter().next().unwrap(), meta.windows.iter().next().unwrap().clone())
 }
@@ -43,8 +43,8 @@ async fn with_half_life_and_windows() -> (MongoConfig, MongoArchive) {
         .await
         .unwrap();
     archive.claim_partitions(&[0]).await.unwrap();
-    archive.count_windows(&[WindowKind::parse("day of UTC").unwrap()]).await.unwrap();
-    archive.count_decays(&[hour()]).await.unwrap();
+    archive.set_counted_windows(&[WindowKind::parse("day of UTC").unwrap()]).await.unwrap();
+    archive.set_counted_decays(&[hour()]).await.unwrap();
     (config, archive)
 }
 
@@ -59,7 +59,10 @@ async fn what_a_release_without_half_lives_counted_in_between_is_noted() {
     let (config, archive) = with_half_life_and_windows().await;
     commit(&archive, &[event("ana", "like"), event("ben", "like")], BEGIN + 1).await;
     let (first, windows) = counted(&archive).await;
-    assert_eq!((events_in_score(&archive).await, first.whole_after, windows.whole_after), (2, None, None));
+    assert_eq!(
+        (events_in_score(&archive).await, first.complete_after, windows.complete_after),
+        (2, None, None)
+    );
     // The older release counts a view, and does not move `windowed`.
     let last = doc! { "broker_time": BEGIN + 5, "digest": 3_i64 };
     change(&config, "offsets", doc! { "$inc": { "next": 1_i64 }, "$set": { "last": last } }).await;
@@ -69,7 +72,7 @@ async fn what_a_release_without_half_lives_counted_in_between_is_noted() {
     again.claim_partitions(&[0]).await.unwrap();
     commit(&again, &[event("cem", "like"), event("ana", "unlike")], BEGIN + 9).await;
     let (second, windows) = counted(&again).await;
-    assert_eq!((second.whole_after, windows.whole_after), (Some(BEGIN + 5), Some(BEGIN + 5)));
+    assert_eq!((second.complete_after, windows.complete_after), (Some(BEGIN + 5), Some(BEGIN + 5)));
     assert_ne!(first.run, second.run);
     assert_eq!(events_in_score(&again).await, 3, "what was counted before the gap is not taken off any more");
     commit(&again, &[event("cem", "unlike")], BEGIN + 11).await;
@@ -87,7 +90,7 @@ async fn a_generation_that_a_release_without_half_lives_began_is_noted() {
     commit(&archive, &[event("ben", "like"), event("ana", "unlike")], BEGIN + 2).await;
     let (second, windows) = counted(&archive).await;
     assert_eq!(
-        (second.whole_after, windows.whole_after),
+        (second.complete_after, windows.complete_after),
         (Some(BEGIN + 1), None),
         "counts of windows are there"
     );
@@ -124,7 +127,7 @@ async fn a_gap_is_noted_while_others_commit() {
     };
     tokio::join!(busy, noted);
     let after = counted(&archive).await.0;
-    assert!(after.run != before.run && after.whole_after == Some(BEGIN + 5), "{after:?}");
+    assert!(after.run != before.run && after.complete_after == Some(BEGIN + 5), "{after:?}");
     assert_eq!(events_in_score(&archive).await, 21);
     let of_others = archive
         .videos_after(None, 10)
@@ -132,5 +135,8 @@ async fn a_gap_is_noted_while_others_commit() {
         .unwrap()
         .into_iter()
         .filter(|video| video.video_id.as_str() != "v");
-    assert_eq!(of_others.map(|video| video.decayed.iter().map(|it| it.events).sum::<u64>()).sum::<u64>(), 60);
+    assert_eq!(
+        of_others.map(|video| video.decayed_scores.iter().map(|it| it.event_count).sum::<u64>()).sum::<u64>(),
+        60
+    );
 }

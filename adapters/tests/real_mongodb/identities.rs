@@ -23,7 +23,7 @@ async fn views_of(archive: &MongoArchive, video: &str) -> i64 {
 async fn commit(archive: &MongoArchive, partition: u32, values: &[serde_json::Value]) -> (u64, u64) {
     let from = archive.partition_positions(&[partition]).await.unwrap()[0].next_offset;
     let effects = archive.commit_batch(&batch(partition, from, values)).await.unwrap().batch_effects;
-    (effects.counted_events, effects.repeated_events)
+    (effects.counted_event_count, effects.repeated_event_count)
 }
 
 fn named_views(ids: std::ops::Range<usize>) -> Vec<serde_json::Value> {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use liverank_adapters::archive::{ArchiveCut, ReplayFinish};
+use liverank_adapters::archive::{ArchiveSnapshot, ReplayFinish};
 use liverank_core::score::{Weights, points_of_thousandths};
 use tokio::sync::Notify;
 
@@ -11,21 +11,25 @@ use super::*;
 
 const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 
-fn heavier_rules() -> CountingRules {
+fn rules_with_heavy_likes() -> CountingRules {
     CountingRules {
         weights: Weights { like: 9_000, comment: 1, ..Weights::default() },
         ..CountingRules::default()
     }
 }
 
-/// Checks what clients of the database read: scores and comment numbers. Returns the archive's cut.
-async fn check_archive(archive: &MongoArchive) -> ArchiveCut {
-    let cut = archive.rebuild_archive().read_cut(None).await.unwrap();
+/// Checks what clients of the database read: scores and comment numbers. Returns a snapshot of the archive.
+async fn check_archive(archive: &MongoArchive) -> ArchiveSnapshot {
+    let cut = archive.rebuild_archive().read_snapshot(None).await.unwrap();
     for video in &cut.videos {
         let expected = points_of_thousandths(video.state.counters.score(&cut.meta.counting_rules.weights));
         assert_eq!(video.score.to_bits(), expected.to_bits(), "{:?}", video.state);
     }
-    assert!(cut.comments.iter().all(|tally| tally.comment_count == tally.highest_seq), "{:?}", cut.comments);
+    assert!(
+        cut.comment_tallies.iter().all(|tally| tally.comment_count == tally.highest_seq),
+        "{:?}",
+        cut.comment_tallies
+    );
     cut
 }
 
@@ -79,7 +83,7 @@ fn hot_video() -> VideoId {
     VideoId::parse("hot").unwrap()
 }
 
-async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> ArchiveCut {
+async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> ArchiveSnapshot {
     let held = archive.video(&hot_video()).await.unwrap().unwrap();
     assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
     let cut = check_archive(archive).await;
@@ -102,7 +106,7 @@ async fn commits_of_several_processes_race_with_rescores() {
     let rescores = async {
         let mut generation = 1;
         for round in 1..=REBUILD_ROUNDS {
-            let rules = if round % 2 == 1 { heavier_rules() } else { CountingRules::default() };
+            let rules = if round % 2 == 1 { rules_with_heavy_likes() } else { CountingRules::default() };
             let meta = archives[3].rebuild_archive().rescore_videos(&rules, NO_PROGRESS).await.unwrap();
             generation += 1;
             assert_eq!((meta.generation, meta.counting_rules), (generation, rules));
@@ -138,7 +142,7 @@ async fn abort_rescore_when(archive: &MongoArchive, enough: impl Fn(u64, u64) ->
             now.notify_one();
         }
     };
-    let rules = heavier_rules();
+    let rules = rules_with_heavy_likes();
     let rescore = archive.rebuild_archive().rescore_videos(&rules, &progress);
     tokio::select! {
         biased;
@@ -178,8 +182,8 @@ async fn a_rescore_killed_while_filling_is_done_by_the_next() {
         other.commit_batch(&batch(1, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})])).await;
     assert_eq!(committed.unwrap().meta_in_force.generation, 1, "what is half done is not in force");
     check_archive(&other).await;
-    let done = other.rebuild_archive().rescore_videos(&heavier_rules(), NO_PROGRESS).await.unwrap();
-    assert_eq!((done.generation, done.counting_rules), (2, heavier_rules()));
+    let done = other.rebuild_archive().rescore_videos(&rules_with_heavy_likes(), NO_PROGRESS).await.unwrap();
+    assert_eq!((done.generation, done.counting_rules), (2, rules_with_heavy_likes()));
     let cut = check_archive(&other).await;
     assert_eq!((cut.videos.len(), leftover_collections(&config).await), (1500, Vec::<String>::new()));
     assert_eq!(other.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap().counters.likes, 2);
@@ -219,7 +223,7 @@ async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
         for committed in join_all(commits).await {
             assert_eq!(
                 (committed.meta_in_force.generation, committed.meta_in_force.counting_rules),
-                (2, heavier_rules()),
+                (2, rules_with_heavy_likes()),
                 "{renamed}"
             );
         }
@@ -239,7 +243,8 @@ async fn a_replay_beside_consumers_loses_nothing() {
     let log = SharedLog::default();
     let replaying = async {
         let live = &archives[3];
-        let replay = live.rebuild_archive().begin_replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
+        let replay =
+            live.rebuild_archive().begin_replay(&rules_with_heavy_likes(), None, NO_PROGRESS).await.unwrap();
         replay.archive().claim_partitions(&[0, 1, 2]).await.unwrap();
         let begun = Instant::now();
         let mut counted = 0;
@@ -254,7 +259,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
                 tokio::task::yield_now().await;
                 continue;
             }
-            match replay.put_in_place(false, NO_PROGRESS).await.unwrap() {
+            match replay.swap_in(false, NO_PROGRESS).await.unwrap() {
                 ReplayFinish::Behind(_) => {}
                 done @ ReplayFinish::Done { .. } => break done,
             }
@@ -280,7 +285,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
     let batches: u64 = batches.into_iter().sum();
     println!("{batches} batches; {done:?}");
     let cut = check_nothing_lost(&archives[0], batches).await;
-    assert_eq!((cut.meta.generation, cut.meta.counting_rules), (2, heavier_rules()));
+    assert_eq!((cut.meta.generation, cut.meta.counting_rules), (2, rules_with_heavy_likes()));
     assert_eq!(leftover_collections(&config).await, Vec::<String>::new());
 }
 
@@ -293,7 +298,7 @@ async fn a_replay_starts_from_a_restored_backup() {
         "comment": "hi", "comment_id": format!("c{}", at % 8)})
     };
     for archive in [&old, &archive] {
-        archive.commit_batch(&archive::copied::batch()).await.unwrap();
+        archive.commit_batch(&archive::copied::copied_batch()).await.unwrap();
     }
     for at in 0..10 {
         let batch = batch(0, at, &[comment(at)]);
@@ -305,26 +310,31 @@ async fn a_replay_starts_from_a_restored_backup() {
     }
     let before = check_archive(&archive).await;
     let database = Some(backup.database.as_str());
-    let at_backup = archive.rebuild_archive().read_cut(database).await.unwrap();
-    assert_eq!((at_backup.positions[0].1.next_offset, at_backup.comments.len()), (5, 4));
-    let replay =
-        archive.rebuild_archive().begin_replay(&heavier_rules(), database, NO_PROGRESS).await.unwrap();
+    let at_backup = archive.rebuild_archive().read_snapshot(database).await.unwrap();
+    assert_eq!((at_backup.positions[0].1.next_offset, at_backup.comment_tallies.len()), (5, 4));
+    let replay = archive
+        .rebuild_archive()
+        .begin_replay(&rules_with_heavy_likes(), database, NO_PROGRESS)
+        .await
+        .unwrap();
     assert_eq!(replay.archive().claim_partitions(&[0]).await.unwrap()[0].next_offset, 5);
     for at in 5..10 {
         replay.archive().commit_batch(&batch(0, at, &[comment(at)])).await.unwrap();
     }
-    let done = replay.put_in_place(false, NO_PROGRESS).await.unwrap();
+    let done = replay.swap_in(false, NO_PROGRESS).await.unwrap();
     assert!(matches!(done, ReplayFinish::Done { renumbered: false, .. }), "{done:?}");
-    archive::copied::check(&archive).await;
+    archive::copied::check_copied_data(&archive).await;
     let after = check_archive(&archive).await;
-    assert_eq!((after.comments, after.positions), (before.comments, before.positions));
+    assert_eq!((after.comment_tallies, after.positions), (before.comment_tallies, before.positions));
     let states = |cut: Vec<liverank_adapters::archive::StoredVideo>| {
         cut.into_iter()
             .map(|video| (video.state.video_id, video.state.counters, video.state.last_seq))
             .collect::<Vec<_>>()
     };
     assert_eq!(states(after.videos), states(before.videos));
-    let nowhere =
-        archive.rebuild_archive().begin_replay(&heavier_rules(), Some("no-such-archive"), NO_PROGRESS).await;
+    let nowhere = archive
+        .rebuild_archive()
+        .begin_replay(&rules_with_heavy_likes(), Some("no-such-archive"), NO_PROGRESS)
+        .await;
     assert!(nowhere.err().expect("there is none").to_string().contains("no-such-archive"));
 }

@@ -154,8 +154,9 @@ async fn documents_of_a_former_release_are_updated() {
     assert_eq!(told, [(Some("new"), "new", 3), (Some("v"), "v", 3), (None, "w", 3)]);
 }
 
-/// A consumer that has counted its partition from the first record on takes an unknown video for a new one. Here each
-/// exists: counted on another partition, or by an earlier release, which let the server make the document's `_id`.
+/// A consumer that has counted its partition from the first record on takes an unknown video for a new one. In this
+/// test each such video exists already: it was counted on another partition, or by an earlier release, which let the
+/// server make the document's `_id`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_video_that_is_wrongly_taken_for_new_is_counted_from_its_document() {
     let removed = json!({"video_id": "counted", "user_id": "m", "type": "moderation", "version": 2, "event_id": "e",

@@ -37,7 +37,8 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     next.commit_batch(&like_batch(0, 1)).await.unwrap();
     let took = begun.elapsed();
     println!("taken over in {took:?}");
-    assert!(took < Duration::from_secs(2), "held up for {took:?}");
+    // Without the end of the paused transaction it would be held up for a minute, the life of a transaction.
+    assert!(took < Duration::from_secs(20), "held up for {took:?}");
     assert!(paused.commit_transaction().await.is_err(), "it was ended");
     let held = next.video(&VideoId::parse("hot").unwrap()).await.unwrap().unwrap();
     assert_eq!(held.counters.likes, 2);

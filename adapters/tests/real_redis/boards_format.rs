@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::ranking_store::{
-    BatchProjection, BoardChange, BoardEntry, Described, ProjectionCheckpoint, ProjectionOutcome,
+    BatchProjection, BoardChange, BoardEntry, DescribedVideo, ProjectionCheckpoint, ProjectionOutcome,
     RankingStore,
 };
 use liverank_core::counting::OffsetRange;
@@ -43,7 +43,7 @@ fn entry(id: &str, score: f64, trending: Option<f64>, revision: u64) -> BoardEnt
 }
 
 fn cats_metadata() -> Metadata {
-    Metadata::read(&json!({"title": "Cats"})).unwrap()
+    Metadata::from_value(&json!({"title": "Cats"})).unwrap()
 }
 
 /// Returns the pairs of a sorted set or a map (which JSON fixtures cannot hold as members), sorted by name.
@@ -61,7 +61,7 @@ async fn boards_as_written() -> Value {
     assert_eq!(filled, ProjectionOutcome::Applied);
     boards.note_half_life(3, 60_000).await.unwrap();
     boards.commit_snapshot(3, &[(4, 99)]).await.unwrap();
-    boards.note_described().await.unwrap();
+    boards.note_metadata_complete().await.unwrap();
     let mut subscriber = redis.subscribe_channel(&format!("{KEY_PREFIX}ranking:changes")).await;
     let spans = vec![OffsetRange { partition: 4, first: 99, next: 100, last_record: None }];
     let entries = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
@@ -69,8 +69,8 @@ async fn boards_as_written() -> Value {
         .project_batch(&BatchProjection { generation: 3, offset_ranges: spans, entries, traces: Vec::new() })
         .await
         .unwrap();
-    let described = Described { video_id: video("cats"), revision: 8, metadata: Some(cats_metadata()) };
-    boards.describe(3, &[described]).await.unwrap();
+    let described = DescribedVideo { video_id: video("cats"), revision: 8, metadata: Some(cats_metadata()) };
+    boards.put_metadata(3, &[described]).await.unwrap();
     let mut next_change = async || {
         let message = RedisAdmin::next_message(&mut subscriber).await;
         let mut change: Value = serde_json::from_slice(&message).unwrap();
@@ -144,7 +144,7 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
     let (change, described): (Vec<_>, Vec<_>) = told.into_iter().unzip();
     let (change, described) = (change.concat(), described.concat());
     let metadata = boards.metadata(&[video("cats")]).await.map_err(failed)?.remove(0);
-    let is_described = boards.is_described().await.map_err(failed)?;
+    let is_described = boards.is_metadata_complete().await.map_err(failed)?;
     let entries = boards.boards_snapshot().await.map_err(failed)?.entries;
     let stands = boards.checkpoint().await.map_err(failed)?;
     let half_life = boards.noted_half_life().await.map_err(failed)?;

@@ -157,7 +157,7 @@ impl Medium {
 
     /// Cuts the power, and returns the disk as it is when the power is back: what was synced, and with `survivors` (a
     /// seed) a random part of what was not.
-    pub fn cut(&self, survivors: Option<u64>) -> Self {
+    pub fn cut_power(&self, survivors: Option<u64>) -> Self {
         let mut state = self.state();
         let state = &mut *state;
         if let Some(seed) = survivors {

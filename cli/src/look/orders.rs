@@ -14,38 +14,42 @@ use liverank_core::handover::{CordonLevel, PlannerLease, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::access::CallerRole;
 use liverank_protocol::{
-    ClusterLoad, CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest,
+    ClusterLoad, CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown, MoveAnswers, MoveRequest,
     MovesRequest, TermRequest, TermState,
 };
-use serde::Deserialize;
 
-use super::{ManagerClient, ManagersArgs, run};
+use super::{ManagerClient, ManagersArgs, run_on_current_thread};
 use liverank_runtime::duration::parser_of_range;
 use liverank_runtime::output::format_table;
 
-/// The time between two checks if a reader is empty.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The time between two checks whether the drained readers still have viewers.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The holder's name in the command's term, which shows others who is the planner.
 const TERM_HOLDER: &str = "liverank command line";
 
 /// The flag with the reason for an order, which is shown to others.
 #[derive(Debug, Clone, Args)]
-pub struct Why {
+pub struct ReasonArgs {
     /// The reason, as text: managers show it to others.
-    #[arg(long, default_value = "by hand", value_name = "TEXT")]
+    #[arg(long = "reason", alias = "why", default_value = "by hand", value_name = "TEXT")]
     why: String,
 }
 
 /// Returns a lease that nobody else has, because each command acts as a planner of its own.
-fn lease() -> PlannerLease {
+fn unique_lease() -> PlannerLease {
     PlannerLease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
 /// Begins a planner's term. Returns the term's number and the lease, which each order has to name.
-async fn begin_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLease)> {
-    let lease = lease();
-    let wanted =
-        TermRequest { holder: TERM_HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
+async fn open_planner_term(managers: &ManagerClient) -> anyhow::Result<(u64, PlannerLease)> {
+    let lease = unique_lease();
+    let wanted = TermRequest {
+        holder: TERM_HOLDER.into(),
+        expected: None,
+        renew: None,
+        lease: lease.clone(),
+        decisions: Vec::new(),
+    };
     let term: TermState = managers.post("term", &wanted).await?;
     Ok((term.term, lease))
 }
@@ -57,7 +61,7 @@ pub struct CordonArgs {
     #[arg(required = true, value_name = "READER")]
     readers: Vec<ReaderId>,
     #[command(flatten)]
-    why: Why,
+    why: ReasonArgs,
     #[command(flatten)]
     managers: ManagersArgs,
 }
@@ -65,16 +69,18 @@ pub struct CordonArgs {
 impl CordonArgs {
     /// Runs `cordon`: the readers get no new videos, and keep those that they have.
     pub fn cordon_readers(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.set_closing(Some(CordonLevel::Closed)).await.map(|()| ExitCode::SUCCESS) })
+        run_on_current_thread(async {
+            self.set_cordon_level(Some(CordonLevel::Closed)).await.map(|()| ExitCode::SUCCESS)
+        })
     }
 
     /// Runs `uncordon`: the readers get new videos again.
     pub fn uncordon_readers(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.set_closing(None).await.map(|()| ExitCode::SUCCESS) })
+        run_on_current_thread(async { self.set_cordon_level(None).await.map(|()| ExitCode::SUCCESS) })
     }
 
-    async fn set_closing(&self, closing: Option<CordonLevel>) -> anyhow::Result<()> {
-        let managers = self.managers.as_role(CallerRole::Operator)?;
+    async fn set_cordon_level(&self, closing: Option<CordonLevel>) -> anyhow::Result<()> {
+        let managers = self.managers.client_as_role(CallerRole::Operator)?;
         let load: ClusterLoad = managers.get("load").await?;
         for reader in &self.readers {
             let known = load.readers.iter().any(|it| it.id == *reader)
@@ -84,7 +90,7 @@ impl CordonArgs {
                 bail!("there is no reader {reader} (there are: {})", names.join(", "));
             }
         }
-        let (term, lease) = begin_term(&managers).await?;
+        let (term, lease) = open_planner_term(&managers).await?;
         let cordon = |reader: &ReaderId| CordonRequest {
             reader: reader.clone(),
             cordon: closing.map(MaybeUnknown::Known),
@@ -106,25 +112,26 @@ fn cordon_row(it: &CordonRequest) -> Vec<String> {
 
 /// The arguments of `liverank drain`.
 #[derive(Debug, Clone, Args)]
-pub struct Drain {
-    #[command(flatten)]
-    cordon: CordonArgs,
+pub struct DrainArgs {
+    // Flags behind those of `CordonArgs` would stand below the last heading of these.
     /// The longest time to wait until the readers are empty; 0 does not wait.
-    #[arg(long, alias = "wait-seconds", value_name = "DURATION", default_value = "0",
+    #[arg(long, alias = "wait-seconds", value_name = "DURATION", default_value = "0s",
           value_parser = parser_of_range(Duration::ZERO, Duration::from_hours(24)))]
     wait: Duration,
+    #[command(flatten)]
+    cordon: CordonArgs,
 }
 
-impl Drain {
-    /// Runs `liverank drain`: drains the readers. With `--wait`, fails if they still have viewers when the time is
-    /// over.
+impl DrainArgs {
+    /// Runs `liverank drain`: drains the readers. With `--wait`, the command fails if the readers still have viewers
+    /// when that time is over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        run(async {
-            self.cordon.set_closing(Some(CordonLevel::Draining)).await?;
+        run_on_current_thread(async {
+            self.cordon.set_cordon_level(Some(CordonLevel::Draining)).await?;
             if self.wait.is_zero() {
                 return Ok(ExitCode::SUCCESS);
             }
-            let managers = self.cordon.managers.as_role(CallerRole::Cli)?;
+            let managers = self.cordon.managers.client_as_role(CallerRole::Cli)?;
             let until = Instant::now() + self.wait;
             loop {
                 let load: ClusterLoad = managers.get("load").await?;
@@ -139,7 +146,7 @@ impl Drain {
                         self.wait.as_secs_f64()
                     );
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         })
     }
@@ -163,46 +170,40 @@ impl FromStr for MoveTarget {
 
 /// The arguments of `liverank move`.
 #[derive(Debug, Clone, Args)]
-pub struct Move {
+pub struct MoveArgs {
     /// The id of the video.
-    #[arg(value_parser = video)]
+    #[arg(value_parser = parse_video_id)]
     video: VideoId,
     /// The readers that are to serve the video: several share it by their weights.
     #[arg(required = true, value_name = "READER[=WEIGHT]")]
     readers: Vec<MoveTarget>,
     #[command(flatten)]
-    why: Why,
+    why: ReasonArgs,
     #[command(flatten)]
     managers: ManagersArgs,
 }
 
-fn video(text: &str) -> Result<VideoId, String> {
+fn parse_video_id(text: &str) -> Result<VideoId, String> {
     VideoId::parse(text).map_err(|invalid| invalid.to_string())
 }
 
-/// The managers' answer to moves that they accepted.
-#[derive(Deserialize)]
-struct TakenMoves {
-    moves: Vec<MoveAnswer>,
-}
-
-impl Move {
+impl MoveArgs {
     /// Runs `liverank move`: orders the move; a manager carries it out after the command has ended.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        run(async {
-            let managers = self.managers.as_role(CallerRole::Operator)?;
+        run_on_current_thread(async {
+            let managers = self.managers.client_as_role(CallerRole::Operator)?;
             let load: ClusterLoad = managers.get("load").await?;
             let assigned = load.assignments.unwrap_or_default();
             let assigned = assigned.into_iter().find(|it| it.videoid == self.video);
             let assigned = assigned.with_context(|| format!("no reader has the video {}", self.video))?;
-            let (term, lease) = begin_term(&managers).await?;
+            let (term, lease) = open_planner_term(&managers).await?;
             let wanted = MoveRequest {
                 videoid: self.video.clone(),
                 expected: assigned.epoch,
                 readers: self.readers.iter().map(|target| target.0.clone()).collect(),
                 why: self.why.why.clone(),
             };
-            let taken: TakenMoves =
+            let taken: MoveAnswers =
                 managers.post("moves", &MovesRequest { term, lease, moves: vec![wanted] }).await?;
             let answer = taken.moves.into_iter().next().context("the manager says nothing of the move")?;
             self.managers.output.print_value(&serde_json::to_value(&answer)?, || {

@@ -102,6 +102,10 @@ export interface components {
             declared: boolean;
             /** @description Half-life in seconds, after which points are worth half; null if the board's points do not decay, and while the store of boards is away or empty. */
             half_life_seconds: number | null;
+            /** @description Points of one `view`, `like`, `comment`, `share`, `watch_short` and `watch_long` on this board; null if it has the weights of all boards. */
+            weights: {
+                [key: string]: number;
+            } | null;
             /** @description Category of the videos on the board; null if the board has videos of all categories. */
             category: string | null;
             /** @description Minimum number of points that a video needs to be on the board. */
@@ -386,6 +390,10 @@ export interface components {
         ListedVideo: components["schemas"]["Ranked"] & {
             /** @description Number of viewers connected to the video now, if asked for by `fields`; null while no manager reports it. */
             viewers?: number | null;
+            /** @description The most viewers of the video at the same time, for five seconds on end, if asked for by `fields`; null while no manager knows it. */
+            peak_viewers?: number | null;
+            /** @description Seconds that the video was watched, by all users together, if `fields` asks for `watch_time`; null while the archive is away. */
+            watch_time_total?: number | null;
             /** @description What the app stored about the video, if asked for by `fields`; null if the app stored nothing, and while the archive is away. */
             metadata?: components["schemas"]["Metadata"] | null;
         };
@@ -780,6 +788,8 @@ export interface components {
             watch_long: components["schemas"]["Count"];
             /** @description Number of viewers connected to the video now; null while no manager reports it. */
             viewers: number | null;
+            /** @description The most viewers of the video at the same time, for five seconds on end; null while no manager knows it. */
+            peak_viewers: number | null;
             /** @description Position of the video on each board; null while the store of boards is away. */
             ranks: components["schemas"]["Ranks"] | null;
             /** @description What the app stored about the video; null if it stored nothing. */

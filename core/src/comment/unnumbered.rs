@@ -3,27 +3,27 @@
 use super::{Comment, EntryKind};
 use crate::{CommentId, Millis, UserId, VideoId};
 
-/// A comment from its post until the consumer counts it, which gives it its number: [`Comment`].
+/// A comment that has no sequence number yet. The consumer numbers it and makes it a [`Comment`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnnumberedComment {
-    /// Its identity.
+    /// The comment's id.
     pub id: CommentId,
-    /// Who wrote it.
+    /// The id of the author.
     pub user_id: UserId,
-    /// Under which video.
+    /// The video under which the comment was posted.
     pub video_id: VideoId,
-    /// What it says.
+    /// The comment's text.
     pub text: String,
-    /// When it was posted, in milliseconds since the Unix epoch.
+    /// The time of the post, in milliseconds since the Unix epoch.
     pub timestamp: Millis,
-    /// The comment under the same video that it replies to.
+    /// The comment under the same video that this comment replies to.
     pub reply_to: Option<CommentId>,
-    /// What its entry will be.
+    /// The kind of the entry that the comment will become.
     pub entry: EntryKind,
 }
 
 impl UnnumberedComment {
-    /// Whether `viewer` may be shown it.
+    /// Whether `viewer` may be shown this comment.
     pub fn is_shown_to(&self, viewer: Option<&UserId>) -> bool {
         self.entry.is_shown_to(&self.user_id, viewer)
     }

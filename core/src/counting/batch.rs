@@ -2,44 +2,14 @@
 
 use std::collections::HashSet;
 
-use sha2::{Digest as _, Sha256};
-
-use super::places::first_records;
-use super::{MarkKey, UniqueKinds, event_identities, mark_key, moderating, reporting};
+use super::identity::event_identities;
+use super::marks::{MarkKey, mark_key};
+use super::places::first_record_of_each_id;
+use super::record::{LogRecord, RecordFingerprint};
+use super::unique::UniqueKinds;
+use super::{moderating, reporting};
 use crate::moderation::RuleChange;
-use crate::{CommentId, Interaction, Kind, Millis, VideoId};
-
-/// One record of the log that could be read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogRecord {
-    /// The partition of the record.
-    pub partition: u32,
-    /// The offset of the record in the partition.
-    pub offset: u64,
-    /// The time at which the log accepted the record, by the log's clock.
-    pub broker_time: Millis,
-    /// The interaction or moderation that the record holds.
-    pub event: Interaction,
-}
-
-/// The fingerprint of a record: what identifies it beside its position. If the same position has another fingerprint,
-/// it is another log: its topic was deleted and made anew, or lost its end and was written again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RecordFingerprint {
-    /// The time at which the log accepted the record, by the log's clock.
-    pub broker_time: Millis,
-    /// The first eight bytes of the SHA-256 of the record's value.
-    pub digest: u64,
-}
-
-impl RecordFingerprint {
-    /// Computes the fingerprint of a record with this value.
-    pub fn of(broker_time: Millis, value: &[u8]) -> Self {
-        let hash = Sha256::digest(value);
-        let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
-        Self { broker_time, digest: u64::from_be_bytes(*first) }
-    }
-}
+use crate::{CommentId, Kind, VideoId};
 
 /// The range of offsets that a batch covers in one partition: `first` (inclusive) to `next` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +55,12 @@ impl Batch {
 
     /// Returns the videos whose state [`super::apply_batch`] needs as input.
     pub fn videos(&self) -> HashSet<&VideoId> {
-        self.first_records().map(|record| &record.event.video_id).collect()
+        self.first_record_of_each_video().map(|record| &record.event.video_id).collect()
     }
 
     /// Returns the first record of each video, and perhaps further records of it.
-    pub fn first_records(&self) -> impl Iterator<Item = &LogRecord> {
-        first_records(&self.records)
+    pub fn first_record_of_each_video(&self) -> impl Iterator<Item = &LogRecord> {
+        first_record_of_each_id(&self.records)
     }
 
     /// Returns the videos of moderation records. The effect of a moderation record depends on the state of its video,
@@ -104,27 +74,27 @@ impl Batch {
     /// Returns the comments that [`super::apply_moderated_batch`] needs as input if they are stored: of several with
     /// the same identity, the newest.
     pub fn moderation_targets(&self) -> HashSet<(&VideoId, &CommentId)> {
-        moderating::targets(&self.records).collect()
+        moderating::target_comments(&self.records).collect()
     }
 
     /// Returns further entries that [`super::apply_moderated_batch`] needs as input, by their sequence numbers.
-    pub fn targets_by_seq(&self) -> HashSet<(&VideoId, u64)> {
-        moderating::numbered_targets(&self.records).collect()
+    pub fn moderation_targets_by_seq(&self) -> HashSet<(&VideoId, u64)> {
+        moderating::targets_by_seq(&self.records).collect()
     }
 
     /// Returns the comments whose stored reports [`super::apply_moderated_batch`] needs as input.
     pub fn reported_comments(&self) -> HashSet<(&VideoId, &CommentId)> {
-        self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
+        self.records.iter().filter_map(|record| reporting::reported_comment(&record.event)).collect()
     }
 
     /// Whether [`super::apply_moderated_batch`] needs the latest revision of the comment rules as input.
     pub fn changes_rules(&self) -> bool {
-        self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
+        self.records.iter().any(|record| RuleChange::from_record(&record.event, 0).is_some())
     }
 
     /// Returns the keys of the marks that [`super::apply_moderated_batch`] needs as input if they are set.
     pub fn affected_marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
-        let of = |event| mark_key(event, unique).into_iter().chain(moderating::forgotten_marks(event));
+        let of = |event| mark_key(event, unique).into_iter().chain(moderating::keys_of_removed_marks(event));
         self.records.iter().flat_map(|record| of(&record.event)).collect()
     }
 

@@ -1,14 +1,12 @@
 //! The identity of an event, by which repeats of the event are recognised.
 
-use sha2::{Digest as _, Sha256};
-
-use super::UniqueKinds;
+use super::unique::UniqueKinds;
 use crate::Interaction;
 
 /// Returns the name by which repeats of an event are recognised: the comment's id, else the video, the user and the
-/// `event_id` together; `None` for an event with neither. An `event_id` is its sender's own: the same one of another
-/// user, or on another video, is another event. The two kinds of names have different prefixes, so that neither hides
-/// the other; no id contains a line break.
+/// `event_id` together; `None` for an event with neither. The same `event_id` of another user, or on another video,
+/// stands for another event. The two kinds of names have different prefixes, so that neither hides the other; no id
+/// contains a line break.
 pub fn identity_of_event(event: &Interaction) -> Option<String> {
     match (&event.comment, &event.event_id) {
         (Some(comment), _) => Some(format!("c:{}", comment.comment_id)),
@@ -19,28 +17,17 @@ pub fn identity_of_event(event: &Interaction) -> Option<String> {
 
 /// Returns the name under which releases up to 0.1 remembered an event: by its `event_id` alone. A repeat of such an
 /// event is recognised until the name expires; no event is remembered under it any more.
-fn event_identity_of_0_1(event: &Interaction) -> Option<String> {
+fn event_identity_of_release_0_1(event: &Interaction) -> Option<String> {
     event.comment.is_none().then_some(event.event_id.as_ref()?).map(|id| format!("e:{id}"))
 }
 
 /// Returns every name under which an archive may remember an event.
 pub fn event_identities(event: &Interaction) -> impl Iterator<Item = String> {
-    identity_of_event(event).into_iter().chain(event_identity_of_0_1(event))
+    identity_of_event(event).into_iter().chain(event_identity_of_release_0_1(event))
 }
 
 /// Whether an archive stores something for this event beside the state of its video and its identity: a comment, a
 /// mark, or a moderator's action. `unique` are the types of which each event sets a mark.
 pub fn has_effects_beyond_counts(event: &Interaction, unique: UniqueKinds) -> bool {
-    event.comment.is_some() || event.moderation.is_some() || unique.marked(event.kind).is_some()
-}
-
-/// Returns an identity in 16 bytes (the first half of its SHA-256), which an archive may remember in its place. Among
-/// 2^48 identities, the chance that any two are the same is 1 to 2^33.
-pub fn identity_digest(identity: &str) -> [u8; 16] {
-    *sha256(identity).first_chunk().expect("a SHA-256 has 32 bytes")
-}
-
-/// Returns the SHA-256 of a text, as a short key in its place.
-pub fn sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+    event.comment.is_some() || event.moderation.is_some() || unique.marked_kind(event.kind).is_some()
 }

@@ -3,15 +3,15 @@
 
 use crate::Millis;
 
-/// The bits of a sighting that hold its time: 42 bits of milliseconds reach to the year 2109.
+/// The number of bits of a sighting that hold its time: 42 bits of milliseconds since 1970 reach to the year 2109.
 const TIME_BITS: u32 = 42;
 /// The most identities in a run: while two runs are merged, they need their memory twice.
-const MAX_RUN: usize = 2 << 20;
-/// The number of identities from which a segment is not merged any more: half a MiB.
-const SEALED_SEGMENT: usize = 32 << 10;
+const MAX_RUN_IDENTITIES: usize = 2 << 20;
+/// The number of identities from which a segment is not merged any more; so many identities take half a MiB.
+const MIN_SEALED_SEGMENT_IDENTITIES: usize = 32 << 10;
 /// The most identities in a merged segment: 4 MiB, a quarter of the largest document. A consumer that has just got
 /// many partitions finds small segments in each of them.
-const MAX_MERGED: usize = 256 << 10;
+const MAX_MERGED_IDENTITIES: usize = 256 << 10;
 
 /// One sighting of an event's identity in the log: the first 86 bits of the identity's digest, and the log's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,11 +21,11 @@ impl Sighting {
     /// The length of a stored sighting, in bytes.
     pub const BYTES: usize = 16;
 
-    /// Makes the sighting of an identity with this digest ([`super::identity_digest`]). `None` for a time that does
-    /// not fit: before 1970 or after 2109.
-    pub fn of(digest: &[u8; 16], time: Millis) -> Option<Self> {
+    /// Makes the sighting of an identity with this digest ([`crate::digest::identity_digest`]). `None` for a time that
+    /// does not fit: before 1970 or after 2109.
+    pub fn from_digest(digest: &[u8; 16], time: Millis) -> Option<Self> {
         let time = u128::try_from(time).ok().filter(|time| time >> TIME_BITS == 0)?;
-        Some(Self(key(digest) << TIME_BITS | time))
+        Some(Self(digest_prefix_bits(digest) << TIME_BITS | time))
     }
 
     /// Returns the log's time of the sighting.
@@ -33,17 +33,17 @@ impl Sighting {
         (self.0 & ((1 << TIME_BITS) - 1)) as Millis
     }
 
-    const fn key(self) -> u128 {
+    const fn digest_bits(self) -> u128 {
         self.0 >> TIME_BITS
     }
 
     /// Writes sorted sightings as they are stored, 16 bytes each.
-    pub fn write_all(sightings: &[Self]) -> Vec<u8> {
+    pub fn encode_all(sightings: &[Self]) -> Vec<u8> {
         sightings.iter().flat_map(|sighting| sighting.0.to_be_bytes()).collect()
     }
 
-    /// Reads what [`Sighting::write_all`] wrote; `None` for any other bytes.
-    pub fn read_all(bytes: &[u8]) -> Option<Vec<Self>> {
+    /// Reads what [`Sighting::encode_all`] wrote; `None` for any other bytes.
+    pub fn decode_all(bytes: &[u8]) -> Option<Vec<Self>> {
         let (sightings, []) = bytes.as_chunks() else { return None };
         let sightings: Vec<_> = sightings.iter().map(|bytes| Self(u128::from_be_bytes(*bytes))).collect();
         sightings.is_sorted().then_some(sightings)
@@ -51,12 +51,12 @@ impl Sighting {
 }
 
 /// Returns the bits of a digest that a sighting holds.
-const fn key(digest: &[u8; 16]) -> u128 {
+const fn digest_prefix_bits(digest: &[u8; 16]) -> u128 {
     u128::from_be_bytes(*digest) >> TIME_BITS
 }
 
 /// A table of sightings in sorted runs. A new run is merged with the one before it while that one is not more than
-/// twice as long. So there are about twenty runs, and one more for each [`MAX_RUN`] identities.
+/// twice as long. A table therefore has about twenty runs, and one more for each [`MAX_RUN_IDENTITIES`] identities.
 #[derive(Debug, Default)]
 pub struct IdentityTable {
     runs: Vec<Vec<Sighting>>,
@@ -79,10 +79,11 @@ impl IdentityTable {
         if run.is_empty() {
             return;
         }
-        while let Some(last) =
-            self.runs.pop_if(|last| last.len() <= 2 * run.len() && last.len() + run.len() <= MAX_RUN)
+        while let Some(last) = self
+            .runs
+            .pop_if(|last| last.len() <= 2 * run.len() && last.len() + run.len() <= MAX_RUN_IDENTITIES)
         {
-            run = merged(&last, &run);
+            run = merge_sorted(&last, &run);
         }
         self.runs.push(run);
     }
@@ -101,9 +102,9 @@ impl IdentityTable {
         for run in &self.runs {
             let mut from = 0;
             for (place, digest) in digests.iter().enumerate() {
-                let key = key(digest);
-                from = first_from(run, from, key);
-                let same = run[from..].iter().take_while(|sighting| sighting.key() == key);
+                let key = digest_prefix_bits(digest);
+                from = first_index_from(run, from, key);
+                let same = run[from..].iter().take_while(|sighting| sighting.digest_bits() == key);
                 // Of the sightings of one identity, the latest is last.
                 found.extend(same.last().map(|sighting| (place, sighting.time())));
             }
@@ -125,19 +126,19 @@ impl IdentityTable {
 
 /// Returns the first index from `from` on whose key is not less than `key`. The search begins close to `from`, because
 /// keys are asked for in ascending order.
-fn first_from(run: &[Sighting], from: usize, key: u128) -> usize {
+fn first_index_from(run: &[Sighting], from: usize, key: u128) -> usize {
     let (mut low, mut high, mut step) = (from, from, 1);
-    while run.get(high).is_some_and(|sighting| sighting.key() < key) {
+    while run.get(high).is_some_and(|sighting| sighting.digest_bits() < key) {
         low = high + 1;
         high += step;
         step *= 2;
     }
     let high = high.min(run.len());
-    low + run[low..high].partition_point(|sighting| sighting.key() < key)
+    low + run[low..high].partition_point(|sighting| sighting.digest_bits() < key)
 }
 
 /// Merges two sorted lists of sightings into one, each sighting once.
-pub fn merged(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
+pub fn merge_sorted(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
     let mut all = Vec::with_capacity(one.len() + other.len());
     let (mut one, mut other) = (one, other);
     while let ([first, after_first @ ..], [second, after_second @ ..]) = (one, other) {
@@ -154,16 +155,18 @@ pub fn merged(one: &[Sighting], other: &[Sighting]) -> Vec<Sighting> {
     all
 }
 
-/// Returns the segments that are to be merged with a new one of `added` identities. `segments` gives each segment of the
-/// table as its key and its number of identities. Each small segment that is left out is more than twice as large as the
-/// merged one, so there are few. Each merge makes an identity's segment larger by at least half, so each identity is
-/// written a few times only. The merged segment has at most [`MAX_MERGED`] identities, if `added` is less.
+/// Returns the segments that are to be merged with a new one of `added` identities. `segments` gives each segment of
+/// the table as its key and its number of identities. Each small segment that is left out is more than twice as large
+/// as the merged one, so only few small segments remain. Each merge makes an identity's segment larger by at least
+/// half, so each identity is written a few times only. The merged segment has at most [`MAX_MERGED_IDENTITIES`]
+/// identities, if `added` is less.
 pub fn segments_to_merge<K>(segments: impl IntoIterator<Item = (K, usize)>, added: usize) -> Vec<K> {
-    let mut small: Vec<_> = segments.into_iter().filter(|(_, count)| *count < SEALED_SEGMENT).collect();
+    let mut small: Vec<_> =
+        segments.into_iter().filter(|(_, count)| *count < MIN_SEALED_SEGMENT_IDENTITIES).collect();
     small.sort_by_key(|(_, count)| *count);
     let mut whole = added;
     let taken_in = small.into_iter().take_while(|(_, count)| {
-        let fits = *count <= 2 * whole && whole + count <= MAX_MERGED;
+        let fits = *count <= 2 * whole && whole + count <= MAX_MERGED_IDENTITIES;
         whole += count;
         fits
     });
@@ -172,7 +175,7 @@ pub fn segments_to_merge<K>(segments: impl IntoIterator<Item = (K, usize)>, adde
 
 /// Whether a segment of `count` identities may be merged with others later.
 pub const fn may_be_merged(count: usize) -> bool {
-    count < SEALED_SEGMENT
+    count < MIN_SEALED_SEGMENT_IDENTITIES
 }
 
 #[cfg(test)]
@@ -181,15 +184,15 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::identity_digest;
     use super::*;
+    use crate::digest::identity_digest;
 
     fn digest_of(id: u16) -> [u8; 16] {
         identity_digest(&id.to_string())
     }
 
     fn sorted(sightings: &[(u16, Millis)]) -> Vec<Sighting> {
-        let sighting = |(id, time): &(u16, Millis)| Sighting::of(&digest_of(*id), *time).unwrap();
+        let sighting = |(id, time): &(u16, Millis)| Sighting::from_digest(&digest_of(*id), *time).unwrap();
         let mut sightings: Vec<_> = sightings.iter().map(sighting).collect();
         sightings.sort_unstable();
         sightings
@@ -199,34 +202,44 @@ mod tests {
     fn a_sighting_holds_times_from_1970_to_2109() {
         let digest = digest_of(7);
         for time in [0, 1, 1_700_000_000_123, (1 << 42) - 1] {
-            assert_eq!(Sighting::of(&digest, time).map(Sighting::time), Some(time));
+            assert_eq!(Sighting::from_digest(&digest, time).map(Sighting::time), Some(time));
         }
-        assert_eq!((Sighting::of(&digest, -1), Sighting::of(&digest, 1 << 42)), (None, None));
+        assert_eq!(
+            (Sighting::from_digest(&digest, -1), Sighting::from_digest(&digest, 1 << 42)),
+            (None, None)
+        );
     }
 
     #[test]
     fn what_is_stored_is_read_and_what_is_damaged_is_not() {
         let sightings = sorted(&[(1, 5), (2, 6), (3, 7)]);
-        let stored = Sighting::write_all(&sightings);
+        let stored = Sighting::encode_all(&sightings);
         assert_eq!(stored.len(), 3 * Sighting::BYTES);
-        assert_eq!(Sighting::read_all(&stored), Some(sightings));
-        assert_eq!(Sighting::read_all(&stored[1..]), None);
+        assert_eq!(Sighting::decode_all(&stored), Some(sightings));
+        assert_eq!(Sighting::decode_all(&stored[1..]), None);
         let backwards: Vec<u8> = stored.rchunks(Sighting::BYTES).flatten().copied().collect();
-        assert_eq!(Sighting::read_all(&backwards), None);
+        assert_eq!(Sighting::decode_all(&backwards), None);
     }
 
     #[test]
     fn a_segment_has_room_in_a_document_whatever_there_is_to_merge() {
-        let many = (0..3_000).map(|at| (at, SEALED_SEGMENT - 1));
+        let many = (0..3_000).map(|at| (at, MIN_SEALED_SEGMENT_IDENTITIES - 1));
         let taken_in = segments_to_merge(many, 200_000).len();
-        assert!(taken_in >= 1 && 200_000 + taken_in * SEALED_SEGMENT <= MAX_MERGED, "{taken_in}");
-        let bytes = MAX_MERGED * Sighting::BYTES;
+        assert!(
+            taken_in >= 1 && 200_000 + taken_in * MIN_SEALED_SEGMENT_IDENTITIES <= MAX_MERGED_IDENTITIES,
+            "{taken_in}"
+        );
+        let bytes = MAX_MERGED_IDENTITIES * Sighting::BYTES;
         assert!(bytes * 3 < 16 << 20, "MongoDB refuses documents of more than 16 MiB: {bytes}");
     }
 
     #[test]
     fn a_sealed_segment_is_not_merged() {
-        let sizes = [("sealed", SEALED_SEGMENT), ("open", SEALED_SEGMENT - 1), ("small", 3)];
+        let sizes = [
+            ("sealed", MIN_SEALED_SEGMENT_IDENTITIES),
+            ("open", MIN_SEALED_SEGMENT_IDENTITIES - 1),
+            ("small", 3),
+        ];
         assert_eq!(segments_to_merge(sizes, 100_000), ["small", "open"]);
         assert_eq!(segments_to_merge(sizes, 2), ["small"]);
         assert_eq!(segments_to_merge(sizes, 1), [""; 0]);

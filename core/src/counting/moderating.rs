@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 
-use super::reporting::{self, Reporting};
-use super::{BatchEffects, EntryRemoval, LogRecord, MarkKey, NumberedComment, VideoState};
+use super::audit::AuditEntry;
+use super::effects::{BatchEffects, EntryRemoval, NumberedComment};
+use super::marks::MarkKey;
+use super::record::LogRecord;
+use super::reporting::{self, BatchReports};
+use super::video::VideoState;
 use crate::comment::{Comment, EntryKind, NOBODY_ID, nobody_user};
 use crate::moderation::{
     ActorRole, HeldChange, HeldComment, ModerationAction, NameDigest, ReportOutcome, ReportReason,
     ReportedComment, RuleChange, RuleName,
 };
-use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
+use crate::{CommentId, Interaction, Kind, UserId, VideoId};
 
 /// The part of an archive's stored state that the moderation records of a batch change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredModeration {
-    /// The stored entries among [`super::Batch::moderation_targets`] and [`super::Batch::targets_by_seq`].
+    /// The stored entries among [`super::Batch::moderation_targets`] and [`super::Batch::moderation_targets_by_seq`].
     pub target_entries: Vec<Comment>,
     /// The latest revision of the comment rules; 0 before the first.
     pub rules_revision: u64,
@@ -22,27 +26,8 @@ pub struct StoredModeration {
     pub stored_reports: Vec<ReportedComment>,
 }
 
-/// One action of a moderator, as the audit log stores it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// The time at which the log accepted the record, by the log's clock.
-    pub time: Millis,
-    /// The partition of the record.
-    pub partition: u32,
-    /// The offset of the record in the partition.
-    pub offset: u64,
-    /// The moderation record itself.
-    pub record: Interaction,
-}
-
-impl AuditEntry {
-    fn of(record: &LogRecord, says: Interaction) -> Self {
-        Self { time: record.broker_time, partition: record.partition, offset: record.offset, record: says }
-    }
-}
-
 /// Returns the comments that these records delete, pin, report or erase.
-pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
+pub(super) fn target_comments(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
             ModerationAction::Delete { comment_id }
@@ -67,7 +52,7 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
 }
 
 /// Returns the entries that these records erase, by their sequence numbers.
-pub(super) fn numbered_targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, u64)> {
+pub(super) fn targets_by_seq(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, u64)> {
     records.iter().filter_map(|record| match &record.event.moderation.as_ref()?.action {
         ModerationAction::Erase { seq: Some(seq), .. } => Some((&record.event.video_id, *seq)),
         _ => None,
@@ -75,7 +60,7 @@ pub(super) fn numbered_targets(records: &[LogRecord]) -> impl Iterator<Item = (&
 }
 
 /// Returns the keys of the marks that a record removes.
-pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkKey> {
+pub(super) fn keys_of_removed_marks(event: &Interaction) -> impl Iterator<Item = MarkKey> {
     let marks: &[NameDigest] = match event.moderation.as_deref().map(|moderation| &moderation.action) {
         Some(ModerationAction::Forget { marks, .. }) => marks,
         _ => &[],
@@ -89,7 +74,7 @@ struct TargetEntry {
     seq: u64,
     /// The index among the batch's new comments; `None` if the entry is stored already.
     index_in_batch: Option<usize>,
-    removed: bool,
+    is_removed: bool,
     /// Whether the entry is shown to others than its author, as long as it is not removed.
     is_public: bool,
 }
@@ -98,20 +83,20 @@ struct TargetEntry {
 type TargetsOfIdentity = Vec<TargetEntry>;
 
 /// The state of applying the moderation records of a batch.
-pub(super) struct Moderating {
+pub(super) struct BatchModeration {
     targets: HashMap<(VideoId, CommentId), TargetsOfIdentity>,
-    revision: u64,
-    reporting: Reporting,
+    rules_revision: u64,
+    batch_reports: BatchReports,
 }
 
-impl Moderating {
+impl BatchModeration {
     pub(super) fn new(records: &[LogRecord], moderated: StoredModeration) -> Self {
-        let mut targets: HashMap<_, _> = targets(records)
+        let mut targets: HashMap<_, _> = target_comments(records)
             .map(|(video, id)| ((video.clone(), id.clone()), TargetsOfIdentity::new()))
             .collect();
         for comment in moderated.target_entries {
             if let Some(targets) = targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
-                targets.push(TargetEntry::of(&comment, None));
+                targets.push(TargetEntry::from_comment(&comment, None));
             }
         }
         for targets in targets.values_mut() {
@@ -120,19 +105,19 @@ impl Moderating {
         }
         Self {
             targets,
-            revision: moderated.rules_revision,
-            reporting: Reporting::new(moderated.stored_reports),
+            rules_revision: moderated.rules_revision,
+            batch_reports: BatchReports::new(moderated.stored_reports),
         }
     }
 
     /// Notes a comment of this batch, which is at index `at` among the new comments, as a possible target of later
     /// records.
-    pub(super) fn note(&mut self, comment: &Comment, at: usize) {
+    pub(super) fn note_comment(&mut self, comment: &Comment, at: usize) {
         if self.targets.is_empty() {
             return;
         }
         if let Some(targets) = self.targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
-            targets.push(TargetEntry::of(comment, Some(at)));
+            targets.push(TargetEntry::from_comment(comment, Some(at)));
         }
     }
 
@@ -168,7 +153,7 @@ impl Moderating {
             }
             ModerationAction::Erase { comment_id, seq, user } => {
                 let (on, id) = (record.event.video_id.clone(), comment_id.clone());
-                effects.held_changes.push(HeldChange { video: on, id, held: None });
+                effects.held_comment_changes.push(HeldChange { video: on, id, held: None });
                 if let Some(video) = video {
                     self.erase_entry(record, (comment_id, *seq), *user, video, effects);
                 }
@@ -187,15 +172,15 @@ impl Moderating {
                 return;
             }
             ModerationAction::CloseReports { comment_id, outcome } => {
-                self.reporting.close(record, comment_id, *outcome);
+                self.batch_reports.close_reports(record, comment_id, *outcome);
             }
             ModerationAction::EraseReport { comment_id, user } => {
-                self.reporting.erase(record, comment_id, *user);
+                self.batch_reports.erase_report(record, comment_id, *user);
                 return;
             }
             ModerationAction::Review { comment_id, .. } => {
                 let (video, id) = (record.event.video_id.clone(), comment_id.clone());
-                effects.held_changes.push(HeldChange { video, id, held: None });
+                effects.held_comment_changes.push(HeldChange { video, id, held: None });
             }
             ModerationAction::PutVideo { metadata, owner_id } => {
                 if let Some(video) = video.filter(|video| may_put_video(video, record, moderation.role)) {
@@ -210,11 +195,11 @@ impl Moderating {
             ModerationAction::Restrict { .. }
             | ModerationAction::Lift { .. }
             | ModerationAction::SetRules { .. } => {
-                self.revision += 1;
-                effects.rule_changes.extend(RuleChange::of(&record.event, self.revision));
+                self.rules_revision += 1;
+                effects.rule_changes.extend(RuleChange::from_record(&record.event, self.rules_revision));
             }
         }
-        effects.audit_entries.push(AuditEntry::of(record, record.event.clone()));
+        effects.audit_entries.push(AuditEntry::from_record(record, record.event.clone()));
     }
 
     /// Adds a report and returns its entry for the audit log; `None` if the report does not count. A comment that
@@ -227,14 +212,14 @@ impl Moderating {
     ) -> Option<AuditEntry> {
         let key = (record.event.video_id.clone(), id.clone());
         let target = self.targets.get(&key).and_then(|targets| targets.last());
-        let is_shown = target.is_some_and(|target| target.is_public && !target.removed);
-        let counts = is_shown && self.reporting.report(record, id, why);
-        counts.then(|| AuditEntry::of(record, reporting::nameless(&record.event)))
+        let is_shown = target.is_some_and(|target| target.is_public && !target.is_removed);
+        let counts = is_shown && self.batch_reports.add_report(record, id, why);
+        counts.then(|| AuditEntry::from_record(record, reporting::without_reporter_name(&record.event)))
     }
 
     /// Returns the comments whose reports changed.
-    pub(super) fn reports(self) -> Vec<ReportedComment> {
-        self.reporting.changed()
+    pub(super) fn into_changed_reports(self) -> Vec<ReportedComment> {
+        self.batch_reports.changed_comments()
     }
 
     fn delete_comment(
@@ -254,13 +239,13 @@ impl Moderating {
             EntryKind::Removed
         } else {
             let of = target.map_or(0, |target| {
-                target.take_text_or_author(&event.video_id, (true, false), effects);
+                target.remove_text_or_author(&event.video_id, (true, false), effects);
                 target.seq
             });
-            self.reporting.close(record, id, ReportOutcome::Deleted);
+            self.batch_reports.close_reports(record, id, ReportOutcome::Deleted);
             EntryKind::Deleted { comment_id: id.clone(), of, role }
         };
-        push_comment(record, announcement_entry(record, video, entry), effects);
+        push_comment(record, notice_entry(record, video, entry), effects);
     }
 
     /// Erases one entry: the one with this sequence number, else the newest one with this id, if its author is this
@@ -281,10 +266,10 @@ impl Moderating {
         let at = own.iter().position(|it| Some(it.seq) == seq).or(own.len().checked_sub(1));
         let entry = match at.map(|at| own.swap_remove(at)) {
             Some(target) => {
-                let shown = !target.removed;
-                target.take_text_or_author(on, (shown, true), effects);
+                let shown = !target.is_removed;
+                target.remove_text_or_author(on, (shown, true), effects);
                 let role = ActorRole::Service;
-                self.reporting.close(record, id, ReportOutcome::Deleted);
+                self.batch_reports.close_reports(record, id, ReportOutcome::Deleted);
                 if shown {
                     EntryKind::Deleted { comment_id: id.clone(), of: target.seq, role }
                 } else {
@@ -293,7 +278,7 @@ impl Moderating {
             }
             None => EntryKind::Removed,
         };
-        push_comment(record, announcement_entry(record, video, entry), effects);
+        push_comment(record, notice_entry(record, video, entry), effects);
     }
 
     /// Archives a comment of a shadow-banned user. The comment makes its video known, as any comment does, so that its
@@ -306,8 +291,8 @@ impl Moderating {
         effects: &mut BatchEffects,
     ) {
         let body = (id.clone(), text.to_owned(), reply_to.cloned());
-        let comment = next_entry(record, video, body, EntryKind::Shadowed);
-        self.note(&comment, effects.comments.len());
+        let comment = new_entry_with_next_seq(record, video, body, EntryKind::Shadowed);
+        self.note_comment(&comment, effects.comments.len());
         push_comment(record, comment, effects);
     }
 
@@ -322,13 +307,13 @@ impl Moderating {
         let target = id.and_then(|id| self.targets.get(&key(id))?.last());
         let entry = match (id, target) {
             (None, _) => EntryKind::Pinned { comment_id: None, of: 0 },
-            (Some(id), Some(target)) if target.is_public && !target.removed => {
+            (Some(id), Some(target)) if target.is_public && !target.is_removed => {
                 EntryKind::Pinned { comment_id: Some(id.clone()), of: target.seq }
             }
             // A comment that is not shown cannot be pinned: the entry uses up its sequence number all the same.
             (Some(_), _) => EntryKind::Removed,
         };
-        push_comment(record, announcement_entry(record, video, entry), effects);
+        push_comment(record, notice_entry(record, video, entry), effects);
     }
 }
 
@@ -349,20 +334,27 @@ fn hold_comment(
         rule: rule.into(),
         place: (record.broker_time, record.partition, record.offset),
     };
-    effects.held_changes.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
+    effects.held_comment_changes.push(HeldChange {
+        video: event.video_id.clone(),
+        id: id.clone(),
+        held: Some(held),
+    });
 }
 
 /// Makes the notice of a moderator's action, with the next sequence number of the video's channel. The notice does not
 /// say who acted: the audit log does.
-fn announcement_entry(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
+fn notice_entry(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
     let id = record.event.event_id.as_ref().and_then(|id| CommentId::parse(id.as_str()).ok());
     // The reader of the log accepts no such record without an id.
     let id = id.unwrap_or_else(|| CommentId::parse("moderation").expect("it is an identifier"));
-    Comment { user_id: nobody_user(), ..next_entry(record, video, (id, String::new(), None), what) }
+    Comment {
+        user_id: nobody_user(),
+        ..new_entry_with_next_seq(record, video, (id, String::new(), None), what)
+    }
 }
 
 /// Makes an entry with the next sequence number of the video's channel.
-fn next_entry(
+fn new_entry_with_next_seq(
     record: &LogRecord,
     video: &mut VideoState,
     (id, text, reply_to): (CommentId, String, Option<CommentId>),
@@ -389,18 +381,20 @@ fn push_comment(record: &LogRecord, comment: Comment, effects: &mut BatchEffects
 /// Whether the actor may change the video. An owner's token says who its bearer is, but not whose the video is: a user
 /// who was merely the first to see a video does not own it.
 fn may_change_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
-    let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY_ID;
+    let owns =
+        video.is_owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY_ID;
     role != ActorRole::Owner || owns
 }
 
-/// Whether the actor may put the video on boards: in addition, an owner must not put back what others removed.
+/// Whether the actor may put the video on boards: an actor who may not change the video may not, nor may an owner whose
+/// video somebody else removed.
 fn may_put_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let undoes_others = role == ActorRole::Owner && video.removed_by.is_some_and(|by| by != ActorRole::Owner);
     may_change_video(video, record, role) && !undoes_others
 }
 
 /// Whether a record makes a video known that has had no event yet.
-pub(super) fn makes_known(event: &Interaction) -> bool {
+pub(super) fn makes_video_known(event: &Interaction) -> bool {
     event.moderation.as_ref().is_some_and(|moderation| match moderation.action {
         ModerationAction::PutVideo { .. } => moderation.role != ActorRole::Owner,
         ModerationAction::Shadow { .. } => true,
@@ -409,21 +403,21 @@ pub(super) fn makes_known(event: &Interaction) -> bool {
 }
 
 impl TargetEntry {
-    fn of(entry: &Comment, at: Option<usize>) -> Self {
-        let (removed, is_public) = (!entry.entry.has_text(), entry.entry.is_comment());
-        Self { author: entry.user_id.clone(), seq: entry.seq, index_in_batch: at, removed, is_public }
+    fn from_comment(entry: &Comment, at: Option<usize>) -> Self {
+        let (is_removed, is_public) = (!entry.entry.has_text(), entry.entry.is_comment());
+        Self { author: entry.user_id.clone(), seq: entry.seq, index_in_batch: at, is_removed, is_public }
     }
 
     /// Removes the entry's text, its author's name, or both: in the batch's own comments, or as a removal for the
     /// archive.
-    fn take_text_or_author(
+    fn remove_text_or_author(
         &mut self,
         video: &VideoId,
         (text, author): (bool, bool),
         effects: &mut BatchEffects,
     ) {
-        let text = text && !self.removed;
-        self.removed |= text;
+        let text = text && !self.is_removed;
+        self.is_removed |= text;
         if author {
             self.author = nobody_user();
         }

@@ -1,14 +1,15 @@
 //! Finds the entry of a record's video fast, for batches in which most records belong to few videos.
 //!
 //! The reader of a batch gives all records of a video the same id in memory
-//! ([`Interaction::from_log_of`](crate::Interaction::from_log_of)). Then the id's address identifies the video, and a
-//! table of addresses needs neither the text nor a keyed hash, because no sender chooses at which address a text is.
-//! Records whose ids were not shared have different addresses, so an unknown address is looked up by its text.
+//! ([`Interaction::from_log_with_known_ids`](crate::Interaction::from_log_with_known_ids)). Then the id's address
+//! identifies the video, and a table of addresses needs neither the text nor a keyed hash, because no sender chooses at
+//! which address a text is. Records whose ids were not shared have different addresses, so an unknown address is looked
+//! up by its text.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::LogRecord;
+use super::record::LogRecord;
 use crate::VideoId;
 
 /// Hashes a memory address.
@@ -16,7 +17,7 @@ use crate::VideoId;
 struct AddressHasher(u64);
 
 /// Two to the power of 64, divided by the golden ratio: its multiples differ in their high bits.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+const GOLDEN_RATIO_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
@@ -31,28 +32,28 @@ impl Hasher for AddressHasher {
     }
 
     fn write_usize(&mut self, address: usize) {
-        self.0 = (self.0 ^ address as u64).wrapping_mul(GOLDEN);
+        self.0 = (self.0 ^ address as u64).wrapping_mul(GOLDEN_RATIO_MULTIPLIER);
     }
 }
 
 type BuildAddressHasher = BuildHasherDefault<AddressHasher>;
 
 /// Returns the first record of each copy of a video's id: at least one record per video.
-pub(super) fn first_records(records: &[LogRecord]) -> impl Iterator<Item = &LogRecord> {
+pub(super) fn first_record_of_each_id(records: &[LogRecord]) -> impl Iterator<Item = &LogRecord> {
     let mut addresses: HashSet<usize, BuildAddressHasher> = HashSet::default();
     records.iter().filter(move |record| addresses.insert(record.event.video_id.address()))
 }
 
-/// The indexes of videos in a list. All ids that it is asked for must stay alive as long as the table does.
+/// The indexes of videos in a list. Every id that is looked up must stay alive as long as the table.
 #[derive(Default)]
-pub(super) struct VideoPlaces {
+pub(super) struct VideoIndexes {
     by_id: HashMap<VideoId, usize>,
     by_address: HashMap<usize, usize, BuildAddressHasher>,
 }
 
-impl VideoPlaces {
+impl VideoIndexes {
     /// Makes the table of these videos: their indexes are in the order given.
-    pub(super) fn of<'a>(videos: impl Iterator<Item = &'a VideoId>) -> Self {
+    pub(super) fn from_videos<'a>(videos: impl Iterator<Item = &'a VideoId>) -> Self {
         Self { by_id: videos.cloned().zip(0..).collect(), by_address: HashMap::default() }
     }
 
@@ -62,7 +63,7 @@ impl VideoPlaces {
     }
 
     /// Returns the index of a video; a new video gets the index `next`.
-    pub(super) fn place_or(&mut self, id: &VideoId, next: usize) -> usize {
+    pub(super) fn index_or_insert(&mut self, id: &VideoId, next: usize) -> usize {
         let by_id = &mut self.by_id;
         *self.by_address.entry(id.address()).or_insert_with(|| *by_id.entry(id.clone()).or_insert(next))
     }
@@ -81,10 +82,14 @@ mod tests {
     #[test]
     fn a_video_has_one_place_whatever_text_it_comes_with() {
         let (cats, same, dogs) = (id("cats"), id("cats"), id("dogs"));
-        let mut places = VideoPlaces::of([&cats].into_iter());
+        let mut places = VideoIndexes::from_videos([&cats].into_iter());
         assert!(places.is_known(&same) && !places.is_known(&dogs));
         assert_eq!(
-            [places.place_or(&same, 1), places.place_or(&dogs, 1), places.place_or(&id("dogs"), 2)],
+            [
+                places.index_or_insert(&same, 1),
+                places.index_or_insert(&dogs, 1),
+                places.index_or_insert(&id("dogs"), 2)
+            ],
             [0, 1, 1]
         );
         assert!(places.is_known(&dogs));

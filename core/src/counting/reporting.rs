@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::LogRecord;
+use super::record::LogRecord;
 use crate::comment::nobody_user;
 use crate::moderation::reports::{CommentReport, LogPlace, ReportDecision, ReportedComment};
 use crate::moderation::{ActorRole, ModerationAction, NameDigest, ReportOutcome, ReportReason};
 use crate::{CommentId, Interaction, VideoId};
 
 /// Returns the comment whose reports a record may change; `None` if it changes none.
-pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
+pub(super) fn reported_comment(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
     match &event.moderation.as_ref()?.action {
         ModerationAction::Report { comment_id, .. }
         | ModerationAction::CloseReports { comment_id, .. }
@@ -32,7 +32,7 @@ pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
 
 /// Returns the record of a report as the audit log stores it: without the reporter's name and words. Name and words
 /// are in the queue of reports, where an erasure reaches them.
-pub(super) fn nameless(record: &Interaction) -> Interaction {
+pub(super) fn without_reporter_name(record: &Interaction) -> Interaction {
     let mut record = Interaction { user_id: nobody_user(), ..record.clone() };
     if let Some(moderation) = &mut record.moderation {
         moderation.reason = None;
@@ -40,49 +40,49 @@ pub(super) fn nameless(record: &Interaction) -> Interaction {
     record
 }
 
-const fn place(record: &LogRecord) -> LogPlace {
+const fn log_place(record: &LogRecord) -> LogPlace {
     (record.broker_time, record.partition, record.offset)
 }
 
 /// The reported comments of a batch.
 #[derive(Default)]
-pub(super) struct Reporting {
+pub(super) struct BatchReports {
     /// The reported comments by video and id, each with whether it changed.
     comments: BTreeMap<(VideoId, CommentId), (ReportedComment, bool)>,
 }
 
-impl Reporting {
+impl BatchReports {
     pub(super) fn new(known: Vec<ReportedComment>) -> Self {
         let keyed = known.into_iter().map(|it| ((it.video.clone(), it.id.clone()), (it, false)));
         Self { comments: keyed.collect() }
     }
 
     /// Adds the report in a record to the comment, and returns whether the report counts.
-    pub(super) fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> bool {
+    pub(super) fn add_report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> bool {
         let event = &record.event;
         let text = event.moderation.as_ref().and_then(|moderation| moderation.reason.clone());
         let report = CommentReport { user: event.user_id.clone(), why, text, at: event.timestamp };
         let new = || (ReportedComment::new(event.video_id.clone(), id.clone()), false);
         let key = (event.video_id.clone(), id.clone());
         let (comment, changed) = self.comments.entry(key).or_insert_with(new);
-        let counts = comment.add_report(report, place(record));
+        let counts = comment.add_report(report, log_place(record));
         *changed |= counts;
         counts
     }
 
     /// Closes the reports of a comment, if it has any, with this outcome.
-    pub(super) fn close(&mut self, record: &LogRecord, id: &CommentId, outcome: ReportOutcome) {
+    pub(super) fn close_reports(&mut self, record: &LogRecord, id: &CommentId, outcome: ReportOutcome) {
         let event = &record.event;
         let Some(moderation) = &event.moderation else { return };
         let is_author = moderation.role == ActorRole::Author;
         let by = (!is_author).then(|| event.user_id.clone());
         let reason = moderation.reason.clone().filter(|_| !is_author);
         let decision = ReportDecision { outcome, by, reason, at: event.timestamp };
-        self.change_reports(record, id, |comment| comment.record_decision(decision, place(record)));
+        self.change_reports(record, id, |comment| comment.record_decision(decision, log_place(record)));
     }
 
     /// Removes the name and the text from a user's report of a comment.
-    pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: NameDigest) {
+    pub(super) fn erase_report(&mut self, record: &LogRecord, id: &CommentId, user: NameDigest) {
         self.change_reports(record, id, |comment| comment.erase_reporter(user));
     }
 
@@ -99,7 +99,7 @@ impl Reporting {
     }
 
     /// Returns the comments whose reports changed.
-    pub(super) fn changed(self) -> Vec<ReportedComment> {
+    pub(super) fn changed_comments(self) -> Vec<ReportedComment> {
         self.comments.into_values().filter_map(|(comment, changed)| changed.then_some(comment)).collect()
     }
 }

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::counting::{
-    BatchEffects, InForce, MarkKey, StoredModeration, UniqueMark, VideoState, apply_moderated_batch, mark_key,
+    BatchEffects, CountingSetup, MarkKey, StoredModeration, UniqueMark, VideoState, apply_moderated_batch,
+    mark_key,
 };
 use crate::trending::{MAX_AGE_MS, value_at};
 use crate::windows::CountedWindows;
@@ -22,7 +23,7 @@ fn decay(text: &str) -> Decay {
 /// point.
 fn counted() -> CountedDecays {
     let mut run = 6;
-    CountedDecays::default().changed_to(&[decay("60"), decay("120 0 500 0 0 0 0")], None, || {
+    CountedDecays::default().with_wanted_decays(&[decay("60"), decay("120 0 500 0 0 0 0")], None, || {
         run += 1;
         run
     })
@@ -57,7 +58,7 @@ impl ModelArchive {
         let keys = records.iter().filter_map(|record| mark_key(&record.event, rules.unique));
         let marks: BTreeMap<_, _> =
             keys.filter_map(|key| Some((key, self.marks.get(&key)?.clone()))).collect();
-        let in_force = InForce { rules, windows: &CountedWindows::default(), decays };
+        let in_force = CountingSetup { rules, windows: &CountedWindows::default(), decays };
         let effects = apply_moderated_batch(
             records,
             self.video.take(),
@@ -77,11 +78,11 @@ impl ModelArchive {
     }
 
     fn score(&self, of: &str) -> Option<DecayedScore> {
-        self.video.as_ref()?.decayed.iter().find(|score| score.decay == decay(of)).copied()
+        self.video.as_ref()?.decayed_scores.iter().find(|score| score.decay == decay(of)).copied()
     }
 
     fn events(&self, of: &str) -> u64 {
-        self.score(of).map_or(0, |score| score.events)
+        self.score(of).map_or(0, |score| score.event_count)
     }
 }
 
@@ -113,7 +114,7 @@ fn what_is_taken_back_leaves_nothing_and_others_what_was_theirs() {
     let left = store.score("120 0 500 0 0 0 0").unwrap();
     assert!((left.log2 - one.log2).abs() < 1e-6, "{left:?} {one:?}");
     store.commit(&[record(3, BEGIN, "ana", "unlike")], &rules, &decays);
-    assert_eq!(store.video.as_ref().unwrap().decayed, DecayedScores::default());
+    assert_eq!(store.video.as_ref().unwrap().decayed_scores, DecayedScores::default());
     // A view is worth nothing by the weights of the second decay.
     store.commit(&[record(4, BEGIN, "ana", "view")], &rules, &decays);
     assert_eq!((store.events("60"), store.events("120 0 500 0 0 0 0")), (1, 0));
@@ -122,7 +123,7 @@ fn what_is_taken_back_leaves_nothing_and_others_what_was_theirs() {
 #[test]
 fn what_was_counted_without_a_decay_is_not_taken_from_it() {
     let rules = unique();
-    let first = counted().changed_to(&[decay("60")], None, || unreachable!());
+    let first = counted().with_wanted_decays(&[decay("60")], None, || unreachable!());
     let mut store = ModelArchive::default();
     store.commit(&[record(0, BEGIN, "ana", "like")], &rules, &CountedDecays::default());
     store.commit(&[record(1, BEGIN, "ben", "like"), record(2, BEGIN, "ana", "unlike")], &rules, &first);
@@ -132,9 +133,9 @@ fn what_was_counted_without_a_decay_is_not_taken_from_it() {
         "ana's was not in it"
     );
     // After a gap, it is unknown what happened to the marks from before.
-    let second = first.with_gap(Some(BEGIN + 9), || 99);
-    let of = second.of(&decay("60")).unwrap();
-    assert_eq!((of.run, of.whole_after), (99, Some(BEGIN + 9)));
+    let second = first.with_counting_gap(Some(BEGIN + 9), || 99);
+    let of = second.find(&decay("60")).unwrap();
+    assert_eq!((of.run, of.complete_after), (99, Some(BEGIN + 9)));
     store.commit(&[record(3, BEGIN, "cid", "like"), record(4, BEGIN, "ben", "unlike")], &rules, &second);
     assert_eq!(store.events("60"), 2, "ben's stays, as it may be gone already");
     store.commit(&[record(5, BEGIN, "cid", "unlike")], &rules, &second);
@@ -145,27 +146,27 @@ fn what_was_counted_without_a_decay_is_not_taken_from_it() {
 fn a_decay_that_is_counted_no_more_goes_with_the_next_change() {
     let mut store = ModelArchive::default();
     store.commit(&[record(0, BEGIN, "ana", "like")], &unique(), &counted());
-    let fewer = counted().changed_to(&[decay("60")], Some(BEGIN), || unreachable!());
+    let fewer = counted().with_wanted_decays(&[decay("60")], Some(BEGIN), || unreachable!());
     store.commit(&[record(1, BEGIN, "ben", "like")], &unique(), &fewer);
     assert_eq!((store.events("60"), store.events("120 0 500 0 0 0 0")), (2, 0));
-    let again = fewer.changed_to(&[decay("60"), decay("30")], Some(BEGIN + 1), || 98);
-    assert_eq!(again.of(&decay("60")), fewer.of(&decay("60")), "it is counted on");
-    assert_eq!(again.of(&decay("30")).unwrap().whole_after, Some(BEGIN + 1));
+    let again = fewer.with_wanted_decays(&[decay("60"), decay("30")], Some(BEGIN + 1), || 98);
+    assert_eq!(again.find(&decay("60")), fewer.find(&decay("60")), "it is counted on");
+    assert_eq!(again.find(&decay("30")).unwrap().complete_after, Some(BEGIN + 1));
 }
 
 #[test]
 fn without_decays_nothing_is_kept() {
     let mut store = ModelArchive::default();
     let effects = store.commit(&[record(0, BEGIN, "ana", "like")], &unique(), &CountedDecays::default());
-    assert!(effects.videos[0].decayed.is_empty());
-    assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().decayed, []);
+    assert!(effects.videos[0].decayed_scores.is_empty());
+    assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().decay_contributions, []);
 }
 
 /// Computes the score by its definition: each event in force, at its time as bounded by the log.
 fn by_definition(log: &[LogRecord], weights: &str, now: Millis) -> (u64, f64) {
     let rules = unique();
     let own = decay(weights);
-    let all = own.weights.map_or(rules.weights, |weights| weights.with_threshold(&rules.weights));
+    let all = own.weights.map_or(rules.weights, |weights| weights.to_weights(&rules.weights));
     let mut marks: BTreeMap<(String, Kind), f64> = BTreeMap::new();
     let mut sum = (0, 0.0);
     for record in log {
@@ -174,7 +175,7 @@ fn by_definition(log: &[LogRecord], weights: &str, now: Millis) -> (u64, f64) {
         let points = thousandths_added(event, &all) as f64 / 1000.0;
         let value = points * (-((now - at) as f64) / own.half_life_ms() as f64).exp2();
         let user = event.user_id.to_string();
-        if let Some(kind) = event.kind.takes_back() {
+        if let Some(kind) = event.kind.kind_taken_back() {
             marks.remove(&(user, kind));
         } else if rules.unique.contains(event.kind) {
             marks.entry((user, event.kind)).or_insert(value);
@@ -225,7 +226,7 @@ proptest! {
         turned.rotate_left(seed % ages.len());
         turned.reverse();
         let (one, other) = (of(&ages), of(&turned));
-        prop_assert_eq!(one.events, other.events);
+        prop_assert_eq!(one.event_count, other.event_count);
         prop_assert!((one.log2 - other.log2).abs() < 1e-9 * one.log2, "{} {}", one.log2, other.log2);
     }
 }

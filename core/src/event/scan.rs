@@ -4,11 +4,11 @@
 //! without an exponent. For anything else it returns `None`, and [`serde_json`] reads the bytes. So it refuses no
 //! event by itself.
 
-use super::fields::{Members, TimeMember};
+use super::usual::{Members, TimeMember};
 
 /// The most digits of a number that this parser reads: an integer of 15 digits is exact as an `f64`.
 const MAX_DIGITS: usize = 15;
-/// The powers of ten by which the digits of such a number are divided.
+/// The powers of ten, from 1 to 10^[`MAX_DIGITS`], by which the digits of a decimal number are divided.
 const POWERS_OF_TEN: [f64; MAX_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
@@ -20,10 +20,10 @@ pub(super) fn scan_members<'a>(json: &'a [u8], members: &mut Members<'a>) -> Opt
     if unusual {
         return None;
     }
-    let mut scanner = Scanner { text, at: 0 };
-    scanner.members(members)?;
+    let mut scanner = Scanner { text, position: 0 };
+    scanner.read_members(members)?;
     scanner.skip_spaces();
-    (scanner.at == text.len()).then_some(())
+    (scanner.position == text.len()).then_some(())
 }
 
 /// Returns the index of the first quotation mark. Strings in events are short, so eight bytes are looked at in one
@@ -49,92 +49,96 @@ fn first_quote(bytes: &[u8]) -> Option<usize> {
 /// A number that is not negative: its digits without the decimal point, and how many of them are behind the point.
 struct DecimalNumber {
     digits: u64,
-    places: usize,
+    decimal_places: usize,
 }
 
 impl DecimalNumber {
     /// Returns the number that [`serde_json`] makes of the same text.
     fn value(&self) -> f64 {
-        if self.places == 0 { self.digits as f64 } else { self.digits as f64 / POWERS_OF_TEN[self.places] }
+        if self.decimal_places == 0 {
+            self.digits as f64
+        } else {
+            self.digits as f64 / POWERS_OF_TEN[self.decimal_places]
+        }
     }
 }
 
 /// A cursor in a text that has no escapes and no control characters.
 struct Scanner<'a> {
     text: &'a str,
-    at: usize,
+    position: usize,
 }
 
 impl<'a> Scanner<'a> {
-    fn next_byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+    fn peek_byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
     }
 
     fn skip_spaces(&mut self) {
-        while self.next_byte() == Some(b' ') {
-            self.at += 1;
+        while self.peek_byte() == Some(b' ') {
+            self.position += 1;
         }
     }
 
     /// Skips spaces and then this byte; `None` if another byte follows.
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    fn expect_byte(&mut self, byte: u8) -> Option<()> {
         self.skip_spaces();
-        (self.next_byte()? == byte).then(|| self.at += 1)
+        (self.peek_byte()? == byte).then(|| self.position += 1)
     }
 
     /// Reads a string in quotation marks, after any spaces.
-    fn quoted(&mut self) -> Option<&'a str> {
-        self.expect(b'"')?;
-        let rest = self.text.get(self.at..)?;
+    fn read_quoted(&mut self) -> Option<&'a str> {
+        self.expect_byte(b'"')?;
+        let rest = self.text.get(self.position..)?;
         let length = first_quote(rest.as_bytes())?;
-        self.at += length + 1;
+        self.position += length + 1;
         rest.get(..length)
     }
 
     /// Reads a number. The caller checks what follows it.
-    fn number(&mut self) -> Option<DecimalNumber> {
+    fn read_number(&mut self) -> Option<DecimalNumber> {
         self.skip_spaces();
-        let start = self.at;
+        let start = self.position;
         let mut digits = self.add_digits(0)?;
-        let whole = self.at - start;
+        let whole = self.position - start;
         if whole > 1 && self.text.as_bytes()[start] == b'0' {
             return None;
         }
-        let mut places = 0;
-        if self.next_byte() == Some(b'.') {
-            self.at += 1;
-            let start = self.at;
+        let mut decimal_places = 0;
+        if self.peek_byte() == Some(b'.') {
+            self.position += 1;
+            let start = self.position;
             digits = self.add_digits(digits)?;
-            places = self.at - start;
+            decimal_places = self.position - start;
         }
-        (whole + places <= MAX_DIGITS).then_some(DecimalNumber { digits, places })
+        (whole + decimal_places <= MAX_DIGITS).then_some(DecimalNumber { digits, decimal_places })
     }
 
     /// Appends the digits that follow to `number`. `None` if there is no digit, if there are more than [`MAX_DIGITS`],
     /// or on overflow.
     fn add_digits(&mut self, mut number: u64) -> Option<u64> {
-        let start = self.at;
-        while let Some(digit @ b'0'..=b'9') = self.next_byte() {
-            if self.at - start == MAX_DIGITS {
+        let start = self.position;
+        while let Some(digit @ b'0'..=b'9') = self.peek_byte() {
+            if self.position - start == MAX_DIGITS {
                 return None;
             }
             number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-            self.at += 1;
+            self.position += 1;
         }
-        (self.at > start).then_some(number)
+        (self.position > start).then_some(number)
     }
 
-    fn members(&mut self, members: &mut Members<'a>) -> Option<()> {
-        self.expect(b'{')?;
+    fn read_members(&mut self, members: &mut Members<'a>) -> Option<()> {
+        self.expect_byte(b'{')?;
         loop {
-            let name = self.quoted()?;
-            self.expect(b':')?;
-            self.member(name, members)?;
+            let name = self.read_quoted()?;
+            self.expect_byte(b':')?;
+            self.read_member(name, members)?;
             self.skip_spaces();
-            match self.next_byte()? {
-                b',' => self.at += 1,
+            match self.peek_byte()? {
+                b',' => self.position += 1,
                 b'}' => {
-                    self.at += 1;
+                    self.position += 1;
                     return Some(());
                 }
                 _ => return None,
@@ -143,30 +147,30 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads the value of the member `name`; `None` if it is unknown or was there before.
-    fn member(&mut self, name: &str, members: &mut Members<'a>) -> Option<()> {
+    fn read_member(&mut self, name: &str, members: &mut Members<'a>) -> Option<()> {
         match name {
-            "video_id" => set(&mut members.video_id, self.quoted()?),
-            "user_id" => set(&mut members.user_id, self.quoted()?),
-            "type" => set(&mut members.kind, self.quoted()?),
-            "watch_time" => set(&mut members.watch_seconds, self.number()?.value()),
+            "video_id" => set_once(&mut members.video_id, self.read_quoted()?),
+            "user_id" => set_once(&mut members.user_id, self.read_quoted()?),
+            "type" => set_once(&mut members.kind, self.read_quoted()?),
+            "watch_time" => set_once(&mut members.watch_seconds, self.read_number()?.value()),
             "timestamp" => {
                 self.skip_spaces();
-                let time = if self.next_byte()? == b'"' {
-                    TimeMember::Text(self.quoted()?)
+                let time = if self.peek_byte()? == b'"' {
+                    TimeMember::Text(self.read_quoted()?)
                 } else {
-                    TimeMember::Seconds(self.number()?.value())
+                    TimeMember::Seconds(self.read_number()?.value())
                 };
-                set(&mut members.timestamp, time)
+                set_once(&mut members.timestamp, time)
             }
-            "event_id" => set(&mut members.event_id, self.quoted()?),
-            "owner_id" => set(&mut members.owner_id, self.quoted()?),
-            "comment_id" => set(&mut members.comment_id, self.quoted()?),
-            "comment" => set(&mut members.comment, self.quoted()?),
-            "reply_to" => set(&mut members.reply_to, self.quoted()?),
+            "event_id" => set_once(&mut members.event_id, self.read_quoted()?),
+            "owner_id" => set_once(&mut members.owner_id, self.read_quoted()?),
+            "comment_id" => set_once(&mut members.comment_id, self.read_quoted()?),
+            "comment" => set_once(&mut members.comment, self.read_quoted()?),
+            "reply_to" => set_once(&mut members.reply_to, self.read_quoted()?),
             "format" => {
-                let number = self.number()?;
-                (number.places == 0).then_some(())?;
-                set(&mut members.format, number.digits)
+                let number = self.read_number()?;
+                (number.decimal_places == 0).then_some(())?;
+                set_once(&mut members.format, number.digits)
             }
             _ => None,
         }
@@ -174,7 +178,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// Sets a member; `None` if it was set before.
-fn set<T>(member: &mut Option<T>, value: T) -> Option<()> {
+fn set_once<T>(member: &mut Option<T>, value: T) -> Option<()> {
     member.replace(value).is_none().then_some(())
 }
 
@@ -233,8 +237,8 @@ mod tests {
 
         #[test]
         fn a_scanned_number_is_the_one_that_serde_reads(number in "(0|[1-9][0-9]{0,15})(\\.[0-9]{1,15})?") {
-            let mut scanner = Scanner { text: &number, at: 0 };
-            let scanned = scanner.number().map(|number| number.value().to_bits());
+            let mut scanner = Scanner { text: &number, position: 0 };
+            let scanned = scanner.read_number().map(|number| number.value().to_bits());
             let digits = number.bytes().filter(u8::is_ascii_digit).count();
             prop_assert_eq!(scanned.is_some(), digits <= MAX_DIGITS);
             let read: f64 = serde_json::from_str(&number).unwrap();

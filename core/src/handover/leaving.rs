@@ -13,109 +13,118 @@ use super::ElapsedTime;
 
 /// The divisor of the grace period that gives the greatest part (a quarter) that is reserved for work after the last
 /// viewer has left.
-const RESERVED_PART: u32 = 4;
+const RESERVED_TIME_DIVISOR: u32 = 4;
 /// The most time reserved for work after the last viewer has left: one second until the managers have heard of it,
 /// three until earlier requests are answered, and one for delays.
-pub const RESERVED_TIME: Duration = Duration::from_secs(5);
+pub const MAX_RESERVED_TIME: Duration = Duration::from_secs(5);
 /// The viewers that a reader sends away per second in its last phase: other readers accept some 2,500 within a second,
 /// and viewers of several readers may come to one.
-pub const LAST_PACE: u64 = 500;
+pub const LAST_PHASE_VIEWERS_PER_SECOND: u64 = 500;
 /// The least duration of the last phase, in which the remaining viewers are sent away: even a few viewers must not
 /// come back all at once.
 const MIN_LAST_PHASE: Duration = Duration::from_secs(1);
 /// The divisor of the whole exit time that gives the greatest duration of the last phase: half of it, for any number
 /// of viewers.
-const MAX_LAST_PHASE_PART: u32 = 2;
+const LAST_PHASE_DIVISOR: u32 = 2;
 
 /// The exit of a reader, which must be empty before its process ends.
 #[derive(Debug, Clone, Copy)]
 pub struct ReaderExit {
-    began: ElapsedTime,
+    started_at: ElapsedTime,
     /// The time by which all viewers must be gone.
-    by: ElapsedTime,
+    deadline: ElapsedTime,
     /// The time up to which the number of viewers to send away was last computed.
-    step: ElapsedTime,
+    computed_until: ElapsedTime,
     /// The room at other readers that a manager has reported.
-    room: Option<RoomElsewhere>,
+    room_elsewhere: Option<RoomElsewhere>,
     /// Whether the last phase has begun, in which viewers are sent away whether or not there is room.
     is_last_phase: bool,
     /// Whether viewers are being sent away now.
-    sends_away: bool,
+    is_sending_viewers_away: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct RoomElsewhere {
     /// The time since which managers have reported room without interruption.
-    since: ElapsedTime,
+    reported_since: ElapsedTime,
     /// The time of the managers' latest report.
-    said: ElapsedTime,
+    last_report: ElapsedTime,
     /// The number of viewers for which there is room, less those who were sent away since the report.
-    viewers: u64,
+    viewer_count: u64,
 }
 
 impl ReaderExit {
     /// Begins the exit of a reader whose process ends after `grace`. `alone` means that no managers exist that could
     /// find room.
     pub fn new(now: ElapsedTime, grace: Duration, alone: bool) -> Self {
-        let by = now + grace.saturating_sub((grace / RESERVED_PART).min(RESERVED_TIME));
-        Self { began: now, by, step: now, room: None, is_last_phase: alone, sends_away: alone }
+        let deadline = now + grace.saturating_sub((grace / RESERVED_TIME_DIVISOR).min(MAX_RESERVED_TIME));
+        Self {
+            started_at: now,
+            deadline,
+            computed_until: now,
+            room_elsewhere: None,
+            is_last_phase: alone,
+            is_sending_viewers_away: alone,
+        }
     }
 
     /// Returns the time by which all viewers must be gone.
-    pub const fn by(&self) -> ElapsedTime {
-        self.by
+    pub const fn deadline(&self) -> ElapsedTime {
+        self.deadline
     }
 
     /// Notes a manager's report of the number of viewers for which other readers have room.
-    pub fn hear_room(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) {
-        let since = self.room_in_force(now, holds).map_or(now, |room| room.since);
-        self.room = (viewers > 0).then_some(RoomElsewhere { since, said: now, viewers });
+    pub fn note_room_elsewhere(&mut self, now: ElapsedTime, viewer_count: u64, holds: Duration) {
+        let reported_since = self.room_in_force(now, holds).map_or(now, |room| room.reported_since);
+        self.room_elsewhere =
+            (viewer_count > 0).then_some(RoomElsewhere { reported_since, last_report: now, viewer_count });
     }
 
     /// Whether viewers are being sent away now, so that a viewer who connects should be refused.
-    pub const fn sends_away(&self) -> bool {
-        self.sends_away
+    pub const fn is_sending_viewers_away(&self) -> bool {
+        self.is_sending_viewers_away
     }
 
-    /// Returns how many of its `viewers` the reader has to send away now. To be called several times a second. A
-    /// report of room is valid for `holds`, as long as an order is.
-    pub fn due(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) -> u64 {
-        let last_phase_from = self.by.saturating_sub(self.last_phase_of(viewers));
+    /// Returns how many of its `viewers` the reader has to send away now. The caller calls this several times a second.
+    /// A report of room is valid for `holds`, as long as an order is.
+    pub fn viewers_to_close(&mut self, now: ElapsedTime, viewers: u64, holds: Duration) -> u64 {
+        let last_phase_from = self.deadline.saturating_sub(self.last_phase_duration(viewers));
         let room = self.room_in_force(now, holds);
         let from = if self.is_last_phase {
-            self.step
+            self.computed_until
         } else if now >= last_phase_from {
             self.is_last_phase = true;
-            self.step.max(last_phase_from)
+            self.computed_until.max(last_phase_from)
         } else if let Some(room) = room {
-            self.step.max(room.since + self.by.saturating_sub(room.since) / 4)
+            self.computed_until
+                .max(room.reported_since + self.deadline.saturating_sub(room.reported_since) / 4)
         } else {
             now
         };
-        self.step = now;
-        self.sends_away = self.is_last_phase || from < now;
-        let (passed, left) = (millis(now.saturating_sub(from)), millis(self.by.saturating_sub(from)));
+        self.computed_until = now;
+        self.is_sending_viewers_away = self.is_last_phase || from < now;
+        let (passed, left) = (millis(now.saturating_sub(from)), millis(self.deadline.saturating_sub(from)));
         // Rounded up: a few viewers need not be sent away one by one over the whole time, as many are.
         let even = if left <= passed { viewers } else { (viewers * passed).div_ceil(left) };
         if self.is_last_phase {
             return even;
         }
-        let due = room.map_or(0, |room| even.min(room.viewers));
-        if let Some(room) = &mut self.room {
-            room.viewers = room.viewers.saturating_sub(due);
+        let due = room.map_or(0, |room| even.min(room.viewer_count));
+        if let Some(room) = &mut self.room_elsewhere {
+            room.viewer_count = room.viewer_count.saturating_sub(due);
         }
         due
     }
 
     /// Returns the duration of the last phase for this many viewers.
-    fn last_phase_of(&self, viewers: u64) -> Duration {
-        let all = self.by.saturating_sub(self.began);
-        let at_pace = Duration::from_millis(viewers.saturating_mul(1_000) / LAST_PACE);
-        at_pace.max(MIN_LAST_PHASE.min(all / 4)).min(all / MAX_LAST_PHASE_PART)
+    fn last_phase_duration(&self, viewers: u64) -> Duration {
+        let all = self.deadline.saturating_sub(self.started_at);
+        let at_pace = Duration::from_millis(viewers.saturating_mul(1_000) / LAST_PHASE_VIEWERS_PER_SECOND);
+        at_pace.max(MIN_LAST_PHASE.min(all / 4)).min(all / LAST_PHASE_DIVISOR)
     }
 
     fn room_in_force(&self, now: ElapsedTime, holds: Duration) -> Option<RoomElsewhere> {
-        self.room.filter(|room| now.saturating_sub(room.said) < holds)
+        self.room_elsewhere.filter(|room| now.saturating_sub(room.last_report) < holds)
     }
 }
 
@@ -131,9 +140,9 @@ mod tests {
 
     const HOLDS: Duration = Duration::from_secs(3);
 
-    /// The course of the exit of a reader with `viewers` viewers and the time `grace`. The exit is asked every `every`
-    /// milliseconds and hears of room at the times in `answers`. The course records how many viewers were sent away
-    /// when, with the room known at that time.
+    /// The course of the exit of a reader with `viewer_count` viewers and the time `grace`. The exit is asked every
+    /// `every` milliseconds and hears of room at the times in `answers`. The course records how many viewers were sent
+    /// away when, with the room known at that time.
     struct Course {
         sent: Vec<(Duration, u64)>,
         left: u64,
@@ -145,9 +154,9 @@ mod tests {
         for at in (0..=grace.as_millis() as u64).step_by(every as usize) {
             let now = Duration::from_millis(at);
             while let Some((_, room)) = answers.next_if(|(said, _)| *said <= at) {
-                exit.hear_room(now, *room, HOLDS);
+                exit.note_room_elsewhere(now, *room, HOLDS);
             }
-            let due = exit.due(now, left, HOLDS);
+            let due = exit.viewers_to_close(now, left, HOLDS);
             assert!(due <= left, "{due} of {left}");
             left -= due;
             if due > 0 {
@@ -167,7 +176,11 @@ mod tests {
         for answers in [vec![], at_each_second(0..40, 0)] {
             let course = run_exit(grace, 1_000, 50, &answers);
             assert_eq!(course.left, 0);
-            assert_eq!(course.sent[0].0.as_secs(), 33, "two seconds before 35 s, at {LAST_PACE} a second");
+            assert_eq!(
+                course.sent[0].0.as_secs(),
+                33,
+                "two seconds before 35 s, at {LAST_PHASE_VIEWERS_PER_SECOND} a second"
+            );
             assert!(course.sent.last().unwrap().0 <= Duration::from_secs(35));
             assert!(course.sent.iter().all(|(_, viewers)| *viewers <= 27), "{:?}", course.sent);
         }
@@ -190,9 +203,9 @@ mod tests {
     #[test]
     fn without_managers_viewers_go_from_the_first_moment() {
         let mut exit = ReaderExit::new(Duration::ZERO, Duration::from_secs(40), true);
-        assert!(exit.sends_away());
-        assert_eq!(exit.due(Duration::from_secs(1), 350, HOLDS), 10);
-        assert_eq!(exit.due(Duration::from_millis(1_050), 3, HOLDS), 1);
+        assert!(exit.is_sending_viewers_away());
+        assert_eq!(exit.viewers_to_close(Duration::from_secs(1), 350, HOLDS), 10);
+        assert_eq!(exit.viewers_to_close(Duration::from_millis(1_050), 3, HOLDS), 1);
     }
 
     proptest! {
@@ -214,7 +227,7 @@ mod tests {
             prop_assert_eq!(course.left, 0);
             let end = Duration::from_millis(by + every);
             prop_assert!(course.sent.iter().all(|(at, _)| *at <= end), "{:?} {by}", course.sent.last());
-            let last_phase = (viewers * 1_000 / LAST_PACE).max(by.min(4_000) / 4).min(by / 2);
+            let last_phase = (viewers * 1_000 / LAST_PHASE_VIEWERS_PER_SECOND).max(by.min(4_000) / 4).min(by / 2);
             let early = course.sent.iter().filter(|(at, _)| (at.as_millis() as u64) < by - last_phase);
             let mut before = Duration::ZERO;
             for (at, sent) in early {
@@ -235,9 +248,9 @@ mod tests {
         fn room_is_used_once_an_answer(room in 1_u64..500, viewers in 600_u64..5_000, every in 20_u64..100) {
             let mut exit = ReaderExit::new(Duration::ZERO, Duration::from_secs(100), false);
             let (mut left, mut sent) = (viewers, 0);
-            exit.hear_room(Duration::ZERO, room, Duration::MAX);
+            exit.note_room_elsewhere(Duration::ZERO, room, Duration::MAX);
             for at in (0..80_000).step_by(every as usize) {
-                let due = exit.due(Duration::from_millis(at), left, Duration::MAX);
+                let due = exit.viewers_to_close(Duration::from_millis(at), left, Duration::MAX);
                 left -= due;
                 sent += due;
             }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::ElapsedTime;
 
-/// The lateness of work from which a process counts as late: half of the time between two checks of the readers.
+/// The delay of a piece of work above which this process counts as late: half of the time between two checks of the
+/// readers.
 pub const LATE_THRESHOLD: Duration = Duration::from_millis(250);
 /// The highest score, of a process that was late again and again: it waits three times as long.
 const MAX_SCORE: u32 = 4;
@@ -21,8 +22,8 @@ const SCORE_RISE_INTERVAL: Duration = Duration::from_millis(500);
 /// a single delay postpones little.
 const SCORE_FALL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Returns the part of the time since the last check in which this process was paused; it wanted to check after
-/// `every`. Nobody's silence in that time counts.
+/// Returns the time for which this process was paused since its last check, `since_last` ago, if it should have checked
+/// after `every`; zero if it was hardly late. A reader's silence during that time does not count.
 pub fn paused_time(since_last: Duration, every: Duration) -> Duration {
     let late = since_last.saturating_sub(every);
     if late > LATE_THRESHOLD { late } else { Duration::ZERO }
@@ -33,29 +34,29 @@ pub fn paused_time(since_last: Duration, every: Duration) -> Duration {
 pub struct LocalHealth {
     score: u32,
     /// The time at which the score last rose or fell, or would have done so if it were not at its bound.
-    changed: ElapsedTime,
+    last_change_time: ElapsedTime,
 }
 
 impl LocalHealth {
     /// Notes that some work of this process was done `late`. `now` must not go back.
     pub fn note_lateness(&mut self, now: ElapsedTime, late: Duration) {
-        let passed = now.saturating_sub(self.changed);
+        let passed = now.saturating_sub(self.last_change_time);
         if late > LATE_THRESHOLD {
             if self.score == 0 || passed >= SCORE_RISE_INTERVAL {
-                (self.score, self.changed) = ((self.score + 1).min(MAX_SCORE), now);
+                (self.score, self.last_change_time) = ((self.score + 1).min(MAX_SCORE), now);
             }
             return;
         }
         let fallen = u32::try_from(passed.as_millis() / SCORE_FALL_INTERVAL.as_millis()).unwrap_or(u32::MAX);
         if fallen > 0 {
             self.score = self.score.saturating_sub(fallen);
-            self.changed = now;
+            self.last_change_time = now;
         }
     }
 
     /// Returns the time to wait instead of `time`, which a process that is never late would wait: one and a half times
     /// as long after one delay, three times as long at most.
-    pub fn stretched_wait(&self, time: Duration) -> Duration {
+    pub fn scaled_wait(&self, time: Duration) -> Duration {
         time + time * self.score / 2
     }
 }
@@ -71,18 +72,18 @@ mod tests {
     #[test]
     fn repeated_lateness_lengthens_waits_until_it_ends() {
         let (mut health, mut now) = (LocalHealth::default(), SECOND);
-        assert_eq!(health.stretched_wait(3 * SECOND), 3 * SECOND);
+        assert_eq!(health.scaled_wait(3 * SECOND), 3 * SECOND);
         health.note_lateness(now, LATE_THRESHOLD * 2);
-        assert_eq!(health.stretched_wait(2 * SECOND), 3 * SECOND);
+        assert_eq!(health.scaled_wait(2 * SECOND), 3 * SECOND);
         health.note_lateness(now, LATE_THRESHOLD * 2);
-        assert_eq!(health.stretched_wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
+        assert_eq!(health.scaled_wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
         for _ in 0..20 {
             now += SCORE_RISE_INTERVAL;
             health.note_lateness(now, LATE_THRESHOLD * 2);
         }
-        assert_eq!(health.stretched_wait(3 * SECOND), 9 * SECOND);
+        assert_eq!(health.scaled_wait(3 * SECOND), 9 * SECOND);
         health.note_lateness(now + SCORE_FALL_INTERVAL * MAX_SCORE, Duration::ZERO);
-        assert_eq!(health.stretched_wait(3 * SECOND), 3 * SECOND);
+        assert_eq!(health.scaled_wait(3 * SECOND), 3 * SECOND);
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
             for (passed, late) in steps {
                 now += Duration::from_millis(passed);
                 health.note_lateness(now, Duration::from_millis(late));
-                prop_assert!((SECOND..=3 * SECOND).contains(&health.stretched_wait(SECOND)));
+                prop_assert!((SECOND..=3 * SECOND).contains(&health.scaled_wait(SECOND)));
             }
         }
     }

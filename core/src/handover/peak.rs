@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::ElapsedTime;
 
-/// The time in which a viewer who was sent away is counted at the new reader: up to 3 s until the viewer comes back
-/// (the `retry` of a stream that ends), a second each until that is reported and read, and as long again on busy
-/// machines.
+/// The time for which a viewer who was sent to another reader may be missing in all reports: up to 3 s until the viewer
+/// connects again (the `retry` of a stream that ends), one second until the reader reports the viewer, another until
+/// the manager reads the report, and as long again on busy machines.
 const PEAK_WINDOW: Duration = Duration::from_secs(10);
 
 /// The greatest value of the last 10 to 20 s, if a value is noted every second: the maximum over two windows, kept in
@@ -25,7 +25,7 @@ pub struct RecentPeak {
 impl RecentPeak {
     /// Notes a number. `now` must not go back. `handed_over` says that viewers are being sent from one reader to
     /// another; see [`AssignedReaders::must_hand_over`](super::AssignedReaders::must_hand_over).
-    pub fn note(&mut self, now: ElapsedTime, number: u64, handed_over: bool) {
+    pub fn note_number(&mut self, now: ElapsedTime, number: u64, handed_over: bool) {
         if handed_over {
             (self.previous_greatest, self.window_greatest, self.window_start) =
                 (self.greatest().max(number), 0, now);
@@ -63,7 +63,7 @@ mod tests {
             for (passed, number, handed_over) in steps {
                 now += Duration::from_millis(passed);
                 let most = peak.greatest();
-                peak.note(now, number, handed_over);
+                peak.note_number(now, number, handed_over);
                 if handed_over {
                     prop_assert_eq!(peak.greatest(), most.max(number));
                     noted.push((now, most));

@@ -11,8 +11,8 @@ pub struct ResumePoint {
 }
 
 /// Returns the point from which a viewer continues that has seen everything up to `seen`. The reader's ring ends at
-/// `head` and has the last `reach` sequence numbers. A viewer that has seen more than this reader has gets nothing
-/// until the reader has caught up.
+/// `head` and has the last `reach` sequence numbers. A viewer who has seen later comments than the reader has gets
+/// nothing until the reader has caught up.
 pub const fn resume_point(seen: u64, head: u64, reach: u64) -> ResumePoint {
     let first = head.saturating_sub(reach);
     if seen < first {

@@ -7,22 +7,49 @@
 
 use crate::ReaderId;
 
-/// A reader of a route, as a gateway chooses among them.
+/// A reader among which a gateway chooses for a viewer.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteOption<'a> {
-    /// Its name.
+    /// The reader's id.
     pub reader: &'a ReaderId,
-    /// Whether it takes viewers of this video.
-    pub takes: bool,
-    /// The part of its capacity in use, in thousandths.
-    pub load: u64,
-    /// How many viewers are to come to it; see [`ReaderToJoin`](super::coordinator::ReaderToJoin).
-    pub wanted: u64,
+    /// Whether the reader accepts viewers of this video.
+    pub takes_viewers: bool,
+    /// The used part of the reader's capacity, in thousandths.
+    pub load_thousandths: u64,
+    /// The number of viewers that the reader should get; see [`ReaderToJoin`](super::coordinator::ReaderToJoin).
+    pub wanted_viewers: u64,
+    /// The number of viewers that the gateway has sent to the reader since it got the value of `wanted_viewers`.
+    pub sent_viewers: u64,
+    /// Whether the gateway prefers the reader because both are in the same zone; see [`is_preferred_for_zone`].
+    pub is_near: bool,
 }
 
-/// The place, in `options`, of the reader for an attempt of a viewer: one that takes viewers and is not among `tried`
-/// ([`choose_by_wanted`]), else one that was not tried, else all in turn by `choice`, the number of the attempt. So none is asked
-/// twice while another one was not asked. `None` where there is no reader. `lots` are random.
+/// The divisor that bounds the preference for readers in the gateway's own zone: while a gateway uses one route, it
+/// prefers such a reader for at most a fortieth of the viewers of the video that it already has at that reader. A
+/// gateway uses a route for a second, and after some four seconds the new viewers are reported and no longer wanted. So
+/// all gateways together send a reader at most a tenth more of a video's viewers than its share; a reader sheds viewers
+/// from a fifth more on.
+const NEAR_PREFERENCE_DIVISOR: u64 = 40;
+
+/// Whether a gateway prefers a reader in its own zone, if it has sent `sent` viewers to the reader since it got the
+/// route, and has `held` viewers of the video at the reader. Gateways do not know of each other's viewers. Without this
+/// bound, the gateways of one zone could together send a reader more viewers than it lacks, and the reader would send
+/// some of them to another reader.
+pub const fn is_preferred_for_zone(sent: u64, held: u64) -> bool {
+    sent < held / NEAR_PREFERENCE_DIVISOR
+}
+
+impl RouteOption<'_> {
+    /// Returns the number of viewers that the reader should still get.
+    const fn lacking_viewers(&self) -> u64 {
+        self.wanted_viewers.saturating_sub(self.sent_viewers)
+    }
+}
+
+/// Returns the index in `options` of the reader for a viewer's next attempt: a reader that takes viewers and is not
+/// among `tried`, chosen by [`choose_by_wanted`]; else any reader that was not tried; else one reader after the other,
+/// by `choice`, the number of the attempt. So no reader is tried twice while another one was not tried. The result is
+/// `None` if there is no reader. `lots` are random.
 pub fn choose_route_reader(
     options: &[RouteOption<'_>],
     tried: &[ReaderId],
@@ -30,20 +57,38 @@ pub fn choose_route_reader(
     lots: [u32; 2],
 ) -> Option<usize> {
     let is_new = |at: usize| !tried.contains(options[at].reader);
-    let open: Vec<usize> = (0..options.len()).filter(|at| options[*at].takes).collect();
+    let open: Vec<usize> = (0..options.len()).filter(|at| options[*at].takes_viewers).collect();
     let new: Vec<usize> = open.iter().copied().filter(|at| is_new(*at)).collect();
-    let weighed: Vec<(u64, u64)> = new.iter().map(|at| (options[*at].wanted, options[*at].load)).collect();
     let in_turn = |count: usize| choice as usize % count.max(1);
-    choose_by_wanted(&weighed, lots)
+    choose_by_wanted(&missing_viewers_and_load(options, &new), lots)
         .map(|chosen| new[chosen])
         .or_else(|| (0..options.len()).find(|at| is_new(*at)))
         .or_else(|| open.get(in_turn(open.len())).copied())
         .or_else(|| (!options.is_empty()).then(|| in_turn(options.len())))
 }
 
-/// The place of the one that is chosen of readers that take viewers, each told by the number of viewers who are to come to it and by
-/// its load: drawn in proportion to the first. Where nobody is to come to any, the less loaded of two that are drawn (the power of
-/// two choices, Mitzenmacher 2001). `None` where there are none.
+/// Returns, for each reader whose index is in `of`, the number of viewers that the reader still lacks, and its load.
+/// While readers of the gateway's own zone lack viewers, the others count as if they lacked none. If no reader lacks
+/// viewers any more, all count with the number that they lacked at first, so that a larger crowd than expected is
+/// divided in the same proportion. So zones do not change how many viewers come to each reader, only which viewers.
+fn missing_viewers_and_load(options: &[RouteOption<'_>], of: &[usize]) -> Vec<(u64, u64)> {
+    let readers = || of.iter().map(|at| &options[*at]);
+    let weigh_by = |lacks: &dyn Fn(&RouteOption<'_>) -> u64| -> Vec<(u64, u64)> {
+        readers().map(|option| (lacks(option), option.load_thousandths)).collect()
+    };
+    if readers().any(|option| option.is_near && option.lacking_viewers() > 0) {
+        return weigh_by(&|option| if option.is_near { option.lacking_viewers() } else { 0 });
+    }
+    if readers().any(|option| option.lacking_viewers() > 0) {
+        return weigh_by(&|option| option.lacking_viewers());
+    }
+    weigh_by(&|option| option.wanted_viewers)
+}
+
+/// Returns the index of the chosen reader. `readers` gives, for each reader that takes viewers, the number of viewers
+/// that it should get and its load. The reader is drawn in proportion to the first number. If no reader should get
+/// viewers, two readers are drawn and the less loaded one is chosen (the power of two choices, Mitzenmacher 2001). The
+/// result is `None` if `readers` is empty.
 pub fn choose_by_wanted(readers: &[(u64, u64)], lots: [u32; 2]) -> Option<usize> {
     let all: u128 = readers.iter().map(|(wanted, _)| u128::from(*wanted)).sum();
     if all == 0 {
@@ -61,6 +106,8 @@ pub fn choose_by_wanted(readers: &[(u64, u64)], lots: [u32; 2]) -> Option<usize>
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn readers(names: &[&str]) -> Vec<ReaderId> {
@@ -79,9 +126,11 @@ mod tests {
             .zip(&names)
             .map(|((_, wanted, load, takes), reader)| RouteOption {
                 reader,
-                takes: *takes,
-                load: *load,
-                wanted: *wanted,
+                takes_viewers: *takes,
+                load_thousandths: *load,
+                wanted_viewers: *wanted,
+                sent_viewers: 0,
+                is_near: false,
             })
             .collect();
         let at = choose_route_reader(&options, &self::readers(tried), choice, lots)?;
@@ -119,5 +168,67 @@ mod tests {
             "share",
             "who is refused goes on to the rest"
         );
+    }
+
+    /// Sends as many viewers as `lots` has pairs, one after the other, from one gateway in the zone `own`; each reader has a
+    /// number of viewers who are to come to it, and a zone. Returns how many came to each.
+    fn send_viewers(own: Option<u8>, readers: &[(u64, u8)], lots: &[[u32; 2]]) -> Vec<u64> {
+        let names: Vec<String> = (0..readers.len()).map(|at| format!("r{at}")).collect();
+        let names = self::readers(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut sent = vec![0; readers.len()];
+        for lots in lots {
+            let options: Vec<RouteOption<'_>> = readers
+                .iter()
+                .zip(&names)
+                .zip(&sent)
+                .map(|(((wanted, zone), reader), sent)| RouteOption {
+                    reader,
+                    takes_viewers: true,
+                    load_thousandths: 0,
+                    wanted_viewers: *wanted,
+                    sent_viewers: *sent,
+                    is_near: own == Some(*zone),
+                })
+                .collect();
+            sent[choose_route_reader(&options, &[], 0, *lots).unwrap()] += 1;
+        }
+        sent
+    }
+
+    #[test]
+    fn readers_of_the_own_zone_come_first_while_they_lack_viewers() {
+        let readers = [(3, 1), (5, 2), (2, 1)];
+        let lots: Vec<[u32; 2]> = (0..10_u32).map(|nth| [nth.wrapping_mul(0x9E37_79B9), 0]).collect();
+        assert_eq!(send_viewers(Some(1), &readers, &lots[..5]), [3, 0, 2]);
+        assert_eq!(send_viewers(Some(2), &readers, &lots[..5]), [0, 5, 0]);
+        assert_eq!(send_viewers(Some(2), &readers, &lots), [3, 5, 2]);
+        assert_eq!(send_viewers(None, &readers, &lots), [3, 5, 2]);
+        assert_eq!(send_viewers(Some(3), &readers, &lots), [3, 5, 2], "none is near");
+    }
+
+    proptest! {
+        #[test]
+        fn a_zone_changes_who_comes_to_a_reader_and_not_how_many(
+            readers in prop::collection::vec((0_u64..20, 0_u8..3), 1..8),
+            lots in prop::collection::vec(any::<[u32; 2]>(), 160),
+            part in 0_usize..=100,
+        ) {
+            let all: u64 = readers.iter().map(|(wanted, _)| wanted).sum();
+            // From each zone as many as its readers lack, through a gateway in it.
+            let (mut near, mut at) = (vec![0; readers.len()], 0);
+            for zone in 0..3 {
+                let come: u64 = readers.iter().filter(|it| it.1 == zone).map(|it| it.0).sum();
+                let come = usize::try_from(come).unwrap();
+                for (all, more) in near.iter_mut().zip(send_viewers(Some(zone), &readers, &lots[at..at + come])) {
+                    *all += more;
+                }
+                at += come;
+            }
+            let come = usize::try_from(all).unwrap();
+            prop_assert_eq!(&near, &send_viewers(None, &readers, &lots[..come]));
+            // From one zone, as long as somebody is still wanted.
+            let skewed = send_viewers(Some(0), &readers, &lots[..come * part / 100]);
+            prop_assert!(skewed.iter().zip(&readers).all(|(came, (wanted, _))| came <= wanted), "{:?}", skewed);
+        }
     }
 }

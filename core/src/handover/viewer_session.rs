@@ -9,8 +9,8 @@ use crate::backoff;
 /// The policy by which a viewer session retries to find a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The longest first wait. The wait is a random part of it, so that the viewers of a reader that died do not
-    /// arrive all at once.
+    /// The upper bound of the first wait. The wait is a random part of it, so that the viewers of a reader that died do
+    /// not arrive all at once.
     pub first_pause: Duration,
     /// The longest wait: waits double from try to try up to this.
     pub longest_pause: Duration,
@@ -23,9 +23,10 @@ pub struct RetryPolicy {
 /// The next step of a viewer session after its stream was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionStep {
-    /// At this time, ask who serves the video (earlier answers must not be used), and connect to the `choice`-th of
-    /// its readers, counted round from the best. One manager after the other is to be asked until one answers that can
-    /// reach the store: a manager that cannot does not know of moves.
+    /// The gateway asks a manager, at the time `at`, who serves the video (earlier answers must not be used), and
+    /// connects to reader number `choice` of the answer, modulo the number of readers. The gateway asks one manager
+    /// after the other until one answers that can reach the store, because a manager without the store does not know of
+    /// moves.
     AskForReader {
         /// The time of the next attempt.
         at: ElapsedTime,
@@ -39,14 +40,14 @@ pub enum SessionStep {
 /// The decisions of a gateway about one viewer's stream.
 #[derive(Debug, Clone)]
 pub struct ViewerSession {
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
     /// The id of the last event that the client has, unchanged; empty before the first.
     last_id: String,
-    accept_greeting: bool,
+    was_greeted: bool,
     /// The number of failed attempts in a row.
-    failures: u32,
+    failures_in_a_row: u32,
     /// The time since which the viewer has had no stable stream.
-    note_stream_lost: ElapsedTime,
+    without_stream_since: ElapsedTime,
     /// The time since which a stream is open; `None` if there is none.
     open_since: Option<ElapsedTime>,
 }
@@ -54,13 +55,13 @@ pub struct ViewerSession {
 impl ViewerSession {
     /// Makes the session of a viewer with the id of its last event, or with an empty id if the viewer only wants later
     /// comments. The id is kept unchanged: the reader checks it.
-    pub const fn new(now: ElapsedTime, last_id: String, patience: RetryPolicy) -> Self {
+    pub const fn new(now: ElapsedTime, last_id: String, retry_policy: RetryPolicy) -> Self {
         Self {
-            patience,
+            retry_policy,
             last_id,
-            accept_greeting: false,
-            failures: 0,
-            note_stream_lost: now,
+            was_greeted: false,
+            failures_in_a_row: 0,
+            without_stream_since: now,
             open_since: None,
         }
     }
@@ -73,7 +74,7 @@ impl ViewerSession {
     /// Whether the viewer was greeted by a reader that did not know the video's position yet, and has got no event
     /// since. Such a viewer is not new, and cannot say what it has missed.
     pub const fn lacks_position(&self) -> bool {
-        self.accept_greeting && self.last_id.is_empty()
+        self.was_greeted && self.last_id.is_empty()
     }
 
     /// Notes that a reader's stream has begun.
@@ -82,8 +83,8 @@ impl ViewerSession {
     }
 
     /// Notes a reader's greeting. Returns whether the client is to get the greeting: only the first one.
-    pub const fn greeted(&mut self) -> bool {
-        !std::mem::replace(&mut self.accept_greeting, true)
+    pub const fn note_greeting(&mut self) -> bool {
+        !std::mem::replace(&mut self.was_greeted, true)
     }
 
     /// Notes the id of the last event that came, the greeting's included: the next reader continues after it. Readers
@@ -95,21 +96,21 @@ impl ViewerSession {
 
     /// Notes that the stream ended or that none could be opened, and returns the next step. `lot` is random: it
     /// spreads viewers who come back together.
-    pub fn lost(&mut self, now: ElapsedTime, lot: u32) -> SessionStep {
+    pub fn next_step_after_loss(&mut self, now: ElapsedTime, lot: u32) -> SessionStep {
         if let Some(since) = self.open_since.take()
-            && now.saturating_sub(since) >= self.patience.stable_after
+            && now.saturating_sub(since) >= self.retry_policy.stable_after
         {
-            self.failures = 0;
-            self.note_stream_lost = now;
+            self.failures_in_a_row = 0;
+            self.without_stream_since = now;
         }
-        if now.saturating_sub(self.note_stream_lost) >= self.patience.give_up_after {
+        if now.saturating_sub(self.without_stream_since) >= self.retry_policy.give_up_after {
             return SessionStep::GiveUp;
         }
-        let RetryPolicy { first_pause, longest_pause, .. } = self.patience;
-        let most = backoff::wait_after_failures(self.failures, first_pause, longest_pause);
+        let RetryPolicy { first_pause, longest_pause, .. } = self.retry_policy;
+        let most = backoff::wait_after_failures(self.failures_in_a_row, first_pause, longest_pause);
         let pause = most.mul_f64(f64::from(lot) / f64::from(u32::MAX));
-        let choice = self.failures;
-        self.failures = self.failures.saturating_add(1);
+        let choice = self.failures_in_a_row;
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         SessionStep::AskForReader { at: now + pause, choice }
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::comment::to_hex;
-use crate::counting::{MarkKey, identity_digest};
+use crate::digest::identity_digest;
 use crate::{Invalid, UserId};
 
 /// The most marks that one record removes: one for each type that can count once per user, and some room.
@@ -26,20 +26,20 @@ impl NameDigest {
         Self(identity_digest(&format!("u:{user}")))
     }
 
-    /// Makes the digest of a mark from the mark's key.
-    pub const fn of_mark(key: MarkKey) -> Self {
+    /// Makes the digest of a mark from the mark's key ([`MarkKey`](crate::counting::MarkKey)).
+    pub const fn of_mark(key: [u8; 16]) -> Self {
         Self(key)
     }
 
     /// Returns the key of the mark that this digest stands for.
-    pub const fn to_mark_key(self) -> MarkKey {
+    pub const fn to_mark_key(self) -> [u8; 16] {
         self.0
     }
 
     /// Reads 32 hexadecimal digits.
     ///
     /// # Errors
-    /// Any other text.
+    /// Returns an error for any other text.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let is_hex = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);

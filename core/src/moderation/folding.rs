@@ -21,7 +21,7 @@ use unicode_security::confusable_detection::skeleton;
 pub struct FoldedText {
     text: String,
     /// For each byte of `text`, the index of the original character that it came from.
-    original_range: Vec<usize>,
+    original_index: Vec<usize>,
 }
 
 impl FoldedText {
@@ -54,14 +54,14 @@ impl FoldedText {
         }
         if folded.text.ends_with(' ') {
             folded.text.pop();
-            folded.original_range.pop();
+            folded.original_index.pop();
         }
         folded
     }
 
     fn push_char(&mut self, origin: usize, c: char) {
         self.text.push(c);
-        self.original_range.resize(self.text.len(), origin);
+        self.original_index.resize(self.text.len(), origin);
     }
 
     /// Returns the folded text.
@@ -70,8 +70,8 @@ impl FoldedText {
     }
 
     /// Returns the range of original characters that a range of bytes of the folded text came from.
-    pub fn origins(&self, bytes: Range<usize>) -> Range<usize> {
-        match (self.original_range.get(bytes.start), self.original_range.get(bytes.end.wrapping_sub(1))) {
+    pub fn original_char_range(&self, bytes: Range<usize>) -> Range<usize> {
+        match (self.original_index.get(bytes.start), self.original_index.get(bytes.end.wrapping_sub(1))) {
             (Some(first), Some(last)) if !bytes.is_empty() => (*first).min(*last)..(*first).max(*last) + 1,
             _ => 0..0,
         }
@@ -107,29 +107,30 @@ const fn fold_single_sign(c: char, before: bool, after: bool) -> Option<char> {
 }
 
 fn fold_char_by_meaning(c: char, take: &mut dyn FnMut(char)) {
-    fold_case(c, &mut |c| look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c)))));
+    fold_case(c, &mut |c| fold_to_look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c)))));
 }
 
 fn fold_char_by_shape(c: char, take: &mut dyn FnMut(char)) {
-    look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c))));
+    fold_to_look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c))));
 }
 
-/// Folds the case of a character. The character is made upper case first, because upper case has folds that lower case
-/// has not, as of ß.
+/// Folds the case of a character. The character is first made upper case, because some characters, such as ß, fold only
+/// by way of upper case.
 fn fold_case(c: char, take: &mut dyn FnMut(char)) {
     c.to_uppercase().flat_map(char::to_lowercase).filter(|c| !is_accent(*c)).for_each(take);
 }
 
-/// Folds a character to the one that it looks like. ASCII stays as it is: others are folded to it, and m must not
-/// become rn.
-fn look_alike(c: char, take: &mut dyn FnMut(char)) {
+/// Folds a character to the one that it looks like. ASCII characters stay unchanged: other characters are folded to
+/// them, and `m` must not become `rn`.
+fn fold_to_look_alike(c: char, take: &mut dyn FnMut(char)) {
     if c.is_ascii() {
         return take(c);
     }
     skeleton(c.encode_utf8(&mut [0; 4])).filter(|c| !is_accent(*c)).for_each(take);
 }
 
-/// Returns the letter that a digit is written for, or that a small capital, the result of a look-alike, stands for.
+/// Returns the letter for which a digit is often written (`0` for `o`), or the letter for a small capital, which
+/// look-alikes are folded to.
 const fn letter_for_digit(c: char) -> char {
     match c {
         '0' => 'o',
@@ -221,8 +222,8 @@ mod tests {
         #[test]
         fn every_byte_has_an_origin_and_origins_do_not_go_back(text in "\\PC{0,20}") {
             let folded = FoldedText::fold_by_letters(&text);
-            prop_assert_eq!(folded.original_range.len(), folded.text.len());
-            prop_assert!(folded.original_range.iter().all(|origin| *origin < text.chars().count()));
+            prop_assert_eq!(folded.original_index.len(), folded.text.len());
+            prop_assert!(folded.original_index.iter().all(|origin| *origin < text.chars().count()));
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::comment::{UnnumberedComment, check_text};
 use crate::{CommentId, Invalid, Millis};
 
-/// The version of the question's format.
+/// The version of the format in which the hook is asked about comments.
 pub const HOOK_VERSION: u64 = 1;
 /// The longest reason that a hook may give, in characters: the comment's author is shown it.
 pub const MAX_HOOK_REASON_CHARS: usize = 200;
@@ -54,13 +54,13 @@ pub fn question_body<'a>(comments: impl IntoIterator<Item = &'a UnnumberedCommen
 }
 
 #[derive(Deserialize)]
-struct Answers {
-    answers: Vec<Answered>,
+struct HookAnswers {
+    answers: Vec<RawHookAnswer>,
 }
 
 /// One answer as it is written in JSON. Further members are ignored, and take no memory.
 #[derive(Deserialize)]
-struct Answered {
+struct RawHookAnswer {
     id: CommentId,
     outcome: Outcome,
     reason: Option<String>,
@@ -76,8 +76,8 @@ enum Outcome {
     Mask,
 }
 
-impl Answered {
-    fn checked(self) -> Result<(CommentId, HookAnswer), Invalid> {
+impl RawHookAnswer {
+    fn into_checked_answer(self) -> Result<(CommentId, HookAnswer), Invalid> {
         let answer = match self.outcome {
             Outcome::Accept => HookAnswer::Accept,
             Outcome::Hold => HookAnswer::Hold,
@@ -100,13 +100,14 @@ impl Answered {
 /// Reads the answers to a question about the comments `asked`.
 ///
 /// # Errors
-/// A body that is not JSON, that has no answer or several answers for a comment, or an answer that is malformed.
+/// Returns an error for a body that is not JSON, that lacks an answer or has several answers for a comment, or in which
+/// an answer is malformed.
 pub fn parse_answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, HookAnswer>, Invalid> {
-    let read: Answers =
+    let read: HookAnswers =
         serde_json::from_slice(body).map_err(|error| Invalid::new("answers", error.to_string()))?;
     let mut answers = HashMap::new();
     for answered in read.answers {
-        let (id, answer) = answered.checked()?;
+        let (id, answer) = answered.into_checked_answer()?;
         if answers.insert(id.clone(), answer).is_some() {
             return Err(Invalid::new("answers", format!("has several for {id}")));
         }
@@ -117,7 +118,8 @@ pub fn parse_answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<Comment
     }
 }
 
-/// The number of failures in a row after which the hook is not asked for a while: one slow answer is no sign.
+/// The number of failures in a row after which the hook is not asked for a while. Fewer failures do not show that the
+/// hook is down.
 pub const MAX_FAILURES_IN_A_ROW: u32 = 3;
 /// The time for which a failing hook is not asked, in milliseconds.
 pub const PAUSE_MS: Millis = 5_000;
@@ -126,21 +128,21 @@ pub const PAUSE_MS: Millis = 5_000;
 /// After that time, one question tries whether the hook is back.
 #[derive(Debug, Default)]
 pub struct HookBreaker {
-    failures: u32,
+    failures_in_a_row: u32,
     /// The time until which the hook is not asked; `None` while it works.
     paused_until: Option<Millis>,
     /// Whether the one trial question is under way.
-    is_trying: bool,
+    is_trial_under_way: bool,
 }
 
 impl HookBreaker {
     /// Whether the hook is not to be asked now.
     pub fn is_open(&self, now: Millis) -> bool {
-        self.paused_until.is_some_and(|until| now < until || self.is_trying)
+        self.paused_until.is_some_and(|until| now < until || self.is_trial_under_way)
     }
 
     /// Whether the hook is taken to be down, because its last [`MAX_FAILURES_IN_A_ROW`] questions or more have failed.
-    pub const fn is_away(&self) -> bool {
+    pub const fn is_down(&self) -> bool {
         self.paused_until.is_some()
     }
 
@@ -148,20 +150,20 @@ impl HookBreaker {
     /// called.
     pub fn may_ask(&mut self, now: Millis) -> bool {
         let admits = !self.is_open(now);
-        self.is_trying |= admits && self.is_away();
+        self.is_trial_under_way |= admits && self.is_down();
         admits
     }
 
     /// Notes that a question was answered.
     pub const fn note_answer(&mut self) {
-        *self = Self { failures: 0, paused_until: None, is_trying: false };
+        *self = Self { failures_in_a_row: 0, paused_until: None, is_trial_under_way: false };
     }
 
     /// Notes that a question was not answered.
     pub fn note_failure(&mut self, now: Millis) {
-        self.failures = self.failures.saturating_add(1);
-        self.is_trying = false;
-        if self.failures >= MAX_FAILURES_IN_A_ROW {
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        self.is_trial_under_way = false;
+        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW {
             self.paused_until = Some(now + PAUSE_MS);
         }
     }
@@ -225,16 +227,16 @@ mod tests {
             assert!(breaker.may_ask(0));
             breaker.note_failure(0);
         }
-        assert!(breaker.may_ask(0) && !breaker.is_away());
+        assert!(breaker.may_ask(0) && !breaker.is_down());
         breaker.note_failure(0);
-        assert!(breaker.is_away() && !breaker.may_ask(PAUSE_MS - 1));
+        assert!(breaker.is_down() && !breaker.may_ask(PAUSE_MS - 1));
         assert!(breaker.may_ask(PAUSE_MS), "one tries");
         assert!(!breaker.may_ask(PAUSE_MS), "and no other meanwhile");
         breaker.note_failure(PAUSE_MS);
         assert!(!breaker.may_ask(2 * PAUSE_MS - 1), "a failure of that one is enough");
         assert!(breaker.may_ask(2 * PAUSE_MS));
         breaker.note_answer();
-        assert!(!breaker.is_away() && breaker.may_ask(2 * PAUSE_MS) && breaker.may_ask(2 * PAUSE_MS));
+        assert!(!breaker.is_down() && breaker.may_ask(2 * PAUSE_MS) && breaker.may_ask(2 * PAUSE_MS));
     }
 
     proptest! {

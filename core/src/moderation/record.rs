@@ -1,31 +1,25 @@
 //! Moderation records of the log: how they are written and read.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::version::VERSION;
-use super::{ActorRole, MAX_REASON_CHARS, ModerationAction, RECORDS_KEY, erasure, reports};
+use super::action::{Moderation, ModerationAction};
+use super::version::NEWEST_MODERATION_VERSION;
+use super::{erasure, reports};
 use crate::comment::check_text;
-use crate::event::required_text;
+use crate::event::members::required_text;
 use crate::{EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary};
 
-/// The content of a moderation record, apart from its actor, video and time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moderation {
-    /// The action that was taken.
-    #[serde(flatten)]
-    pub action: ModerationAction,
-    /// The role of the actor.
-    pub role: ActorRole,
-    /// The reason, in the actor's own words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
+/// The key and `video_id` of records that belong to no video. No video has this id: the reader of the log accepts it
+/// in moderation records only.
+pub const RECORDS_KEY: &str = "liverank:moderation";
+
+/// The longest reason of a moderator's action, in characters: a sentence or two.
+pub const MAX_REASON_CHARS: usize = 500;
 
 /// Checks a reason: at most [`MAX_REASON_CHARS`] characters.
 ///
 /// # Errors
-/// A longer one, as the error of the field `reason`.
+/// Returns an error of the field `reason` for a longer reason.
 pub fn check_reason(reason: &str) -> Result<(), Invalid> {
     let chars = reason.chars().count();
     if chars > MAX_REASON_CHARS {
@@ -69,15 +63,18 @@ pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> 
 }
 
 /// Whether this JSON is a moderation record, by its `type`.
-pub(crate) fn is_record(value: &Value) -> bool {
+pub(crate) fn is_moderation_record(value: &Value) -> bool {
     value["type"] == Kind::Moderation.name()
 }
 
 /// Reads a moderation record; refuses one of an unknown version or with a wrong member.
 pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     let Value::Object(object) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
-    if !value["version"].as_u64().is_some_and(|version| (1..=VERSION).contains(&version)) {
-        return Err(Invalid::new("version", format!("must be a whole number from 1 to {VERSION}")));
+    if !value["version"].as_u64().is_some_and(|version| (1..=NEWEST_MODERATION_VERSION).contains(&version)) {
+        return Err(Invalid::new(
+            "version",
+            format!("must be a whole number from 1 to {NEWEST_MODERATION_VERSION}"),
+        ));
     }
     let wrong = |field| move |error: serde_json::Error| Invalid::new(field, error.to_string());
     let moderation: Moderation =
@@ -85,7 +82,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
         if matches!(moderation.action, ModerationAction::Report { .. }) {
-            reports::check_report("reason", reason)?;
+            reports::check_report_text("reason", reason)?;
         }
     }
     if let ModerationAction::SetRules { rules: Some(rules), .. } = &moderation.action {

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
 
-use super::NameDigest;
+use super::erasure::NameDigest;
 use crate::comment::nobody_user;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
@@ -19,11 +19,11 @@ pub const MAX_REPORTS: usize = 25;
 pub const MAX_REPORT_CHARS: usize = 200;
 /// The most bytes that the reports of one comment take as JSON: user names of 256 bytes and texts, both escaped, and
 /// the other members.
-pub const MAX_REPORTED_BYTES: usize = MAX_REPORTS * (2 * 256 + 6 * MAX_REPORT_CHARS + 128);
+pub const MAX_REPORTS_BYTES: usize = MAX_REPORTS * (2 * 256 + 6 * MAX_REPORT_CHARS + 128);
 /// The most comments, in all, that are reported and not decided on: people cannot read more in time.
-pub const MAX_OPEN_COMMENTS: u64 = 10_000;
+pub const MAX_OPEN_REPORTED_COMMENTS: u64 = 10_000;
 /// The most open reported comments of one video: a raid on one video leaves room for reports of all others.
-pub const MAX_OPEN_COMMENTS_OF_A_VIDEO: u64 = 500;
+pub const MAX_OPEN_REPORTED_COMMENTS_OF_VIDEO: u64 = 500;
 
 /// The reason of a report: what is wrong with a comment in a viewer's opinion.
 #[derive(
@@ -67,7 +67,7 @@ impl ReportReason {
     /// Reads the name of a reason.
     ///
     /// # Errors
-    /// Another name, as the error of the field `reason`.
+    /// Returns an error of the field `reason` for an unknown name.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|reason| reason.name() == text);
         found.ok_or_else(|| {
@@ -80,8 +80,8 @@ impl ReportReason {
 /// Checks the text of a report; `field` is the field's name in the error.
 ///
 /// # Errors
-/// A text longer than [`MAX_REPORT_CHARS`].
-pub fn check_report(field: &'static str, text: &str) -> Result<(), Invalid> {
+/// Returns an error for a text longer than [`MAX_REPORT_CHARS`].
+pub fn check_report_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     let chars = text.chars().count();
     if chars > MAX_REPORT_CHARS {
         return Err(Invalid::new(
@@ -112,7 +112,7 @@ pub struct CommentReport {
 pub enum ReportOutcome {
     /// Nothing is wrong with the comment.
     Dismissed,
-    /// The comment was removed by anybody.
+    /// The comment was removed, by its author, a moderator or somebody else.
     Deleted,
     /// The comment's author was banned or muted.
     Banned,
@@ -153,7 +153,7 @@ pub struct ReportedComment {
 }
 
 impl ReportedComment {
-    /// Makes the item of a comment without reports.
+    /// Makes the entry of a reported comment, to which the reports are then added.
     pub const fn new(video: VideoId, id: CommentId) -> Self {
         Self { video, id, reports: Vec::new(), decision: None, place: (0, 0, 0) }
     }
@@ -227,8 +227,8 @@ mod tests {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
         }
         assert_eq!(ReportReason::parse("dull").unwrap_err().field, "reason");
-        assert!(check_report("text", &"é".repeat(MAX_REPORT_CHARS)).is_ok());
-        assert_eq!(check_report("text", &"é".repeat(MAX_REPORT_CHARS + 1)).unwrap_err().field, "text");
+        assert!(check_report_text("text", &"é".repeat(MAX_REPORT_CHARS)).is_ok());
+        assert_eq!(check_report_text("text", &"é".repeat(MAX_REPORT_CHARS + 1)).unwrap_err().field, "text");
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
             prop_assert_eq!(known.len(), comment.reports.len());
             prop_assert!(comment.reports.len() <= MAX_REPORTS);
             let bytes: usize = serde_json::to_vec(&comment.reports).unwrap().len();
-            prop_assert!(bytes <= MAX_REPORTED_BYTES, "{bytes}");
+            prop_assert!(bytes <= MAX_REPORTS_BYTES, "{bytes}");
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::rules::key;
-use super::{ChangedRule, Restriction, RuleChange, RuleScope};
+use super::restriction::{Restriction, RuleScope};
+use super::rules::{ChangedRule, RuleChange, rule_key};
 use crate::Millis;
 
 /// A revocation of one token, or of all tokens of a user.
@@ -42,7 +42,7 @@ impl Revocations {
     }
 
     /// Applies a change of a restriction. Returns whether it changed any revocation.
-    pub fn take_over_change(&mut self, change: &RuleChange) -> bool {
+    pub fn apply_change(&mut self, change: &RuleChange) -> bool {
         self.revision = self.revision.max(change.revision);
         match &change.changed_rule {
             ChangedRule::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {
@@ -73,7 +73,7 @@ impl Revocations {
             return false;
         }
         let find = |name: &str, kind: Restriction| {
-            let found = self.by_key.get(&key(&(name, kind, RuleScope::Everywhere)));
+            let found = self.by_key.get(&rule_key(&(name, kind, RuleScope::Everywhere)));
             found.filter(|revocation| revocation.kept_until.is_none_or(|until| until > now))
         };
         let issued = Millis::try_from(issued_seconds.unwrap_or(0)).unwrap_or(Millis::MAX);
@@ -99,7 +99,7 @@ mod tests {
         let change = |(action, revision)| {
             let moderation = Moderation { action, role: ActorRole::Service, reason: None };
             let record = moderation.into_record(user("backend"), None, "e".parse().unwrap(), ISSUED_AT_MS);
-            RuleChange::of(&record, revision).unwrap()
+            RuleChange::from_record(&record, revision).unwrap()
         };
         actions.into_iter().zip(1..).map(change).collect()
     }
@@ -117,10 +117,10 @@ mod tests {
             revoke_action("ben", Restriction::Ban, None),
         ]);
         assert_eq!(
-            all.iter().map(|change| book.take_over_change(change)).collect::<Vec<_>>(),
+            all.iter().map(|change| book.apply_change(change)).collect::<Vec<_>>(),
             [true, true, false]
         );
-        assert!(!book.take_over_change(&all[0]), "the same again is nothing new");
+        assert!(!book.apply_change(&all[0]), "the same again is nothing new");
         assert_eq!((book.len(), book.revision()), (2, 3));
         for (who, token, issued, now, is_revoked) in [
             ("eve", Some("t-1"), Some(5_000), ISSUED_AT_MS, true),
@@ -154,9 +154,9 @@ mod tests {
         };
         let all = changes(vec![revoke_action("ana", Restriction::Tokens, None), lift]);
         let (mut book, mut comments) = (Revocations::default(), RuleBook::default());
-        assert!(book.take_over_change(&all[0]) && book.is_revoked("ana", None, None, ISSUED_AT_MS));
-        comments.take_over_change(all[0].clone());
+        assert!(book.apply_change(&all[0]) && book.is_revoked("ana", None, None, ISSUED_AT_MS));
+        comments.apply_change(all[0].clone());
         assert!(comments.is_empty() && comments.revision() == 1);
-        assert!(book.take_over_change(&all[1]) && !book.is_revoked("ana", None, None, ISSUED_AT_MS));
+        assert!(book.apply_change(&all[1]) && !book.is_revoked("ana", None, None, ISSUED_AT_MS));
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::action::ModerationAction;
 use super::comment_rules::CommentRules;
-use super::{ModerationAction, Restriction, RuleScope};
+use super::restriction::{Restriction, RuleScope};
 use crate::{Interaction, Millis, UserId, VideoId};
 
 /// A restriction of a user.
@@ -77,11 +78,11 @@ pub struct RuleChange {
 impl RuleChange {
     /// Returns the key of a restriction: its user, kind and scope.
     pub fn restriction_key(userid: &UserId, kind: Restriction, scope: &RuleScope) -> String {
-        key(&(userid, kind, scope))
+        rule_key(&(userid, kind, scope))
     }
 
     /// Returns the change that a record makes, under this revision; `None` for a record that changes no rule.
-    pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
+    pub(crate) fn from_record(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
         let (key, what) = match &moderation.action {
             ModerationAction::Delete { .. }
@@ -121,14 +122,14 @@ impl RuleChange {
                     let (reason, by) = (moderation.reason.clone(), record.user_id.clone());
                     Arc::new(ScopeRules { rules: rules.clone(), reason, by, at: record.timestamp })
                 });
-                (key(&("comments", scope)), ChangedRule::CommentRules { scope: scope.clone(), rules })
+                (rule_key(&("comments", scope)), ChangedRule::CommentRules { scope: scope.clone(), rules })
             }
         };
         Some(Self { key, revision, changed_rule: what })
     }
 }
 
-pub(super) fn key(parts: &impl Serialize) -> String {
+pub(super) fn rule_key(parts: &impl Serialize) -> String {
     serde_json::to_string(parts).expect("text always serialises")
 }
 
@@ -168,10 +169,10 @@ pub struct RulesInForce {
 /// [`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES).
 #[derive(Debug, Clone, Default)]
 pub struct RuleBook {
-    users: HashMap<UserId, HashMap<String, UserRestriction>>,
-    scopes: HashMap<RuleScope, RulesInForce>,
+    restrictions_by_user: HashMap<UserId, HashMap<String, UserRestriction>>,
+    comment_rules_by_scope: HashMap<RuleScope, RulesInForce>,
     /// The number of scopes that are all videos of an owner.
-    owners: usize,
+    owner_scope_count: usize,
     revision: u64,
 }
 
@@ -182,20 +183,20 @@ impl RuleBook {
     }
 
     /// Applies a change of a restriction or of comment rules.
-    pub fn take_over_change(&mut self, change: RuleChange) {
+    pub fn apply_change(&mut self, change: RuleChange) {
         let RuleChange { key, revision, changed_rule: what } = change;
         self.revision = self.revision.max(revision);
         match what {
             // Gateways check tokens, before a comment comes here.
             ChangedRule::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {}
             ChangedRule::Restriction { userid, rule: Some(rule) } => {
-                self.users.entry(userid).or_default().insert(key, rule);
+                self.restrictions_by_user.entry(userid).or_default().insert(key, rule);
             }
             ChangedRule::Restriction { userid, rule: None } => {
-                if let Some(rules) = self.users.get_mut(&userid) {
+                if let Some(rules) = self.restrictions_by_user.get_mut(&userid) {
                     rules.remove(&key);
                     if rules.is_empty() {
-                        self.users.remove(&userid);
+                        self.restrictions_by_user.remove(&userid);
                     }
                 }
             }
@@ -204,11 +205,12 @@ impl RuleBook {
                 let is_owner = matches!(scope, RuleScope::Owner(_));
                 let is_now = now.is_some();
                 let was = match now {
-                    Some(now) => self.scopes.insert(scope, now),
-                    None => self.scopes.remove(&scope),
+                    Some(now) => self.comment_rules_by_scope.insert(scope, now),
+                    None => self.comment_rules_by_scope.remove(&scope),
                 };
                 if is_owner {
-                    self.owners = self.owners + usize::from(is_now) - usize::from(was.is_some());
+                    self.owner_scope_count =
+                        self.owner_scope_count + usize::from(is_now) - usize::from(was.is_some());
                 }
             }
         }
@@ -217,27 +219,31 @@ impl RuleBook {
     /// Returns the comment rules in force on a video of `owner`, from the widest scope to the narrowest: a comment has
     /// to satisfy all of them. Without an owner, rules of owners are left out.
     pub fn comment_rules(&self, video: &VideoId, owner: Option<&UserId>) -> Vec<RulesInForce> {
-        if self.scopes.is_empty() {
+        if self.comment_rules_by_scope.is_empty() {
             return Vec::new();
         }
         let owner = owner.map(|owner| RuleScope::Owner(owner.clone()));
         let scopes = [Some(RuleScope::Everywhere), owner, Some(RuleScope::Video(video.clone()))];
-        scopes.into_iter().flatten().filter_map(|scope| self.scopes.get(&scope).cloned()).collect()
+        scopes
+            .into_iter()
+            .flatten()
+            .filter_map(|scope| self.comment_rules_by_scope.get(&scope).cloned())
+            .collect()
     }
 
     /// Whether there are comment rules for all videos of any owner.
     pub const fn has_rules_of_owners(&self) -> bool {
-        self.owners > 0
+        self.owner_scope_count > 0
     }
 
     /// Returns the number of scopes that have comment rules.
-    pub fn ruled_scopes(&self) -> usize {
-        self.scopes.len()
+    pub fn ruled_scope_count(&self) -> usize {
+        self.comment_rules_by_scope.len()
     }
 
     /// Removes the restrictions that have ended by `now`.
     pub fn expire(&mut self, now: Millis) {
-        self.users.retain(|_, rules| {
+        self.restrictions_by_user.retain(|_, rules| {
             rules.retain(|_, rule| rule.until.is_none_or(|until| until > now));
             !rules.is_empty()
         });
@@ -245,17 +251,17 @@ impl RuleBook {
 
     /// Returns the number of restrictions.
     pub fn len(&self) -> usize {
-        self.users.values().map(HashMap::len).sum()
+        self.restrictions_by_user.values().map(HashMap::len).sum()
     }
 
     /// Whether there are no restrictions.
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
+        self.restrictions_by_user.is_empty()
     }
 
     /// Whether the user has a restriction in force that depends on who owns the video.
     pub fn needs_owner(&self, user: &UserId, now: Millis) -> bool {
-        let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
+        let rules = self.restrictions_by_user.get(user).into_iter().flat_map(HashMap::values);
         rules.filter(|rule| is_in_force(rule, now)).any(|rule| matches!(rule.scope, RuleScope::Owner(_)))
     }
 
@@ -269,7 +275,7 @@ impl RuleBook {
         owner: Option<&UserId>,
         now: Millis,
     ) -> Option<CommentRefusal> {
-        let rules = self.users.get(user)?.values();
+        let rules = self.restrictions_by_user.get(user)?.values();
         let rules = rules.filter(|rule| is_in_force(rule, now) && rule.kind != Restriction::Shadow);
         let holding = rules.filter(|rule| scope_covers(&rule.scope, video, owner).unwrap_or(true));
         let longest = holding.max_by_key(|rule| {
@@ -285,7 +291,7 @@ impl RuleBook {
     /// Whether only its author is shown a comment of `user` on `video`, by the same rules as
     /// [`RuleBook::refusal_of_comment`].
     pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
-        let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
+        let rules = self.restrictions_by_user.get(user).into_iter().flat_map(HashMap::values);
         let mut shadows = rules.filter(|rule| is_in_force(rule, now) && rule.kind == Restriction::Shadow);
         shadows.any(|rule| scope_covers(&rule.scope, video, owner).unwrap_or(true))
     }
@@ -313,7 +319,7 @@ mod tests {
     fn change(action: ModerationAction, revision: u64) -> RuleChange {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
         let record = moderation.into_record(user("mod"), None, "e".parse().unwrap(), 5);
-        RuleChange::of(&record, revision).unwrap()
+        RuleChange::from_record(&record, revision).unwrap()
     }
 
     fn restrict_action(
@@ -328,7 +334,7 @@ mod tests {
     fn book(actions: Vec<ModerationAction>) -> RuleBook {
         let mut book = RuleBook::default();
         for (action, revision) in actions.into_iter().zip(1..) {
-            book.take_over_change(change(action, revision));
+            book.apply_change(change(action, revision));
         }
         book
     }
@@ -419,12 +425,12 @@ mod tests {
         assert_eq!(slow(&book, "v", Some(&user("o"))), [3, 2, 4]);
         assert_eq!(slow(&book, "v", None), [3, 4]);
         assert_eq!(slow(&book, "w", Some(&user("p"))), [3]);
-        assert_eq!((book.revision(), book.ruled_scopes(), book.has_rules_of_owners()), (4, 3, true));
+        assert_eq!((book.revision(), book.ruled_scope_count(), book.has_rules_of_owners()), (4, 3, true));
         assert!(book.is_empty(), "rules of comments are no restrictions");
         for (revision, scope) in (5..).zip([of_o.clone(), of_o, RuleScope::Everywhere, on_v]) {
-            book.take_over_change(change(set(scope, None), revision));
+            book.apply_change(change(set(scope, None), revision));
         }
-        assert_eq!((book.revision(), book.ruled_scopes(), book.has_rules_of_owners()), (8, 0, false));
+        assert_eq!((book.revision(), book.ruled_scope_count(), book.has_rules_of_owners()), (8, 0, false));
     }
 
     proptest! {

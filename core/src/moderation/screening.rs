@@ -1,83 +1,31 @@
 //! Screening: [`CommentRules`] compiled, and applied to the text of a comment.
 
-use std::fmt;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::{Regex, RegexBuilder};
-use serde::{Deserialize, Serialize};
-use strum::{EnumCount, VariantArray};
 use unicode_normalization::UnicodeNormalization;
 
 use super::comment_rules::{CommentRules, LinkRule, RuleConsequence};
 use super::folding::{FoldedText, is_invisible};
+use super::rule_name::RuleName;
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
 /// The memory that one compiled pattern may take, in bytes, and the same again while it is matched. A pattern that
 /// needs more, like `(\w{100}){100}`, is refused.
-const PATTERN_BYTES: usize = 256 * 1024;
+const MAX_COMPILED_PATTERN_BYTES: usize = 256 * 1024;
 /// The pattern of a link: an address with a scheme, one that begins with `www.`, and a host with a path or with a
 /// common ending.
-const LINK: &str = r"(?i)(?:https?://|\bwww\.)\S+|\b(?:[\p{L}\d](?:[\p{L}\d-]*[\p{L}\d])?\.)+(?:\p{L}{2,24}(?::\d+)?/\S*|(?:com|net|org|info|biz|xyz|top|site|online|shop|club|live|app|dev|link|click|io|co|me|tv|gg|ly|to|cc|ru|cn|de|uk|fr|nl|eu|us|ca|au|in|br|jp|pl|it|es|рф)\b)";
+const LINK_PATTERN: &str = r"(?i)(?:https?://|\bwww\.)\S+|\b(?:[\p{L}\d](?:[\p{L}\d-]*[\p{L}\d])?\.)+(?:\p{L}{2,24}(?::\d+)?/\S*|(?:com|net|org|info|biz|xyz|top|site|online|shop|club|live|app|dev|link|click|io|co|me|tv|gg|ly|to|cc|ru|cn|de|uk|fr|nl|eu|us|ca|au|in|br|jp|pl|it|es|рф)\b)";
 /// The character that replaces each masked character.
-const STAR: char = '*';
-
-/// The name of a comment rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumCount, VariantArray)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleName {
-    /// Slow mode: a least time between two comments of a user.
-    SlowMode,
-    /// Only members may comment.
-    MembersOnly,
-    /// The same text must not be repeated for a time.
-    Repeat,
-    /// The comment is too long.
-    Length,
-    /// The comment contains a link.
-    Links,
-    /// The comment contains a listed word.
-    Words,
-    /// The comment matches a pattern.
-    Patterns,
-    /// Every comment waits for a moderator.
-    HoldAll,
-    /// The app's own hook has decided.
-    Hook,
-}
-
-impl RuleName {
-    /// All rules.
-    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
-
-    /// Returns the rule's name in problem responses and in the label of a metric.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SlowMode => "slow_mode",
-            Self::MembersOnly => "members_only",
-            Self::Repeat => "repeat",
-            Self::Length => "length",
-            Self::Links => "links",
-            Self::Words => "words",
-            Self::Patterns => "patterns",
-            Self::HoldAll => "hold_all",
-            Self::Hook => "hook",
-        }
-    }
-}
-
-impl fmt::Display for RuleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+const MASK_CHAR: char = '*';
 
 /// The result of screening a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScreeningResult {
     /// The comment is accepted, with this text; some of it may be masked.
-    Taken(String),
+    Accepted(String),
     /// The comment waits for a moderator because of this rule, with this text; some of it may be masked.
     Held(String, RuleName),
     /// The comment is refused by this rule.
@@ -86,19 +34,19 @@ pub enum ScreeningResult {
 
 /// One list of words, compiled for searching.
 #[derive(Debug, Clone)]
-struct Words {
-    measure: RuleConsequence,
+struct WordMatcher {
+    consequence: RuleConsequence,
     searcher: AhoCorasick,
     /// For each word, whether it must begin and whether it must end at the edge of a word of the text.
-    whole: Vec<(bool, bool)>,
+    must_be_at_edges: Vec<(bool, bool)>,
 }
 
 /// The rule about links, compiled for searching.
 #[derive(Debug, Clone)]
-struct Links {
-    measure: RuleConsequence,
+struct LinkMatcher {
+    consequence: RuleConsequence,
     finder: Regex,
-    allow: Vec<String>,
+    allowed_hosts: Vec<String>,
 }
 
 /// The compiled rules of a scope that concern the text of a comment.
@@ -106,8 +54,8 @@ struct Links {
 pub struct TextScreen {
     max_chars: Option<usize>,
     hold_all: bool,
-    links: Option<Links>,
-    word_matchers: Vec<Words>,
+    links: Option<LinkMatcher>,
+    word_matchers: Vec<WordMatcher>,
     patterns: Vec<(RuleConsequence, Regex)>,
 }
 
@@ -115,14 +63,14 @@ impl TextScreen {
     /// Compiles the rules.
     ///
     /// # Errors
-    /// Names the member that cannot be compiled.
+    /// The error names the member that cannot be compiled.
     pub fn compile(rules: &CommentRules) -> Result<Self, Invalid> {
-        let words = rules.words.iter().map(|rule| Words::of(rule.action, &rule.words));
-        let patterns = rules.patterns.iter().map(|rule| Ok((rule.action, pattern(&rule.pattern)?)));
+        let words = rules.words.iter().map(|rule| WordMatcher::compile(rule.action, &rule.words));
+        let patterns = rules.patterns.iter().map(|rule| Ok((rule.action, compile_pattern(&rule.pattern)?)));
         Ok(Self {
             max_chars: rules.max_chars.map(|chars| chars as usize),
             hold_all: rules.hold_all,
-            links: rules.links.as_ref().map(Links::of).transpose()?,
+            links: rules.links.as_ref().map(LinkMatcher::compile).transpose()?,
             word_matchers: words.collect::<Result<_, _>>()?,
             patterns: patterns.collect::<Result<_, _>>()?,
         })
@@ -145,21 +93,24 @@ impl TextScreen {
                 .flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
             {
                 for found in words.find(form.as_str()) {
-                    match words.measure {
+                    match words.consequence {
                         RuleConsequence::Reject => return ScreeningResult::Refused(RuleName::Words),
                         RuleConsequence::Hold => held = Some(RuleName::Words),
-                        RuleConsequence::Mask => masked[form.origins(found)].fill(true),
+                        RuleConsequence::Mask => masked[form.original_char_range(found)].fill(true),
                     }
                 }
             }
         }
-        let mut text = stars(text, &masked);
+        let mut text = mask_chars(text, &masked);
         if self.links.is_none() && self.patterns.is_empty() {
-            return taken(text, held);
+            return accepted_or_held(text, held);
         }
         // The text as it reads: without invisible characters, and with one encoding of each character.
         let mut plain: String = text.nfkc().filter(|c| !is_invisible(*c)).collect();
-        let links = self.links.iter().map(|links| (RuleName::Links, links.measure, links.find(&plain)));
+        let links = self
+            .links
+            .iter()
+            .map(|links| (RuleName::Links, links.consequence, links.find_forbidden_links(&plain)));
         let found: Vec<_> = links.collect();
         let patterns = self.patterns.iter().map(|(measure, pattern)| {
             let found = pattern.find_iter(&plain).map(|found| found.range());
@@ -186,24 +137,24 @@ impl TextScreen {
                 let chars = plain[range].chars().count();
                 masked[from..from + chars].fill(true);
             }
-            plain = stars(&plain, &masked);
+            plain = mask_chars(&plain, &masked);
             text = plain;
         }
-        taken(text, held)
+        accepted_or_held(text, held)
     }
 }
 
-fn taken(text: String, held: Option<RuleName>) -> ScreeningResult {
+fn accepted_or_held(text: String, held: Option<RuleName>) -> ScreeningResult {
     match held {
         Some(rule) => ScreeningResult::Held(text, rule),
-        None => ScreeningResult::Taken(text),
+        None => ScreeningResult::Accepted(text),
     }
 }
 
-impl Words {
-    fn of(measure: RuleConsequence, words: &[String]) -> Result<Self, Invalid> {
+impl WordMatcher {
+    fn compile(consequence: RuleConsequence, words: &[String]) -> Result<Self, Invalid> {
         let wrong = |word: &str, why: &str| Invalid::new("words", format!("{word:?} {why}"));
-        let (mut folded, mut whole) = (Vec::new(), Vec::new());
+        let (mut folded, mut must_be_at_edges) = (Vec::new(), Vec::new());
         for word in words {
             let (begins, rest) = word.strip_prefix('*').map_or((true, word.as_str()), |rest| (false, rest));
             let (ends, rest) = rest.strip_suffix('*').map_or((true, rest), |rest| (false, rest));
@@ -215,19 +166,19 @@ impl Words {
                 return Err(wrong(word, "has no letters"));
             }
             folded.push(letters.as_str().to_owned());
-            whole.push((begins, ends));
+            must_be_at_edges.push((begins, ends));
         }
         let searcher = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&folded);
         let searcher = searcher.map_err(|error| Invalid::new("words", error.to_string()))?;
-        Ok(Self { measure, searcher, whole })
+        Ok(Self { consequence, searcher, must_be_at_edges })
     }
 
-    /// Returns the ranges of bytes in a folded text at which words of the list are.
+    /// Returns the byte ranges of all listed words in a folded text.
     fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
         let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
         self.searcher.find_overlapping_iter(text).map(|found| (found.range(), found.pattern())).filter_map(
             move |(range, word)| {
-                let (begins, ends) = self.whole[word.as_usize()];
+                let (begins, ends) = self.must_be_at_edges[word.as_usize()];
                 let before = in_word(text[..range.start].chars().next_back());
                 let after = in_word(text[range.end..].chars().next());
                 let is_part = (begins && before) || (ends && after);
@@ -237,21 +188,21 @@ impl Words {
     }
 }
 
-impl Links {
-    fn of(rule: &LinkRule) -> Result<Self, Invalid> {
+impl LinkMatcher {
+    fn compile(rule: &LinkRule) -> Result<Self, Invalid> {
         let is_host = |host: &str| {
             !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-'))
         };
         if let Some(wrong) = rule.allow.iter().find(|host| !is_host(host)) {
             return Err(Invalid::new("links", format!("{wrong:?} is no host, as example.org is one")));
         }
-        let finder = RegexBuilder::new(LINK).build().expect("the pattern of links is one");
-        let allow = rule.allow.iter().map(|host| host.to_lowercase()).collect();
-        Ok(Self { measure: rule.action, finder, allow })
+        let finder = RegexBuilder::new(LINK_PATTERN).build().expect("the pattern of links is one");
+        let allowed_hosts = rule.allow.iter().map(|host| host.to_lowercase()).collect();
+        Ok(Self { consequence: rule.action, finder, allowed_hosts })
     }
 
-    /// Returns the ranges of bytes at which links are that are not allowed.
-    fn find(&self, text: &str) -> Vec<Range<usize>> {
+    /// Returns the byte ranges of all links in the text that are not allowed.
+    fn find_forbidden_links(&self, text: &str) -> Vec<Range<usize>> {
         let found = self.finder.find_iter(text);
         found.filter(|link| !self.allows(link.as_str())).map(|link| link.range()).collect()
     }
@@ -263,17 +214,17 @@ impl Links {
         // The part before an @ is no host: `https://example.org@elsewhere.net` leads to elsewhere.net.
         let host = authority.rsplit('@').next().unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default().trim_end_matches('.');
-        self.allow.iter().any(|allowed| {
+        self.allowed_hosts.iter().any(|allowed| {
             host.strip_suffix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         })
     }
 }
 
-fn pattern(text: &str) -> Result<Regex, Invalid> {
+fn compile_pattern(text: &str) -> Result<Regex, Invalid> {
     let built = RegexBuilder::new(text)
         .case_insensitive(true)
-        .size_limit(PATTERN_BYTES)
-        .dfa_size_limit(PATTERN_BYTES)
+        .size_limit(MAX_COMPILED_PATTERN_BYTES)
+        .dfa_size_limit(MAX_COMPILED_PATTERN_BYTES)
         .nest_limit(20)
         .build();
     let built = built.map_err(|error| {
@@ -291,9 +242,9 @@ fn pattern(text: &str) -> Result<Regex, Invalid> {
 }
 
 /// Returns the text with a star in place of each masked character; white space stays.
-fn stars(text: &str, masked: &[bool]) -> String {
+fn mask_chars(text: &str, masked: &[bool]) -> String {
     let chars = text.chars().zip(masked);
-    chars.map(|(c, masked)| if *masked && !c.is_whitespace() { STAR } else { c }).collect()
+    chars.map(|(c, masked)| if *masked && !c.is_whitespace() { MASK_CHAR } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -314,7 +265,7 @@ mod tests {
     }
 
     fn taken(text: &str) -> ScreeningResult {
-        ScreeningResult::Taken(text.to_owned())
+        ScreeningResult::Accepted(text.to_owned())
     }
 
     #[test]
@@ -338,7 +289,7 @@ mod tests {
         let masking = screen(&json!({"links": {"action": "mask"}}));
         let with = |signs: usize| format!("{} evil.com", "\u{fdfa}".repeat(signs));
         assert!(
-            matches!(masking.screen_text(&with(200)), ScreeningResult::Taken(text) if text.ends_with(" ********"))
+            matches!(masking.screen_text(&with(200)), ScreeningResult::Accepted(text) if text.ends_with(" ********"))
         );
         assert_eq!(masking.screen_text(&with(300)), ScreeningResult::Refused(RuleName::Length));
         assert_eq!(masking.screen_text(&"\u{fdfa}".repeat(300)), taken(&"\u{fdfa}".repeat(300)));
@@ -427,11 +378,11 @@ mod tests {
             static MASK: LazyLock<TextScreen> = LazyLock::new(|| words("mask", &LIST));
             static REJECT: LazyLock<TextScreen> = LazyLock::new(|| words("reject", &LIST));
             let screen = &*MASK;
-            let ScreeningResult::Taken(masked) = screen.screen_text(&text) else { panic!("refused") };
+            let ScreeningResult::Accepted(masked) = screen.screen_text(&text) else { panic!("refused") };
             prop_assert_eq!(masked.chars().count(), text.chars().count());
-            prop_assert_eq!(screen.screen_text(&masked), ScreeningResult::Taken(masked.clone()));
+            prop_assert_eq!(screen.screen_text(&masked), ScreeningResult::Accepted(masked.clone()));
             for (after, before) in masked.chars().zip(text.chars()) {
-                prop_assert!(after == before || after == STAR);
+                prop_assert!(after == before || after == MASK_CHAR);
             }
             prop_assert_eq!(REJECT.screen_text(&text) == taken(&text), masked == text, "both measures find the same");
         }

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
-use super::RuleScope;
 use super::comment_rules::CommentRules;
 use super::folding::FoldedText;
-use super::screening::RuleName;
+use super::restriction::RuleScope;
+use super::rule_name::RuleName;
 use crate::{Millis, UserId};
 
 /// A claim: a key, such as a user or a text, that must not occur again for a time.
@@ -69,27 +69,28 @@ fn claim_key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
     u128::from_be_bytes(*first)
 }
 
-/// The claims in force, with the time at which each ends. The number of claims is bounded; each claim takes some 100
+/// The users who may not comment again yet (slow mode) and the texts that may not be repeated yet, as claims with the
+/// time at which each ends. The number of claims is bounded; each claim takes some 100
 /// bytes.
 #[derive(Debug)]
 pub struct CommentSpacing {
     max_claims: usize,
     claim_ends: HashMap<u128, Millis>,
     /// The claims, sorted by the times at which they end.
-    order: BTreeSet<(Millis, u128)>,
+    claims_by_end: BTreeSet<(Millis, u128)>,
 }
 
 impl CommentSpacing {
     /// Makes an empty memory of at most `most` claims.
     pub fn new(most: usize) -> Self {
-        Self { max_claims: most, claim_ends: HashMap::new(), order: BTreeSet::new() }
+        Self { max_claims: most, claim_ends: HashMap::new(), claims_by_end: BTreeSet::new() }
     }
 
     /// Makes all of these claims, or none of them if one of their keys is claimed already.
     ///
     /// # Errors
-    /// Of the claims that must wait, the one that waits longest, and the time at which it may be made.
-    pub fn claim_all<'a>(
+    /// If claims must wait, the error names the claim that must wait longest, and the time at which it may be made.
+    pub fn claim_all_or_none<'a>(
         &mut self,
         claims: &'a [SpacingClaim],
         now: Millis,
@@ -102,27 +103,27 @@ impl CommentSpacing {
         for claim in claims {
             let until = now + claim.duration_ms;
             self.claim_ends.insert(claim.key, until);
-            self.order.insert((until, claim.key));
+            self.claims_by_end.insert((until, claim.key));
         }
         while self.claim_ends.len() > self.max_claims {
-            let Some((_, key)) = self.order.pop_first() else { break };
+            let Some((_, key)) = self.claims_by_end.pop_first() else { break };
             self.claim_ends.remove(&key);
         }
         Ok(())
     }
 
     /// Takes claims back, because the comment that made them was not accepted.
-    pub fn give_back(&mut self, claims: &[SpacingClaim]) {
+    pub fn release_claims(&mut self, claims: &[SpacingClaim]) {
         for claim in claims {
             if let Some(until) = self.claim_ends.remove(&claim.key) {
-                self.order.remove(&(until, claim.key));
+                self.claims_by_end.remove(&(until, claim.key));
             }
         }
     }
 
     fn forget_ended_claims(&mut self, now: Millis) {
-        while let Some(&(until, key)) = self.order.first().filter(|(until, _)| *until <= now) {
-            self.order.remove(&(until, key));
+        while let Some(&(until, key)) = self.claims_by_end.first().filter(|(until, _)| *until <= now) {
+            self.claims_by_end.remove(&(until, key));
             self.claim_ends.remove(&key);
         }
     }
@@ -161,45 +162,45 @@ mod tests {
     fn slow_mode_is_for_each_user_and_place() {
         let (slow, mut spacing) = (rules(Some(5), None, None), CommentSpacing::new(10));
         let ann = claims(&slow, "ann", "one");
-        assert_eq!(spacing.claim_all(&ann, 1000), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&ann, 1000), Ok(()));
         let again = claims(&slow, "ann", "two");
-        let (claim, until) = spacing.claim_all(&again, 5999).unwrap_err();
+        let (claim, until) = spacing.claim_all_or_none(&again, 5999).unwrap_err();
         assert_eq!((claim.rule, until), (RuleName::SlowMode, 6000));
-        assert_eq!(spacing.claim_all(&claims(&slow, "ben", "one"), 5999), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&claims(&slow, "ben", "one"), 5999), Ok(()));
         let elsewhere = SpacingClaim::claims_of_comment(
             &slow,
             &RuleScope::Video("v".parse().unwrap()),
             &"ann".parse().unwrap(),
             "one",
         );
-        assert_eq!(spacing.claim_all(&elsewhere, 5999), Ok(()));
-        assert_eq!(spacing.claim_all(&again, 6000), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&elsewhere, 5999), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&again, 6000), Ok(()));
     }
 
     #[test]
     fn a_repeated_text_is_refused_from_the_same_user_or_from_anybody() {
         let mut spacing = CommentSpacing::new(10);
         let own = rules(None, Some(60), None);
-        assert_eq!(spacing.claim_all(&claims(&own, "ann", "Hello!"), 0), Ok(()));
-        assert!(spacing.claim_all(&claims(&own, "ann", " HELLO"), 59_999).is_err());
-        assert_eq!(spacing.claim_all(&claims(&own, "ben", "hello"), 0), Ok(()));
-        assert_eq!(spacing.claim_all(&claims(&own, "ann", "hello you"), 0), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&claims(&own, "ann", "Hello!"), 0), Ok(()));
+        assert!(spacing.claim_all_or_none(&claims(&own, "ann", " HELLO"), 59_999).is_err());
+        assert_eq!(spacing.claim_all_or_none(&claims(&own, "ben", "hello"), 0), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&claims(&own, "ann", "hello you"), 0), Ok(()));
         let any = rules(None, None, Some(60));
-        assert_eq!(spacing.claim_all(&claims(&any, "ann", "🎉🎉"), 0), Ok(()));
-        assert_eq!(spacing.claim_all(&claims(&any, "ben", "🎉"), 0), Ok(()));
-        assert!(spacing.claim_all(&claims(&any, "ben", "🎉🎉"), 0).is_err());
+        assert_eq!(spacing.claim_all_or_none(&claims(&any, "ann", "🎉🎉"), 0), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&claims(&any, "ben", "🎉"), 0), Ok(()));
+        assert!(spacing.claim_all_or_none(&claims(&any, "ben", "🎉🎉"), 0).is_err());
     }
 
     #[test]
     fn released_and_refused_claims_leave_nothing_behind() {
         let (both, mut spacing) = (rules(Some(5), Some(60), None), CommentSpacing::new(10));
         let first = claims(&both, "ann", "one");
-        assert_eq!(spacing.claim_all(&first, 0), Ok(()));
-        assert_eq!(spacing.claim_all(&claims(&both, "ann", "two"), 0).unwrap_err().1, 5000);
+        assert_eq!(spacing.claim_all_or_none(&first, 0), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&claims(&both, "ann", "two"), 0).unwrap_err().1, 5000);
         assert_eq!(spacing.len(), 2, "the text of the second is free");
-        spacing.give_back(&first);
+        spacing.release_claims(&first);
         assert!(spacing.is_empty());
-        assert_eq!(spacing.claim_all(&first, 0), Ok(()));
+        assert_eq!(spacing.claim_all_or_none(&first, 0), Ok(()));
     }
 
     proptest! {
@@ -216,7 +217,7 @@ mod tests {
                 now += pause;
                 model.retain(|_, until| *until > now);
                 let claim = claims(&rules(Some(seconds + 1), None, None), &format!("u{user}"), "x");
-                let taken = spacing.claim_all(&claim, now);
+                let taken = spacing.claim_all_or_none(&claim, now);
                 if let Err((_, until)) = &taken {
                     prop_assert_eq!(model.get(&user), Some(until));
                 } else {
@@ -228,7 +229,7 @@ mod tests {
                         model.remove(&first);
                     }
                 }
-                prop_assert!(spacing.len() <= most && spacing.claim_ends.len() == spacing.order.len());
+                prop_assert!(spacing.len() <= most && spacing.claim_ends.len() == spacing.claims_by_end.len());
                 prop_assert_eq!(spacing.len(), model.len());
             }
         }

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::record::parse;
+use super::version::NEWEST_MODERATION_VERSION;
 use super::*;
-use crate::canary;
+use crate::{Interaction, Invalid, Metadata, canary};
 
 fn id<T: std::str::FromStr<Err = Invalid>>(text: &str) -> T {
     text.parse().unwrap()
@@ -28,7 +30,7 @@ fn action() -> impl Strategy<Value = ModerationAction> {
         Just(ModerationAction::RemoveVideo),
         ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| {
             ModerationAction::PutVideo {
-                metadata: Metadata::read(&json!({ "title": title })).unwrap(),
+                metadata: Metadata::from_value(&json!({ "title": title })).unwrap(),
                 owner_id: owner.map(|owner| id(&owner)),
             }
         }),
@@ -113,7 +115,7 @@ fn every_wrong_field_of_a_record_is_named() {
         json!({"action": "lift", "userid": "u", "kind": "ban", "scope": "everywhere", "role": "service"});
     for (field, value) in [
         ("version", json!(0)),
-        ("version", json!(VERSION + 1)),
+        ("version", json!(NEWEST_MODERATION_VERSION + 1)),
         ("video_id", json!(RECORDS_KEY)),
         ("video_id", json!(canary::CANARY_ID)),
         ("user_id", json!("")),

@@ -6,14 +6,15 @@
 //! version here. Every match is exhaustive: whoever adds an action, a restriction, a role, a scope or a rule is asked
 //! by the compiler which version knows it.
 
+use super::action::{Moderation, ModerationAction, ReviewOutcome};
+use super::actor_role::ActorRole;
 use super::comment_rules::{CommentRules, RuleConsequence};
-use super::{
-    ActorRole, Moderation, ModerationAction, ReportOutcome, ReportReason, Restriction, ReviewOutcome,
-    RuleName, RuleScope,
-};
+use super::reports::{ReportOutcome, ReportReason};
+use super::restriction::{Restriction, RuleScope};
+use super::rule_name::RuleName;
 
 /// The newest version of moderation records that this release reads.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const NEWEST_MODERATION_VERSION: u64 = 2;
 
 impl Moderation {
     /// Returns the version that this moderation's record must have.

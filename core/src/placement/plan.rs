@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::situation::{Situation, VideoPart};
+use crate::Millis;
 
 /// A plan: its orders, their effect, and the limits that kept it from doing more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Plan {
     /// The number of viewers that the orders move, without those that had no reader before.
     pub moved: u64,
     /// The limits that kept the plan from doing more, each once.
-    pub bound_by: Vec<MetLimit>,
+    pub bound_by: Vec<ReachedLimit>,
     /// The changes that were wanted and are not in the plan: the largest ones by viewers, at most
     /// [`Plan::MAX_REJECTED`].
     pub rejected: Vec<RejectedChange>,
@@ -26,6 +27,20 @@ pub struct Plan {
 impl Plan {
     /// The most rejected changes that a plan lists: they are for people to read.
     pub const MAX_REJECTED: usize = 32;
+}
+
+impl Situation {
+    /// Changes the situation to the one after `plan` was carried out at `now`: every viewer is where the plan puts it.
+    /// For simulations and for tests; epochs grow by one.
+    pub fn apply_plan(&mut self, plan: &Plan, now: Millis) {
+        for order in &plan.orders {
+            let video = &mut self.videos[order.video];
+            video.parts.clone_from(&order.to);
+            video.waiting = 0;
+            video.epoch += 1;
+            video.changed = now;
+        }
+    }
 }
 
 /// An order of the planner: one change of one video's readers. An order is a compare-and-set from the epoch that it
@@ -82,6 +97,12 @@ impl ChangeKind {
             Self::Swap => "swap",
             Self::Reshare => "reshare",
         }
+    }
+}
+
+impl std::fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -181,7 +202,7 @@ pub struct ViewerBalance {
 /// A limit that kept a plan from doing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum MetLimit {
+pub enum ReachedLimit {
     /// The budget of viewers that may be moved is spent.
     Budget,
     /// The readers have no more capacity.
@@ -210,7 +231,7 @@ pub struct RejectedChange {
     /// The number of viewers that the change concerns.
     pub viewers: u64,
     /// The limit that prevented the change.
-    pub because: MetLimit,
+    pub because: ReachedLimit,
 }
 
 impl PlannedOrder {
@@ -253,13 +274,13 @@ impl RejectedChange {
         let video = self.video.map(|at| format!(" of video {}", situation.videos[at].id)).unwrap_or_default();
         let reader = self.reader.map(|at| format!(" on {}", situation.readers[at].id)).unwrap_or_default();
         let because = match self.because {
-            MetLimit::Budget => "the budget of viewers to move is spent",
-            MetLimit::Capacity => "no open reader has room",
-            MetLimit::NoOpenReader => "no reader is open",
-            MetLimit::Rest => "the videos changed a moment ago",
-            MetLimit::Granularity => "no video or exchange of videos is of the size needed",
-            MetLimit::MaxReaders => "it is on as many readers as a video may have",
-            MetLimit::SafetyOnly => "rebalancing is paused",
+            ReachedLimit::Budget => "the budget of viewers to move is spent",
+            ReachedLimit::Capacity => "no open reader has room",
+            ReachedLimit::NoOpenReader => "no reader is open",
+            ReachedLimit::Rest => "the videos changed a moment ago",
+            ReachedLimit::Granularity => "no video or exchange of videos is of the size needed",
+            ReachedLimit::MaxReaders => "it is on as many readers as a video may have",
+            ReachedLimit::SafetyOnly => "rebalancing is paused",
         };
         format!("no {}{video}{reader}, {} viewers: {because}", self.kind.as_str(), self.viewers)
     }

@@ -16,7 +16,7 @@ mod safety;
 mod shares;
 mod size_index;
 
-use super::plan::{MetLimit, Plan};
+use super::plan::{Plan, ReachedLimit};
 use super::situation::{PlanLimits, Situation};
 use super::zones::ReaderZones;
 use model::Model;
@@ -35,15 +35,15 @@ pub fn make_plan(situation: &Situation, limits: &PlanLimits) -> Plan {
 }
 
 /// Plans as [`make_plan`] does, and spreads hot videos over zones: a hot video gets its next reader in the zone in
-/// which it has the fewest readers. The choice is among readers whose load differs by at most half the tolerance and
-/// that can take as many of its viewers.
+/// which it has the fewest readers. The choice is among readers whose loads differ by at most half the tolerance and
+/// that can take equally many viewers of the video.
 pub fn plan_in_zones(situation: &Situation, limits: &PlanLimits, zones: &ReaderZones) -> Plan {
     let mut model = Model::new(situation, limits);
-    model.zones = zones.numbers(&situation.readers);
+    model.zones = zones.zone_numbers(&situation.readers);
     let before = model.viewer_balance();
     for _ in 0..MAX_PASSES {
         let changed = model.shift_count;
-        model.limits_met.clear();
+        model.reached_limits.clear();
         model.rejected.clear();
         plan_once(&mut model);
         if model.shift_count == changed {
@@ -55,14 +55,14 @@ pub fn plan_in_zones(situation: &Situation, limits: &PlanLimits, zones: &ReaderZ
     rejected.sort_by_key(|rejected| (std::cmp::Reverse(rejected.viewers), rejected.video, rejected.reader));
     rejected.truncate(Plan::MAX_REJECTED);
     let moved = orders.iter().map(|order| order.moved).sum();
-    Plan { orders, before, after: model.viewer_balance(), moved, bound_by: model.limits_met, rejected }
+    Plan { orders, before, after: model.viewer_balance(), moved, bound_by: model.reached_limits, rejected }
 }
 
 fn plan_once(model: &mut Model) {
     safety::place_unserved(model);
     let covered = safety::drain_readers(model);
     if !model.limits.rebalance {
-        model.note_limit_met(MetLimit::SafetyOnly);
+        model.note_reached_limit(ReachedLimit::SafetyOnly);
     } else if covered {
         // Drains come first: budget that they still need is not spent on anything else.
         heat::split_hot_videos(model);

@@ -1,7 +1,7 @@
 //! The input of the planner: readers, videos, limits and the budget.
 //!
 //! Readers are identified by their position in [`Situation::readers`], videos by theirs in [`Situation::videos`], so
-//! that a plan over 90,000 videos compares integers and not names. [`Situation::in_name_order`] makes the positions
+//! that a plan over 90,000 videos compares integers and not names. [`Situation::sorted_by_name`] makes the positions
 //! the same for everybody who has the same facts, whatever the order in which they were collected.
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct Situation {
 pub struct PlacementReader {
     /// The id of the reader.
     pub id: ReaderId,
-    /// The number of viewers that the reader can hold; 0 counts as 1. Fair shares are in proportion to it.
+    /// The number of viewers that the reader can hold; 0 counts as 1. Fair shares are in proportion to the capacity.
     pub capacity: u64,
     /// The reader's availability: open, closed or draining.
     pub standing: ReaderAvailability,
@@ -90,7 +90,7 @@ pub struct PlanLimits {
     /// balance. Viewers are then moved until the reader is within half the tolerance.
     pub tolerance: u32,
     /// The least tolerance in viewers: for balance, nothing is moved if a reader differs by fewer viewers than this
-    /// from its fair share. In a small system, a tenth of a fair share is nobody.
+    /// from its fair share. In a small system, a tenth of a fair share may be less than one viewer.
     pub floor_viewers: u64,
     /// The part of the hot-video limit, in thousandths, at which a video is joined: its viewers must fit into one
     /// reader fewer, each with at most this part of the limit. The part is below 1,000, so that a video at the limit
@@ -123,8 +123,8 @@ impl Default for PlanLimits {
     }
 }
 
-/// The budget of viewers that may be moved: a bucket that fills at the permitted rate. Placing viewers without a
-/// reader takes nothing from it.
+/// The budget of viewers that may be moved: a bucket that fills at the permitted rate. Placing viewers who have no
+/// reader takes nothing from the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewerMoveBudget {
     /// The number of viewers in the bucket now. A plan moves no more than this, with one exception: a full bucket
@@ -152,7 +152,7 @@ impl Situation {
     /// collected them plans the same. Parts of unknown readers become waiting viewers, and several parts on one reader
     /// become one.
     #[must_use]
-    pub fn in_name_order(mut self) -> Self {
+    pub fn sorted_by_name(mut self) -> Self {
         let mut order: Vec<usize> = (0..self.readers.len()).collect();
         order.sort_by(|&a, &b| self.readers[a].id.cmp(&self.readers[b].id));
         let mut at = vec![0; order.len()];
@@ -180,18 +180,6 @@ impl Situation {
             });
         }
         self
-    }
-
-    /// Changes the situation to the one after `plan` was carried out at `now`: every viewer is where the plan puts it.
-    /// For simulations and for tests; epochs grow by one.
-    pub fn apply_plan(&mut self, plan: &super::Plan, now: Millis) {
-        for order in &plan.orders {
-            let video = &mut self.videos[order.video];
-            video.parts.clone_from(&order.to);
-            video.waiting = 0;
-            video.epoch += 1;
-            video.changed = now;
-        }
     }
 
     /// Converts parts to the readers of an assignment, with weights in millionths. Parts without a share are left out.

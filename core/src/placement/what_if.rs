@@ -5,7 +5,7 @@
 //! minute, each minute with a full budget and from the result of the minute before, until nothing is left to do or
 //! [`MAX_PLANNED_MINUTES`] have passed.
 
-use super::plan::{MetLimit, Plan};
+use super::plan::{Plan, ReachedLimit};
 use super::planner::make_plan;
 use super::situation::{
     PlacementReader, PlacementVideo, PlanLimits, ReaderAvailability, Situation, ViewerMoveBudget,
@@ -17,9 +17,9 @@ use crate::{Millis, ReaderId, VideoId};
 pub const MAX_PLANNED_MINUTES: usize = 10;
 /// The most readers that a forecast may be asked for: several times the most with which the planner is measured.
 pub const MAX_ASKED_READERS: usize = 1_000;
-/// The most videos that one question may change.
+/// The most videos that one request for a forecast may change.
 pub const MAX_CHANGED_VIDEOS: usize = 10;
-/// The most viewers that one question may add to a video.
+/// The most viewers that one request for a forecast may add to a video.
 pub const MAX_VIEWERS_OF_A_VIDEO: u64 = 10_000_000;
 /// The capacity of a new reader, in viewers, if there is no open reader to compare it with.
 const DEFAULT_READER_CAPACITY: u64 = 20_000;
@@ -37,7 +37,8 @@ pub struct WhatIfChanges {
 /// A forecast: the plans that would be made, and the situation after them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forecast {
-    /// The situation for which the first plan is made. The positions of readers and videos in all plans refer to it.
+    /// The situation for which the first plan is made. The positions of readers and videos in all plans refer to this
+    /// situation.
     pub start: Situation,
     /// The plans, one per minute. A plan without orders may come before others: videos rest after a change.
     pub plans: Vec<Plan>,
@@ -57,14 +58,14 @@ pub fn forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChang
     if let Some(readers) = changes.readers {
         set_reader_count(&mut from, readers.clamp(1, MAX_ASKED_READERS));
     }
-    let from = from.in_name_order();
+    let from = from.sorted_by_name();
     let mut to = from.clone();
     let (mut plans, mut settled) = (Vec::new(), false);
     let limits = PlanLimits { budget: ViewerMoveBudget::full_bucket(limits.budget.full), ..*limits };
     while plans.len() < MAX_PLANNED_MINUTES && !settled {
         let made = make_plan(&to, &limits);
         // A video that only rests now is considered again in the next minute.
-        settled = made.orders.is_empty() && !made.bound_by.contains(&MetLimit::Rest);
+        settled = made.orders.is_empty() && !made.bound_by.contains(&ReachedLimit::Rest);
         to.apply_plan(&made, to.now);
         // All moves have ended and rested by the next plan: the forecast counts minutes, not seconds.
         to.now += MINUTE_MS.max(limits.rest_ms);

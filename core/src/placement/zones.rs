@@ -19,7 +19,7 @@ impl FromIterator<(ReaderId, String)> for ReaderZones {
 
 impl ReaderZones {
     /// Returns a number for the zone of each reader; an empty list if there are fewer than two zones to choose from.
-    pub(super) fn numbers(&self, readers: &[PlacementReader]) -> Vec<Option<u32>> {
+    pub(super) fn zone_numbers(&self, readers: &[PlacementReader]) -> Vec<Option<u32>> {
         let mut names: Vec<&String> = readers.iter().filter_map(|reader| self.0.get(&reader.id)).collect();
         names.sort_unstable();
         names.dedup();

@@ -55,7 +55,7 @@ impl<K: Ord> OrderedSet<K> {
     }
 
     /// Returns the number of keys that are greater than `key`; the set need not have `key`.
-    pub(super) fn above(&self, key: &K) -> usize {
+    pub(super) fn count_above(&self, key: &K) -> usize {
         let (mut at, mut above) = (self.root, 0);
         while at != NO_NODE {
             let node = self.node(at);
@@ -110,7 +110,7 @@ impl<K: Ord> OrderedSet<K> {
 
     fn insert_below(&mut self, at: u32, key: K) -> u32 {
         if at == NO_NODE {
-            return self.leaf(key);
+            return self.new_leaf(key);
         }
         match key.cmp(self.key(at)) {
             Ordering::Equal => return at,
@@ -120,7 +120,7 @@ impl<K: Ord> OrderedSet<K> {
         self.rebalance(at)
     }
 
-    fn leaf(&mut self, key: K) -> u32 {
+    fn new_leaf(&mut self, key: K) -> u32 {
         let node = Node { key: Some(key), size: 1, left: NO_NODE, right: NO_NODE };
         if let Some(at) = self.free_nodes.pop() {
             *self.node_mut(at) = node;
@@ -148,16 +148,16 @@ impl<K: Ord> OrderedSet<K> {
     }
 
     /// Joins two subtrees whose parent was removed: the nearest key of the larger one becomes the new parent. Returns
-    /// its index.
+    /// the index of the new parent.
     fn join_sides(&mut self, left: u32, right: u32) -> u32 {
         if left == NO_NODE || right == NO_NODE {
             return left.min(right);
         }
         let (top, left, right) = if self.size(left) > self.size(right) {
-            let (top, rest) = self.without_greatest(left);
+            let (top, rest) = self.detach_greatest(left);
             (top, rest, right)
         } else {
-            let (top, rest) = self.without_least(right);
+            let (top, rest) = self.detach_least(right);
             (top, left, rest)
         };
         let node = self.node_mut(top);
@@ -165,22 +165,22 @@ impl<K: Ord> OrderedSet<K> {
         self.rebalance(top)
     }
 
-    fn without_greatest(&mut self, at: u32) -> (u32, u32) {
+    fn detach_greatest(&mut self, at: u32) -> (u32, u32) {
         let right = self.node(at).right;
         if right == NO_NODE {
             return (at, self.node(at).left);
         }
-        let (greatest, rest) = self.without_greatest(right);
+        let (greatest, rest) = self.detach_greatest(right);
         self.node_mut(at).right = rest;
         (greatest, self.rebalance(at))
     }
 
-    fn without_least(&mut self, at: u32) -> (u32, u32) {
+    fn detach_least(&mut self, at: u32) -> (u32, u32) {
         let left = self.node(at).left;
         if left == NO_NODE {
             return (at, self.node(at).right);
         }
-        let (least, rest) = self.without_least(left);
+        let (least, rest) = self.detach_least(left);
         self.node_mut(at).left = rest;
         (least, self.rebalance(at))
     }
@@ -197,22 +197,22 @@ impl<K: Ord> OrderedSet<K> {
         if more > MAX_SIDE_RATIO * less {
             let Node { left: inner, right: outer, .. } = *self.node(right);
             if self.size(inner) >= SINGLE_ROTATION_RATIO * self.size(outer) {
-                self.node_mut(at).right = self.turned_right(right);
+                self.node_mut(at).right = self.rotate_right(right);
             }
-            return self.turned_left(at);
+            return self.rotate_left(at);
         }
         if less > MAX_SIDE_RATIO * more {
             let Node { left: outer, right: inner, .. } = *self.node(left);
             if self.size(inner) >= SINGLE_ROTATION_RATIO * self.size(outer) {
-                self.node_mut(at).left = self.turned_left(left);
+                self.node_mut(at).left = self.rotate_left(left);
             }
-            return self.turned_right(at);
+            return self.rotate_right(at);
         }
         at
     }
 
-    /// Rotates left: the right child becomes the parent. Returns its index.
-    fn turned_left(&mut self, at: u32) -> u32 {
+    /// Rotates left: the right child becomes the parent. Returns the index of the new parent.
+    fn rotate_left(&mut self, at: u32) -> u32 {
         let up = self.node(at).right;
         self.node_mut(at).right = self.node(up).left;
         self.node_mut(up).left = at;
@@ -221,8 +221,8 @@ impl<K: Ord> OrderedSet<K> {
         up
     }
 
-    /// Rotates right: the left child becomes the parent. Returns its index.
-    fn turned_right(&mut self, at: u32) -> u32 {
+    /// Rotates right: the left child becomes the parent. Returns the index of the new parent.
+    fn rotate_right(&mut self, at: u32) -> u32 {
         let up = self.node(at).left;
         self.node_mut(at).left = self.node(up).right;
         self.node_mut(up).right = at;
@@ -299,7 +299,7 @@ mod tests {
                 prop_assert_eq!(set.len(), model.len());
             }
             check(&set, set.root);
-            prop_assert_eq!(set.above(&probe), model.range(probe + 1..).count());
+            prop_assert_eq!(set.count_above(&probe), model.range(probe + 1..).count());
             prop_assert!(set.descending(skip).eq(model.iter().rev().skip(skip)));
             prop_assert_eq!(set.nodes.len() - set.free_nodes.len(), model.len(), "freed nodes are used again");
         }

@@ -2,28 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{ReaderLoadReport, ScalingInputs, ScalingPolicy};
+use super::inputs::{ReaderLoadReport, ScalingInputs};
+use super::policy::ScalingPolicy;
 
 /// The demand by all reports together.
-pub(super) struct Seen {
+pub(super) struct ReportedDemand {
     /// The number of viewers: the greatest fresh report on each reader, or its latest report if none is fresh.
-    pub viewers: u64,
+    pub viewer_count: u64,
     /// The number of readers whose fresh reports agree.
     pub agreeing_readers: u32,
     /// The number of readers with any fresh report.
     pub readers_with_report: u32,
     /// The number of readers whose fresh reports contradict each other.
     pub contradicting_readers: u32,
-    readers: u32,
+    reader_count: u32,
 }
 
-impl Seen {
-    pub fn all_fresh(&self) -> bool {
-        self.agreeing_readers == self.readers
+impl ReportedDemand {
+    pub fn has_fresh_report_of_all(&self) -> bool {
+        self.agreeing_readers == self.reader_count
     }
 }
 
-pub(super) fn sum_reports(inputs: &ScalingInputs, policy: &ScalingPolicy) -> Seen {
+pub(super) fn sum_reports(inputs: &ScalingInputs, policy: &ScalingPolicy) -> ReportedDemand {
     let mut of: BTreeMap<&str, Vec<&ReaderLoadReport>> =
         inputs.readers.iter().map(|id| (id.as_str(), Vec::new())).collect();
     for report in &inputs.reports {
@@ -31,9 +32,14 @@ pub(super) fn sum_reports(inputs: &ScalingInputs, policy: &ScalingPolicy) -> See
             reports.push(report);
         }
     }
-    let readers = of.len() as u32;
-    let mut seen =
-        Seen { viewers: 0, agreeing_readers: 0, readers_with_report: 0, contradicting_readers: 0, readers };
+    let reader_count = of.len() as u32;
+    let mut seen = ReportedDemand {
+        viewer_count: 0,
+        agreeing_readers: 0,
+        readers_with_report: 0,
+        contradicting_readers: 0,
+        reader_count,
+    };
     let is_fresh =
         |report: &&&ReaderLoadReport| (0..=policy.report_max_age_ms).contains(&(inputs.now - report.at));
     for reports in of.values() {
@@ -42,11 +48,11 @@ pub(super) fn sum_reports(inputs: &ScalingInputs, policy: &ScalingPolicy) -> See
             let last = reports.iter().filter(|report| report.at <= inputs.now);
             let last =
                 last.max_by_key(|report| (report.at, report.viewers)).map_or(0, |report| report.viewers);
-            seen.viewers = seen.viewers.saturating_add(last);
+            seen.viewer_count = seen.viewer_count.saturating_add(last);
             continue;
         };
         seen.readers_with_report += 1;
-        seen.viewers = seen.viewers.saturating_add(*most);
+        seen.viewer_count = seen.viewer_count.saturating_add(*most);
         if policy.contradicts(*least, *most) {
             seen.contradicting_readers += 1;
         } else {

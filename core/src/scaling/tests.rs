@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ReaderId;
 
 const NOW: Millis = 1_800_000_000_000;
 

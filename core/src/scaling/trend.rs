@@ -1,6 +1,7 @@
 //! The trend of demand: the slope of a straight line through the recent counts (least squares).
 
-use super::{ScalingInputs, ScalingPolicy};
+use super::inputs::ScalingInputs;
+use super::policy::ScalingPolicy;
 
 /// The least number of counts that make a trend.
 const MIN_COUNTS_FOR_TREND: usize = 4;
@@ -8,7 +9,7 @@ const MIN_COUNTS_FOR_TREND: usize = 4;
 /// Returns the number of viewers a minute by which demand rises, from the present count and those of the last two lead
 /// times. 0 if demand falls, if there are too few counts, or if they reach back less than half a lead time. A fall is
 /// never anticipated.
-pub(super) fn viewers_a_minute(inputs: &ScalingInputs, policy: &ScalingPolicy, viewers: u64) -> u64 {
+pub(super) fn viewer_rise_per_minute(inputs: &ScalingInputs, policy: &ScalingPolicy, viewers: u64) -> u64 {
     let lead = policy.lead_ms.max(1);
     let counts = inputs.history.iter().filter_map(|past| Some((past.at, past.viewers?)));
     let mut points: Vec<(f64, f64)> = counts

@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::Interaction;
 use crate::counting::{
-    BatchEffects, CountingRules, InForce, LogRecord, StoredModeration, apply_moderated_batch, mark_key,
+    BatchEffects, CountingRules, CountingSetup, LogRecord, StoredModeration, apply_moderated_batch, mark_key,
 };
 use crate::decays::CountedDecays;
 use crate::score::Counters;
@@ -48,21 +48,21 @@ fn a_day_in_which_the_clocks_change_has_23_or_25_hours() {
         ("2026-11-28T10:00:00Z", "2026-11-28", 24),
     ] {
         let window = days.window_of(at(noon));
-        assert_eq!((days.name_of(&window).as_str(), hours(window)), (name, long));
+        assert_eq!((days.window_name(&window).as_str(), hours(window)), (name, long));
     }
     assert_eq!(days.window_of(at("2026-11-27T23:00:00Z")).start, at("2026-11-27T23:00:00Z"));
     assert_eq!(days.window_of(at("2026-11-27T22:59:59.999Z")).end, at("2026-11-27T23:00:00Z"));
     let weeks = kind(WindowUnit::Week, "Europe/Berlin");
     let window = weeks.window_of(at("2026-10-25T10:00:00Z"));
-    assert_eq!((weeks.name_of(&window).as_str(), hours(window)), ("2026-W43", 7 * 24 + 1));
-    assert_eq!(weeks.name_of(&weeks.window_of(at("2027-01-02T10:00:00Z"))), "2026-W53");
+    assert_eq!((weeks.window_name(&window).as_str(), hours(window)), ("2026-W43", 7 * 24 + 1));
+    assert_eq!(weeks.window_name(&weeks.window_of(at("2027-01-02T10:00:00Z"))), "2026-W53");
 }
 
 #[test]
 fn an_hour_that_comes_twice_is_two_windows() {
     let hours_of = kind(WindowUnit::Hour, "Europe/Berlin");
     let names: Vec<String> = (0..4)
-        .map(|hour| hours_of.name_of(&hours_of.window_of(at("2026-10-24T23:30:00Z") + hour * HOUR)))
+        .map(|hour| hours_of.window_name(&hours_of.window_of(at("2026-10-24T23:30:00Z") + hour * HOUR)))
         .collect();
     assert_eq!(names, ["2026-10-25T01", "2026-10-25T02", "2026-10-25T02~2", "2026-10-25T03"]);
     let india = kind(WindowUnit::Hour, "Asia/Kolkata");
@@ -84,10 +84,13 @@ fn a_name_of_no_window_is_refused() {
         (WindowUnit::Hour, "2026-11-28T14~2"),
         (WindowUnit::Hour, "2026-03-29T02"),
     ] {
-        let error = kind(unit, "Europe/Berlin").named(wrong).unwrap_err();
+        let error = kind(unit, "Europe/Berlin").window_named(wrong).unwrap_err();
         assert_eq!(error.field, "window", "{wrong}");
     }
-    assert!(kind(WindowUnit::Day, "Pacific/Apia").named("2011-12-30").is_err(), "a day that was left out");
+    assert!(
+        kind(WindowUnit::Day, "Pacific/Apia").window_named("2011-12-30").is_err(),
+        "a day that was left out"
+    );
 }
 
 #[test]
@@ -110,19 +113,19 @@ fn a_kind_is_read_as_it_is_written() {
 #[test]
 fn kept_windows_are_those_before_the_running_one() {
     let days = kind(WindowUnit::Day, "UTC");
-    let kept = days.running_and_kept(at("2026-11-28T10:00:00Z"), 2);
-    let names: Vec<String> = kept.iter().map(|window| days.name_of(window)).collect();
+    let kept = days.running_and_kept_windows(at("2026-11-28T10:00:00Z"), 2);
+    let names: Vec<String> = kept.iter().map(|window| days.window_name(window)).collect();
     assert_eq!(names, ["2026-11-28", "2026-11-27", "2026-11-26"]);
 }
 
 #[test]
 fn a_partition_that_lags_keeps_windows_open_and_a_silent_one_does_not() {
     let now = 100 * DAY;
-    let progress = |counted, at_end| PartitionProgress { counted, at_end };
-    let before = |partitions: &[PartitionProgress]| final_before(now, partitions);
-    let lag = LATE_MS + BROKERS_APART_MS;
+    let progress = |last_counted_time, is_at_end| PartitionProgress { last_counted_time, is_at_end };
+    let before = |partitions: &[PartitionProgress]| windows_final_until(now, partitions);
+    let lag = MAX_LATENESS_MS + MAX_BROKER_CLOCK_SKEW_MS;
     assert_eq!(before(&[progress(Some(now), false), progress(Some(now - DAY), false)]), now - DAY - lag);
-    let silent = now - LATE_MS - CLOCKS_APART_MS;
+    let silent = now - MAX_LATENESS_MS - MAX_CALLER_CLOCK_SKEW_MS;
     assert_eq!(before(&[progress(Some(now), true), progress(Some(now - DAY), true)]), silent);
     assert_eq!(before(&[progress(Some(now), true), progress(None, true)]), silent);
     assert_eq!(before(&[progress(Some(now), true), progress(None, false)]), Millis::MIN);
@@ -136,8 +139,8 @@ fn record(offset: u64, broker_time: Millis, event_time: Millis, who: &str, kind:
     LogRecord { partition: 0, offset, broker_time, event }
 }
 
-fn counted(kinds: &[WindowKind], whole_after: Option<Millis>) -> CountedWindows {
-    kinds.iter().map(|kind| CountedKind { kind: kind.clone(), whole_after }).collect()
+fn counted(kinds: &[WindowKind], complete_after: Option<Millis>) -> CountedWindows {
+    kinds.iter().map(|kind| CountedWindowKind { kind: kind.clone(), complete_after }).collect()
 }
 
 fn unique() -> CountingRules {
@@ -151,7 +154,7 @@ fn one_by_one(records: &[LogRecord], rules: &CountingRules, windows: &CountedWin
         let key = mark_key(&record.event, rules.unique);
         let set: Vec<_> = key.and_then(|key| Some((key, marks.get(&key).cloned()?))).into_iter().collect();
         let one = std::slice::from_ref(record);
-        let in_force = InForce { rules, windows, decays: &CountedDecays::default() };
+        let in_force = CountingSetup { rules, windows, decays: &CountedDecays::default() };
         let effects = apply_moderated_batch(
             one,
             std::mem::take(&mut videos),
@@ -173,7 +176,7 @@ fn one_by_one(records: &[LogRecord], rules: &CountingRules, windows: &CountedWin
 }
 
 fn likes_by_window(effects: &[BatchEffects]) -> Vec<(Millis, i64)> {
-    let changes = effects.iter().flat_map(|effects| &effects.windows);
+    let changes = effects.iter().flat_map(|effects| &effects.window_changes);
     changes.map(|change| (change.window.start, change.counters.likes)).collect()
 }
 
@@ -200,23 +203,32 @@ fn what_is_taken_back_is_taken_from_the_window_that_it_counted_in_until_that_end
 fn without_windows_marks_have_no_time_and_nothing_is_restated() {
     let records = [record(0, DAY, DAY, "ana", "like")];
     let effects = one_by_one(&records, &unique(), &CountedWindows::default()).pop().unwrap();
-    assert_eq!((effects.mark_changes[0].new_value.as_ref().unwrap().at, effects.restated.len()), (None, 0));
+    assert_eq!(
+        (
+            effects.mark_changes[0].new_value.as_ref().unwrap().counted_at,
+            effects.videos_changed_beyond_counters.len()
+        ),
+        (None, 0)
+    );
     let windows = counted(&[kind(WindowUnit::Hour, "UTC")], None);
     let effects = one_by_one(&records, &unique(), &windows).pop().unwrap();
-    assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().at, Some(DAY));
+    assert_eq!(effects.mark_changes[0].new_value.as_ref().unwrap().counted_at, Some(DAY));
 }
 
 #[test]
 fn a_gap_and_a_new_kind_make_windows_that_are_not_whole() {
     let [days, weeks] = [WindowUnit::Day, WindowUnit::Week].map(|unit| kind(unit, "UTC"));
-    let first = CountedWindows::default().changed_to(std::slice::from_ref(&days), None);
-    assert!(first.of(&days).unwrap().is_whole(0));
-    let both = first.changed_to(&[days.clone(), weeks.clone()], Some(5));
-    assert_eq!(both.of(&days), first.of(&days), "it is counted on");
-    assert!(!both.of(&weeks).unwrap().is_whole(5) && both.of(&weeks).unwrap().is_whole(6));
-    let gap = both.with_gap(Some(3));
-    assert_eq!((gap.of(&days).unwrap().whole_after, gap.of(&weeks).unwrap().whole_after), (Some(3), Some(5)));
-    assert_eq!(both.with_gap(None), both);
+    let first = CountedWindows::default().with_wanted_kinds(std::slice::from_ref(&days), None);
+    assert!(first.find(&days).unwrap().is_complete(0));
+    let both = first.with_wanted_kinds(&[days.clone(), weeks.clone()], Some(5));
+    assert_eq!(both.find(&days), first.find(&days), "it is counted on");
+    assert!(!both.find(&weeks).unwrap().is_complete(5) && both.find(&weeks).unwrap().is_complete(6));
+    let gap = both.with_counting_gap(Some(3));
+    assert_eq!(
+        (gap.find(&days).unwrap().complete_after, gap.find(&weeks).unwrap().complete_after),
+        (Some(3), Some(5))
+    );
+    assert_eq!(both.with_counting_gap(None), both);
 }
 
 #[test]
@@ -225,7 +237,7 @@ fn a_video_within_a_window_has_its_counts_and_the_revision_of_the_whole() {
     let effects = one_by_one(&records, &CountingRules::default(), &CountedWindows::default()).pop().unwrap();
     let whole = effects.videos[0].clone();
     let counters = Counters { views: 1, ..Counters::default() };
-    let within = whole.clone().within_window(counters);
+    let within = whole.clone().with_window_counters(counters);
     assert_eq!((within.counters, within.revision()), (counters, whole.revision()));
 }
 
@@ -238,7 +250,7 @@ proptest! {
         prop_assert_eq!(kind.window_of(window.start), window);
         prop_assert_eq!(kind.window_of(window.end - 1), window);
         prop_assert_eq!(kind.window_of(window.end).start, window.end);
-        prop_assert_eq!(kind.before(&window).end, window.start);
+        prop_assert_eq!(kind.previous(&window).end, window.start);
         let long = window.end - window.start;
         let (least, most) = match kind.unit() {
             WindowUnit::Hour => (1, HOUR),
@@ -246,7 +258,7 @@ proptest! {
             WindowUnit::Week => (6 * DAY - HOUR, 7 * DAY + HOUR),
         };
         prop_assert!((least..=most).contains(&long), "{long}");
-        prop_assert_eq!(kind.named(&kind.name_of(&window)), Ok(window));
+        prop_assert_eq!(kind.window_named(&kind.window_name(&window)), Ok(window));
     }
 
     /// Hours have distinct names, also near clock changes.
@@ -255,40 +267,40 @@ proptest! {
         zone in 0..ZONES.len(), time in TIMES, steps in 0..60i64,
     ) {
         let kind = kind(WindowUnit::Hour, ZONES[zone]);
-        let change = kind.zone.rules.following(timestamp(time)).next();
+        let change = kind.time_zone.rules.following(to_timestamp(time)).next();
         let around = change.map_or(time, |change| change.timestamp().as_millisecond());
         let window = kind.window_of(around + (steps - 30) * 10 * 60_000);
-        prop_assert_eq!(kind.named(&kind.name_of(&window)), Ok(window), "{}", kind.name_of(&window));
-        let shown = |at| kind.zone.rules.to_offset(timestamp(at));
+        prop_assert_eq!(kind.window_named(&kind.window_name(&window)), Ok(window), "{}", kind.window_name(&window));
+        let shown = |at| kind.time_zone.rules.to_offset(to_timestamp(at));
         prop_assert_eq!(shown(window.start), shown(window.end - 1), "one offset");
     }
 
     /// In a log whose brokers' clocks differ by no more than the bound, no later record is in a window that was final.
     #[test]
     fn nothing_comes_into_a_window_that_is_final(
-        counted in 0..DAY, later in 0..DAY, clock in -BROKERS_APART_MS..=0, event in -DAY..2 * DAY,
+        counted in 0..DAY, later in 0..DAY, clock in -MAX_BROKER_CLOCK_SKEW_MS..=0, event in -DAY..2 * DAY,
     ) {
-        let progress = PartitionProgress { counted: Some(counted), at_end: false };
+        let progress = PartitionProgress { last_counted_time: Some(counted), is_at_end: false };
         let broker = counted + later + clock;
-        prop_assert!(counted_at(event, broker) >= final_before(0, &[progress]));
-        let silent = PartitionProgress { counted: None, at_end: true };
+        prop_assert!(counted_time(event, broker) >= windows_final_until(0, &[progress]));
+        let silent = PartitionProgress { last_counted_time: None, is_at_end: true };
         // The broker's clock may be behind the caller's.
-        let broker = counted - CLOCKS_APART_MS + later;
-        prop_assert!(counted_at(event, broker) >= final_before(counted, &[silent]));
+        let broker = counted - MAX_CALLER_CLOCK_SKEW_MS + later;
+        prop_assert!(counted_time(event, broker) >= windows_final_until(counted, &[silent]));
     }
 
     #[test]
     fn an_event_is_in_the_window_of_its_time_unless_that_is_long_gone(event in 0..DAY, broker in 0..DAY) {
-        let at = counted_at(event, broker);
-        prop_assert!(at <= broker && at >= broker - LATE_MS);
-        prop_assert!(at == event || event > broker || event < broker - LATE_MS);
+        let at = counted_time(event, broker);
+        prop_assert!(at <= broker && at >= broker - MAX_LATENESS_MS);
+        prop_assert!(at == event || event > broker || event < broker - MAX_LATENESS_MS);
     }
 
     /// Each event is in one window of each kind: the windows together have the video's counts, without what was taken
     /// back after its window had ended.
     #[test]
     fn windows_add_up_to_the_whole(
-        events in proptest::collection::vec((0..4usize, 0..3usize, 0..DAY, -HOUR..2 * LATE_MS), 1..40),
+        events in proptest::collection::vec((0..4usize, 0..3usize, 0..DAY, -HOUR..2 * MAX_LATENESS_MS), 1..40),
     ) {
         let mut broker = 50 * DAY;
         let kinds = ["view", "like", "share", "watch_time"];
@@ -299,11 +311,11 @@ proptest! {
         let windows: Vec<_> = WindowUnit::ALL.into_iter().zip(["UTC", "Europe/Berlin", "Asia/Kolkata"])
             .map(|(unit, zone)| kind(unit, zone)).collect();
         let counted = counted(&windows, None);
-        let in_force = InForce { rules: &unique(), windows: &counted, decays: &CountedDecays::default() };
+        let in_force = CountingSetup { rules: &unique(), windows: &counted, decays: &CountedDecays::default() };
         let whole = apply_moderated_batch(&records, [], [], StoredModeration::default(), [], in_force);
         for kind in &windows {
             let mut sum = Counters::default();
-            for change in whole.windows.iter().filter(|change| change.window.kind == *kind) {
+            for change in whole.window_changes.iter().filter(|change| change.window.kind == *kind) {
                 prop_assert_eq!(kind.window_of(change.window.start).start, change.window.start);
                 sum.merge(&change.counters);
             }
@@ -311,11 +323,11 @@ proptest! {
         }
         // The result is the same for any split of the log into batches.
         let mut parts = std::collections::BTreeMap::<_, Counters>::new();
-        for change in one_by_one(&records, &unique(), &counted).into_iter().flat_map(|effects| effects.windows) {
+        for change in one_by_one(&records, &unique(), &counted).into_iter().flat_map(|effects| effects.window_changes) {
             let key = (change.window.kind.to_string(), change.window.start);
             parts.entry(key).or_default().merge(&change.counters);
         }
-        let of_whole: std::collections::BTreeMap<_, _> = whole.windows.iter()
+        let of_whole: std::collections::BTreeMap<_, _> = whole.window_changes.iter()
             .map(|change| ((change.window.kind.to_string(), change.window.start), change.counters)).collect();
         prop_assert_eq!(parts, of_whole);
     }

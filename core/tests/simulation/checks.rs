@@ -84,7 +84,7 @@ impl Checks {
     }
 
     /// Notes that the store minted an epoch for this assignment.
-    pub fn minted(&mut self, video: usize, assigned: &AssignedReaders) {
+    pub fn note_minted_epoch(&mut self, video: usize, assigned: &AssignedReaders) {
         if let Some(before) = self.epochs.insert(assigned.epoch, (video, assigned.clone())) {
             self.fail(|| format!("epoch {} was minted twice: {before:?}, {assigned:?}", assigned.epoch));
         }

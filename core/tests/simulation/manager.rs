@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use liverank_core::VideoId;
 use liverank_core::handover::coordinator::{
     self, AssignmentOrder, ClusterView, Coordinator, HandOverPace, OrderStep, ReaderStatus, VideoNeed,
 };
 use liverank_core::handover::{AssignedReaders, ReaderShare};
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::liveness::ProbeOutcome;
 
 use crate::net::{Ms, Msg, Net, Node, Record, Timer, index};
-use crate::view::{LAST_LOOK, ProbeTime, SUSPECT_AFTER, View};
+use crate::view::View;
 
-const PROBE_EVERY: Ms = 1_000;
-const SWEEP_EVERY: Ms = 250;
-const POLL_EVERY: Ms = 500;
+mod watching;
+
+use watching::Watching;
+
+/// The interval at which a manager continues orders and empties readers, in milliseconds.
+const CARRY_EVERY: Ms = 250;
 const LOAD_EVERY: Ms = 4_000;
 /// The longest time that a manager waits for a reader that it asked to make a video ready, in milliseconds.
 const WARM_WITHIN: Ms = 4_000;
@@ -40,32 +44,42 @@ struct PendingSwap {
     pending: PendingRequest,
 }
 
+/// A heartbeat that is being written to the store.
+struct UnsavedHeartbeat {
+    from: (Node, u32),
+    record: Record,
+    /// The time at which the store was told.
+    began: Ms,
+}
+
 pub struct Manager {
     node: Node,
     view: View,
+    watching: Watching,
     pub coordinator: Coordinator,
     cas: BTreeMap<u64, PendingSwap>,
-    /// The heartbeats that are being written to the store, by number, with their senders.
-    told: BTreeMap<u64, ((Node, u32), Record)>,
+    /// The heartbeats that are being written to the store, by the number of the request.
+    unsaved_heartbeats: BTreeMap<u64, UnsavedHeartbeat>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
 }
 
 impl Manager {
-    pub fn new(at: usize, names: Vec<ReaderId>) -> Self {
+    pub fn new(net: &Net, at: usize) -> Self {
         Self {
             node: Node::Manager(at),
-            view: View { names, ..View::default() },
+            view: View::new(net.instant(net.now), net.readers.clone()),
+            watching: Watching::default(),
             coordinator: Coordinator::default(),
             cas: BTreeMap::new(),
-            told: BTreeMap::new(),
+            unsaved_heartbeats: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
         }
     }
 
     pub fn boot(&mut self, net: &mut Net) {
-        for timer in [Timer::Poll, Timer::Load, Timer::Sweep] {
+        for timer in [Timer::Poll, Timer::Load, Timer::Sweep, Timer::Carry] {
             let after = net.rng.below(50);
             net.timer(self.node, after, timer);
         }
@@ -76,22 +90,22 @@ impl Manager {
     }
 
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
-        self.view.now = net.now;
+        self.view.now = net.instant(net.now);
         match timer {
-            Timer::Poll => {
-                self.view.asks();
-                net.send(self.node, Node::Store, Msg::Poll { sent: net.now });
-                net.timer(self.node, POLL_EVERY, timer);
-            }
+            Timer::Poll => self.poll(net),
+            Timer::PollOver(sent) => self.end_poll(net, sent),
             Timer::Load => {
-                self.last_load = net.fresh();
+                self.last_load = net.unused_number();
                 net.send(self.node, Node::Store, Msg::Load { rid: self.last_load });
                 net.timer(self.node, if self.view.loaded { LOAD_EVERY } else { 300 }, timer);
             }
-            Timer::LastLook => drop(self.view.pass_probe_time()),
-            Timer::Sweep => {
-                self.sweep_readers(net);
-                net.timer(self.node, SWEEP_EVERY, timer);
+            Timer::Sweep => self.begin_sweep(net),
+            Timer::ProbeOver(rid) => self.look_once_more(net, rid),
+            Timer::LastLook(rid) => self.end_probe(net, rid, ProbeOutcome::Late),
+            Timer::Carry => {
+                self.empty_leaving_readers(net);
+                self.advance_orders(net);
+                net.timer(self.node, CARRY_EVERY, timer);
             }
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
@@ -107,65 +121,15 @@ impl Manager {
         }
     }
 
-    /// Probes silent readers, moves videos off readers that are gone or leaving, and continues orders.
-    fn sweep_readers(&mut self, net: &mut Net) {
-        let now = net.now;
-        if self.view.pass_probe_time() {
-            net.timer(self.node, LAST_LOOK, Timer::LastLook);
-        }
-        for (reader, sighting) in &mut self.view.readers {
-            let silent =
-                self.view.polled.is_some_and(|at| at.saturating_sub(sighting.changed) >= SUSPECT_AFTER);
-            if silent && sighting.probed.is_none_or(|at| now - at >= PROBE_EVERY) {
-                (sighting.probed, sighting.answered) = (Some(now), false);
-                sighting.probe = ProbeTime::Running;
-                net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
-            }
-        }
-        self.try_reach(net);
-        self.view.judge();
+    /// Moves videos off readers that leave.
+    fn empty_leaving_readers(&mut self, net: &mut Net) {
         for video in 0..net.videos.len() {
             let id = net.videos[video].clone();
             let Some(assigned) = self.view.assigned.get(&id) else { continue };
-            let standing = |share: &ReaderShare| self.view.reader_status(&share.reader);
-            let is_gone = |share: &&ReaderShare| standing(share) == Some(ReaderStatus::Gone);
-            if let Some(share) = assigned.readers.iter().find(is_gone) {
-                self.check_gone_is_true(net, index(share.reader.as_str()));
-                self.ensure_readers(net, video, Vec::new());
-            } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Leaving)) {
+            let leaves =
+                |share: &ReaderShare| self.view.reader_status(&share.reader) == Some(ReaderStatus::Leaving);
+            if self.view.is_fresh() && assigned.readers.iter().any(leaves) {
                 self.drain_video(net, &id);
-            }
-        }
-        self.advance_orders(net);
-    }
-
-    /// Checks that no reader is taken for gone that is alive and can be reached: a manager's own delays say nothing
-    /// about readers.
-    fn check_gone_is_true(&self, net: &mut Net, reader: usize) {
-        let node = Node::Reader(reader);
-        let is_well =
-            net.is_up_for(node, 2 * SUSPECT_AFTER) && net.leads_to(node) && net.carries_probes(reader);
-        let is_removed = self.view.removed.contains(&reader);
-        let leaves = self.view.readers.get(&reader).is_some_and(|it| it.record.draining);
-        net.checks.require(!is_well || is_removed || leaves, || {
-            format!("{:?} takes r{reader} for gone, which lives", self.node)
-        });
-    }
-
-    /// Checks that the readers to which viewers are sent can be reached.
-    fn try_reach(&mut self, net: &mut Net) {
-        let now = net.now;
-        for (reader, sighting) in &self.view.readers {
-            let reach = self.view.reach.entry(*reader).or_default();
-            let in_doubt = reach.failed > 0 || reach.sent > reach.tried;
-            if !in_doubt || reach.tried.is_some_and(|at| now - at < PROBE_EVERY) {
-                continue;
-            }
-            reach.tried = Some(now);
-            if net.leads_to(Node::Reader(*reader)) {
-                net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
-            } else {
-                reach.failed += 1;
             }
         }
     }
@@ -174,7 +138,7 @@ impl Manager {
         if self.coordinator.is_moving(video) {
             return;
         }
-        let order = coordinator::order_off_emptied_readers(&self.view, video, |besides| {
+        let order = coordinator::order_to_empty_readers(&self.view, video, |besides| {
             self.view.choose(video, besides)
         });
         let Some(order) = order else { return };
@@ -184,11 +148,11 @@ impl Manager {
     fn advance_orders(&mut self, net: &mut Net) {
         for step in self.coordinator.next_steps(net.time(), &self.view) {
             match step {
-                OrderStep::Warm { reader, video } => {
+                OrderStep::WarmUpReader { reader, video } => {
                     let msg = Msg::Warm { video: index(video.as_str()), sent: net.now };
                     net.send(self.node, Node::Reader(index(reader.as_str())), msg);
                 }
-                OrderStep::Swap(order) => {
+                OrderStep::SwapAssignment(order) => {
                     let (video, expected) = (index(order.video.as_str()), Some(order.expected_epoch));
                     let current = self.view.assigned.get(&order.video);
                     let has =
@@ -212,7 +176,7 @@ impl Manager {
         seen: u64,
         pending: PendingRequest,
     ) {
-        let rid = net.fresh();
+        let rid = net.unused_number();
         let seen = seen.max(self.view.seen());
         net.send(self.node, Node::Store, Msg::Cas { rid, video, expected, readers, seen });
         net.timer(self.node, STORE_WITHIN, Timer::Late(rid));
@@ -235,7 +199,7 @@ impl Manager {
         match coordinator::decide_need(&self.view, &id, known, choose, |assigned| {
             self.view.roomiest_other(assigned)
         }) {
-            VideoNeed::Serve => self.answer_waiting(net, video, waiting, true),
+            VideoNeed::AlreadyServed => self.answer_waiting(net, video, waiting, true),
             VideoNeed::NoReader => {}
             // Before the first load, a video without a known assignment may have one all the same: only the store
             // knows.
@@ -275,15 +239,14 @@ impl Manager {
     /// Checks that no viewer is sent to a reader that leaves, was removed or cannot be reached, as far as the manager
     /// was told, while another reader accepts viewers.
     fn check_given_out(&self, net: &mut Net, video: usize, best: usize) {
-        let takes_nobody = self.view.readers.get(&best).is_some_and(|it| it.record.draining)
-            || self.view.removed.contains(&best);
-        let others = self.view.readers.values().any(|it| {
-            let (reader, is_young) = (it.record.reader, self.view.now - it.said < SUSPECT_AFTER);
-            let is_bad = it.record.draining
-                || self.view.removed.contains(&reader)
-                || self.view.reach.get(&reader).is_some_and(|reach| reach.failed > 0)
-                || self.view.room(&net.readers[reader]) == 0;
-            reader != best && is_young && !is_bad && it.probed.is_none()
+        let id = &net.readers[best];
+        let takes_nobody =
+            self.view.record(id).is_some_and(|record| record.draining) || self.view.is_removed(id);
+        let others = self.view.open().into_iter().any(|other| {
+            let reader = &net.readers[other];
+            let is_recent = self.view.watch.get(reader).is_some_and(|it| it.has_recent_record(self.view.now));
+            let is_alive = self.view.reader_status(reader) == Some(ReaderStatus::Alive);
+            other != best && is_recent && is_alive && self.view.room(reader) > 0
         });
         net.checks.require(!takes_nobody || !others, || {
             format!(
@@ -293,7 +256,7 @@ impl Manager {
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
-        self.view.now = net.now;
+        self.view.now = net.instant(net.now);
         match msg {
             Msg::CasDone { rid, video, stored, current } => {
                 self.handle_swap_result(net, rid, video, stored, current);
@@ -303,21 +266,21 @@ impl Manager {
                 self.view.assigned.clear();
                 for (video, assigned) in assignments {
                     net.checks.believed("a manager", video, &assigned);
-                    self.view.put(net.videos[video].clone(), assigned);
+                    self.view.put_assignment(net.videos[video].clone(), assigned);
                 }
             }
-            Msg::News { video, assigned } => {
+            Msg::AssignmentChanged { video, assigned } => {
                 let id = net.videos[video].clone();
                 if self.view.assigned.get(&id).is_none_or(|known| known.epoch < assigned.epoch) {
-                    self.view.put(id, assigned);
+                    self.view.put_assignment(id, assigned);
                 }
             }
             Msg::Records { sent, records, term, removed } => {
                 self.coordinator.note_term(term);
-                self.view.observe(sent, records, removed);
+                self.note_poll_answer(net, sent, records, removed);
             }
             Msg::Beat(record) => self.take_heartbeat(net, from, record),
-            Msg::Saved { beat } => self.answer_heartbeat(net, beat),
+            Msg::Saved { rid } => self.answer_heartbeat(net, rid),
             Msg::Route { rid, video, known } => {
                 self.ensure_readers(net, video, vec![WaitingAsker { asker: Some((from, rid)), known }]);
             }
@@ -327,12 +290,7 @@ impl Manager {
                 self.coordinator.note_warmed(&video, &reader);
                 self.advance_orders(net);
             }
-            Msg::Probed { beat, reader } => {
-                self.view.reach.entry(reader).or_default().failed = 0;
-                if let Some(it) = self.view.readers.get_mut(&reader).filter(|it| it.record.beat == beat) {
-                    it.answered = true;
-                }
-            }
+            Msg::Probed { rid, .. } => self.end_probe(net, rid, ProbeOutcome::Answered),
             _ => self.handle_planner_message(net, from, msg),
         }
     }
@@ -382,7 +340,7 @@ impl Manager {
         let Some(PendingSwap { pending, .. }) = self.cas.remove(&rid) else { return };
         let id = net.videos[video].clone();
         match current {
-            Some(current) => self.view.put(id, current),
+            Some(current) => self.view.put_assignment(id, current),
             None => drop(self.view.assigned.remove(&id)),
         }
         match pending {
@@ -395,30 +353,40 @@ impl Manager {
         }
     }
 
+    /// Takes a heartbeat, as `heartbeat` in `services/manager/src/http.rs` does. A heartbeat that is refused is not
+    /// answered.
     fn take_heartbeat(&mut self, net: &mut Net, from: (Node, u32), record: Record) {
-        let (reader, beat) = (record.reader, record.beat);
-        let is_old = self.view.readers.get(&reader).is_some_and(|it| it.record.beat > beat);
-        if is_old || self.view.stood_still() {
+        let watch = &self.view.watch;
+        let is_refused = watch.was_suspended(self.view.now)
+            || watch.name_refusal(&record).is_some()
+            || watch.is_outdated(&record);
+        if is_refused {
             return;
         }
-        net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
-        self.told.retain(|_, (_, it)| it.reader != reader);
-        self.told.insert(beat, (from, record.clone()));
-        self.view.heard(record);
+        let rid = net.unused_number();
+        net.send(self.node, Node::Store, Msg::SaveBeat { rid, record: record.clone() });
+        // The process that sent an earlier one waits for it no longer.
+        self.unsaved_heartbeats.retain(|_, unsaved| unsaved.record.id != record.id);
+        let unsaved = UnsavedHeartbeat { from, record: record.clone(), began: net.now };
+        self.unsaved_heartbeats.insert(rid, unsaved);
+        self.view.note_heartbeat(record);
     }
 
     /// Answers a heartbeat after the store has saved it. A heartbeat that could not be saved is not answered, and the
     /// reader then tells another manager: `heartbeat` in `services/manager/src/http.rs` waits for the store before it
     /// answers.
-    fn answer_heartbeat(&mut self, net: &mut Net, beat: u64) {
-        let Some((from, record)) = self.told.remove(&beat) else { return };
-        let (name, held) = (net.readers[record.reader].clone(), record.held);
+    fn answer_heartbeat(&mut self, net: &mut Net, rid: u64) {
+        let Some(UnsavedHeartbeat { from, record, began }) = self.unsaved_heartbeats.remove(&rid) else {
+            return;
+        };
+        self.view.watch.note_lateness(self.view.now, Duration::from_millis(net.now - began));
+        let (name, beat, held) = (record.id, record.beat, record.held);
         let answer = coordinator::answer_heartbeat(&self.view, &name, &held, &PACE);
-        for (reader, video) in answer.to_warm {
+        for (reader, video) in answer.warm_up_requests {
             let msg = Msg::Warm { video: index(video.as_str()), sent: net.now };
             net.send(self.node, Node::Reader(index(reader.as_str())), msg);
         }
-        let crowded = answer.no_room.into_iter().map(|(video, _)| (video, 0));
+        let crowded = answer.videos_without_room.into_iter().map(|(video, _)| (video, 0));
         for (video, known) in answer.outdated_videos.into_iter().chain(crowded) {
             self.ensure_readers(net, index(video.as_str()), vec![WaitingAsker { asker: None, known }]);
         }

@@ -2,9 +2,10 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liverank_core::handover::{AssignedReaders, HandOver, HeldVideo, ReaderShare};
+use liverank_core::liveness::ReaderReport;
 use liverank_core::{ReaderId, VideoId};
 
 use crate::checks::Checks;
@@ -12,6 +13,10 @@ use crate::rng::Rng;
 
 /// The delay above which a message counts as slow, in milliseconds.
 const SLOW_MS: Ms = 20;
+
+/// The time after which a message that the network lost is sent again, as TCP does, where its sender waits for nothing
+/// else meanwhile, in milliseconds.
+const SENT_AGAIN_AFTER: Ms = 200;
 
 /// The number of viewers that a reader accepts: more than there are.
 pub const CAPACITY: u64 = 1_000;
@@ -33,13 +38,57 @@ pub enum Node {
 /// A reader's heartbeat.
 #[derive(Debug, Clone)]
 pub struct Record {
-    pub reader: usize,
+    pub id: ReaderId,
+    /// A number that is greater the later the reader's process began.
+    pub incarnation: u64,
+    /// The number of the heartbeat: a process counts its heartbeats up, from a random number.
     pub beat: u64,
     pub draining: bool,
     /// The number of viewers that the reader accepts.
     pub capacity: u64,
     pub highest_epoch: u64,
     pub held: Vec<HeldVideo>,
+}
+
+impl Record {
+    /// Returns the number of the reader.
+    pub fn reader(&self) -> usize {
+        index(self.id.as_str())
+    }
+}
+
+impl ReaderReport for Record {
+    fn reader_id(&self) -> &ReaderId {
+        &self.id
+    }
+
+    fn beat(&self) -> u64 {
+        self.beat
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.draining
+    }
+
+    fn viewers(&self) -> u64 {
+        self.held.iter().map(|held| held.viewers).sum()
+    }
+
+    fn highest_epoch(&self) -> u64 {
+        self.highest_epoch
+    }
+
+    fn held_videos(&self) -> &[HeldVideo] {
+        &self.held
+    }
+
+    fn held_videos_mut(&mut self) -> &mut Vec<HeldVideo> {
+        &mut self.held
+    }
 }
 
 /// An item of a comment stream.
@@ -58,9 +107,9 @@ pub enum Msg {
     CasDone { rid: u64, video: usize, stored: bool, current: Option<AssignedReaders> },
     Load { rid: u64 },
     State { rid: u64, assignments: BTreeMap<usize, AssignedReaders> },
-    News { video: usize, assigned: AssignedReaders },
-    SaveBeat(Record),
-    Saved { beat: u64 },
+    AssignmentChanged { video: usize, assigned: AssignedReaders },
+    SaveBeat { rid: u64, record: Record },
+    Saved { rid: u64 },
     Poll { sent: Ms },
     Records { sent: Ms, records: Vec<Record>, term: u64, removed: BTreeSet<usize> },
     MintTerm { planner: usize, seen: u64 },
@@ -72,8 +121,8 @@ pub enum Msg {
     NoRoute { rid: u64 },
     Warm { video: usize, sent: Ms },
     Warmed { video: usize, reader: usize, sent: Ms },
-    Probe { beat: u64 },
-    Probed { beat: u64, reader: usize },
+    Probe { rid: u64 },
+    Probed { rid: u64, reader: usize },
     WantTerm,
     Term(u64),
     WhatIs,
@@ -96,9 +145,15 @@ pub enum Timer {
     /// The regular work of a node.
     Beat,
     Sweep,
-    /// The time for a probe's answer is over; what has arrived is checked once more.
-    LastLook,
+    /// The time of the probe with this number is over; what has arrived is checked once more.
+    ProbeOver(u64),
+    /// The probe with this number has not been answered, and nothing has arrived after its time either.
+    LastLook(u64),
+    /// A manager's orders and drains.
+    Carry,
     Poll,
+    /// The store has not answered the poll that was sent at this time.
+    PollOver(Ms),
     Load,
     Tick,
     Heads,
@@ -112,7 +167,7 @@ pub enum Timer {
     Calm,
 }
 
-pub enum Happening {
+pub enum SimulationEvent {
     Message { from: Node, from_inc: u32, to: Node, to_inc: Option<u32>, msg: Msg },
     Timer { node: Node, inc: u32, timer: Timer },
 }
@@ -120,7 +175,7 @@ pub enum Happening {
 struct QueuedEvent {
     at: Ms,
     number: u64,
-    what: Happening,
+    what: SimulationEvent,
 }
 
 impl PartialEq for QueuedEvent {
@@ -147,7 +202,7 @@ pub fn index(name: &str) -> usize {
 
 /// The faults of the network, in thousandths of messages.
 #[derive(Clone, Copy)]
-pub struct Weather {
+pub struct NetworkFaults {
     pub lost: u64,
     pub repeated: u64,
     pub slow: u64,
@@ -156,9 +211,11 @@ pub struct Weather {
 /// Everything that the nodes share: the time, the network, and the checks.
 pub struct Net {
     pub now: Ms,
+    /// The time at which the run began, for what counts in instants: which one it is changes nothing.
+    origin: Instant,
     pub rng: Rng,
     pub checks: Checks,
-    pub weather: Weather,
+    pub weather: NetworkFaults,
     /// The managers that cannot reach the store, each with the end of the cut; only the last entry can be in force
     /// now.
     pub cuts: Vec<(Node, Ms)>,
@@ -171,7 +228,7 @@ pub struct Net {
     pub managers: usize,
     /// The pauses of processes, with begin and end: messages and timers for a paused process wait, and then come all
     /// at once.
-    pub pauses: Vec<(Node, Ms, Ms)>,
+    pub paused_processes: Vec<(Node, Ms, Ms)>,
     /// The time at which a probe of each reader, or its answer, was last lost or slow.
     probes_lost: BTreeMap<usize, Ms>,
     /// The time at which each process began.
@@ -183,20 +240,27 @@ pub struct Net {
     trace: Option<Vec<String>>,
 }
 
+/// Returns the instant from which a run's times are counted.
+#[expect(clippy::disallowed_methods, reason = "times are counted from it; which one it is changes nothing")]
+fn any_time() -> Instant {
+    Instant::now()
+}
+
 impl Net {
     pub fn new(seed: u64, videos: usize, readers: usize, managers: usize, traced: bool) -> Self {
         Self {
             now: 0,
+            origin: any_time(),
             rng: Rng::new(seed),
             checks: Checks::default(),
-            weather: Weather { lost: 20, repeated: 20, slow: 70 },
+            weather: NetworkFaults { lost: 20, repeated: 20, slow: 70 },
             cuts: Vec::new(),
             unresolved: BTreeSet::new(),
             crowded: (BTreeMap::new(), 0),
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
             readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).expect("a name")).collect(),
             managers,
-            pauses: Vec::new(),
+            paused_processes: Vec::new(),
             probes_lost: BTreeMap::new(),
             began: BTreeMap::new(),
             up: BTreeMap::new(),
@@ -211,8 +275,13 @@ impl Net {
         Duration::from_millis(self.now)
     }
 
+    /// Returns the instant that is `at` milliseconds after the start of the run.
+    pub fn instant(&self, at: Ms) -> Instant {
+        self.origin + Duration::from_millis(at)
+    }
+
     /// Returns a number that nothing else has.
-    pub const fn fresh(&mut self) -> u64 {
+    pub const fn unused_number(&mut self) -> u64 {
         self.number += 1;
         self.number
     }
@@ -249,7 +318,8 @@ impl Net {
     /// Whether a manager has been up, running and connected to the store for `time`.
     pub fn is_able_for(&self, manager: usize, time: Ms) -> bool {
         let (node, since) = (Node::Manager(manager), self.now.saturating_sub(time));
-        let stood_still = self.pauses.iter().any(|it| it.0 == node && it.1 <= self.now && it.2 > since);
+        let stood_still =
+            self.paused_processes.iter().any(|it| it.0 == node && it.1 <= self.now && it.2 > since);
         let was_cut = self.cuts.iter().any(|(it, until)| *it == node && *until > since);
         self.is_up_for(node, time) && !stood_still && !was_cut
     }
@@ -268,7 +338,7 @@ impl Net {
     /// Returns the time up to which a node is paused; `None` if it is running.
     fn paused_until(&self, node: Node) -> Option<Ms> {
         let now = |it: &&(Node, Ms, Ms)| it.0 == node && (it.1..it.2).contains(&self.now);
-        self.pauses.iter().filter(now).map(|(_, _, until)| *until).max()
+        self.paused_processes.iter().filter(now).map(|(_, _, until)| *until).max()
     }
 
     pub fn trace(&mut self, line: impl FnOnce() -> String) {
@@ -313,7 +383,9 @@ impl Net {
             (Msg::Probed { reader, .. }, _) => Some(*reader),
             _ => None,
         };
-        if is_cut || !is_found || self.rng.chance(self.weather.lost) {
+        let is_lost = self.rng.chance(self.weather.lost);
+        let is_sent_again = matches!(msg, Msg::Poll { .. } | Msg::Records { .. });
+        if is_cut || !is_found || (is_lost && !is_sent_again) {
             self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
             return;
         }
@@ -321,7 +393,7 @@ impl Net {
             let at = self.now + self.delay();
             self.deliver(at, from, to, to_inc, msg.clone());
         }
-        let at = self.now + self.delay();
+        let at = self.now + self.delay() + if is_lost { SENT_AGAIN_AFTER } else { 0 };
         if at > self.now + SLOW_MS {
             self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
         }
@@ -339,39 +411,39 @@ impl Net {
     /// connection lives.
     pub fn deliver(&mut self, at: Ms, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
         let from_inc = self.inc(from);
-        self.push_event(at, Happening::Message { from, from_inc, to, to_inc, msg });
+        self.push_event(at, SimulationEvent::Message { from, from_inc, to, to_inc, msg });
     }
 
     pub fn timer(&mut self, node: Node, after: Ms, timer: Timer) {
         let inc = self.inc(node);
-        self.push_event(self.now + after, Happening::Timer { node, inc, timer });
+        self.push_event(self.now + after, SimulationEvent::Timer { node, inc, timer });
     }
 
-    fn push_event(&mut self, at: Ms, what: Happening) {
-        let number = self.fresh();
+    fn push_event(&mut self, at: Ms, what: SimulationEvent) {
+        let number = self.unused_number();
         self.queue.push(QueuedEvent { at, number, what });
     }
 
     /// Returns the next message or timer for a process that is still there; `None` if nothing is left up to `until`.
-    pub fn next(&mut self, until: Ms) -> Option<Happening> {
+    pub fn next(&mut self, until: Ms) -> Option<SimulationEvent> {
         loop {
             if self.queue.peek()?.at > until {
                 return None;
             }
             let QueuedEvent { at, what, .. } = self.queue.pop()?;
             self.now = at;
-            let (Happening::Message { to: node, .. } | Happening::Timer { node, .. }) = &what;
+            let (SimulationEvent::Message { to: node, .. } | SimulationEvent::Timer { node, .. }) = &what;
             if let Some(until) = self.paused_until(*node) {
                 self.push_event(until, what);
                 continue;
             }
             let is_for_somebody = match &what {
-                Happening::Message { to, to_inc, .. } => {
+                SimulationEvent::Message { to, to_inc, .. } => {
                     self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to))
                 }
                 // A node that is down is restarted by a timer.
-                Happening::Timer { timer: Timer::Restart, .. } => true,
-                Happening::Timer { node, inc, .. } => self.is_up(*node) && *inc == self.inc(*node),
+                SimulationEvent::Timer { timer: Timer::Restart, .. } => true,
+                SimulationEvent::Timer { node, inc, .. } => self.is_up(*node) && *inc == self.inc(*node),
             };
             if is_for_somebody {
                 return Some(what);

@@ -4,12 +4,12 @@ use liverank_core::handover::{AssignedReaders, ReaderShare};
 
 use crate::net::{Msg, Net, Node, Timer};
 
-pub struct Planner {
+pub struct RandomPlanner {
     node: Node,
     term: Option<u64>,
 }
 
-impl Planner {
+impl RandomPlanner {
     pub const fn new(at: usize) -> Self {
         Self { node: Node::Planner(at), term: None }
     }

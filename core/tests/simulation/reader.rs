@@ -8,9 +8,9 @@ use liverank_core::handover::reader_agent::{Admission, AgentLimits, ReaderAgent}
 use liverank_core::handover::{AssignmentNotice, HandOver, HeldVideo};
 
 use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
-use crate::room::{Room, Seat, write};
+use crate::room::{Channel, ViewerConnection, write};
 
-pub const HEARTBEAT_INTERVAL: Ms = 1_000;
+const HEARTBEAT_INTERVAL: Ms = 1_000;
 const TELL_TIMEOUT: Ms = 800;
 const ASK_TIMEOUT: Ms = 800;
 const HEADS_INTERVAL: Ms = 1_000;
@@ -19,8 +19,8 @@ pub const GRACE: Ms = 10_000;
 /// The duration of the last phase, in milliseconds, of a reader with as few viewers as here.
 const LAST_PHASE: Ms = 1_000;
 const BOUNDS: AgentLimits = AgentLimits {
-    answer_fresh_for: Duration::from_secs(2),
-    answer_usable_for: Duration::from_secs(30),
+    notice_cache_time: Duration::from_secs(2),
+    max_stale_notice_time: Duration::from_secs(30),
     keep_warm_for: Duration::from_secs(10),
     keep_empty_for: Duration::from_secs(2),
     hand_over_valid_for: Duration::from_secs(3),
@@ -28,7 +28,7 @@ const BOUNDS: AgentLimits = AgentLimits {
 };
 
 /// A viewer who connects.
-struct ComingViewer {
+struct ConnectingViewer {
     conn: u64,
     from: (Node, u32),
     position: Option<u64>,
@@ -41,7 +41,7 @@ struct PendingQuestion {
     /// The epoch that was known when the question was asked.
     known: u64,
     /// The viewers who wait for the answer.
-    waiting: Vec<ComingViewer>,
+    waiting: Vec<ConnectingViewer>,
 }
 
 pub struct Reader {
@@ -49,13 +49,17 @@ pub struct Reader {
     node: Node,
     id: ReaderId,
     holder: ReaderAgent,
-    rooms: BTreeMap<usize, Room>,
+    rooms: BTreeMap<usize, Channel>,
     asking: BTreeMap<u64, PendingQuestion>,
     manager: usize,
+    /// A number that is greater the later the process began.
+    incarnation: u64,
+    /// The number of the last heartbeat; the first one of a process is random.
     beat: u64,
+    /// The number of the timer of the last heartbeat, and whether a manager has answered that heartbeat.
+    telling: (u64, bool),
     /// The time at which the last heartbeat was sent.
-    told_at: Duration,
-    answered: u64,
+    heartbeat_sent_at: Duration,
     ticking: bool,
     /// The highest epoch that the reader was ever told of each video, by any message.
     heard: BTreeMap<usize, u64>,
@@ -65,7 +69,7 @@ pub struct Reader {
     /// The number of managers that were sent the last heartbeat without an answer.
     managers_told: usize,
     /// The time at which the reader's last phase begins: then it sends viewers away whether or not others have room.
-    nearly_over: Ms,
+    last_phase_at: Ms,
     reach: u64,
 }
 
@@ -80,21 +84,24 @@ impl Reader {
             rooms: BTreeMap::new(),
             asking: BTreeMap::new(),
             manager: at,
+            incarnation: 0,
             beat: 0,
-            told_at: Duration::ZERO,
-            answered: 0,
+            telling: (0, false),
+            heartbeat_sent_at: Duration::ZERO,
             ticking: false,
             heard: BTreeMap::new(),
             drained: false,
             told_full: false,
             managers_told: 0,
-            nearly_over: 0,
+            last_phase_at: 0,
             reach,
         }
     }
 
     pub fn boot(&mut self, net: &mut Net) {
         self.manager = net.rng.index(net.managers);
+        // 0 would say that the reader does not tell when it began.
+        (self.incarnation, self.beat) = (net.now + 1, net.rng.next() >> 2);
         let after = net.rng.below(300);
         net.timer(self.node, after, Timer::Beat);
         net.timer(self.node, HEADS_INTERVAL, Timer::Heads);
@@ -109,7 +116,7 @@ impl Reader {
         self.rooms.get(&video).is_some_and(|room| room.head.is_some())
     }
 
-    pub fn all_seats(&self) -> impl Iterator<Item = (u64, &Seat)> {
+    pub fn all_seats(&self) -> impl Iterator<Item = (u64, &ViewerConnection)> {
         self.rooms.values().flat_map(|room| &room.seats).map(|(conn, seat)| (*conn, seat))
     }
 
@@ -117,7 +124,7 @@ impl Reader {
     pub fn leave(&mut self, net: &mut Net) {
         let by =
             self.holder.begin_leaving(net.time(), Duration::from_millis(GRACE), false).as_millis() as u64;
-        self.nearly_over = by - LAST_PHASE;
+        self.last_phase_at = by - LAST_PHASE;
         self.send_heartbeat(net);
         self.keep_ticking(net);
     }
@@ -142,8 +149,8 @@ impl Reader {
                 self.close_due_viewers(net);
             }
             // No manager has answered the heartbeat, or the question.
-            Timer::Late(rid) if rid == self.beat && rid == self.answered => {}
-            Timer::Late(rid) if rid == self.beat => self.tell_next_manager(net),
+            Timer::Late(rid) if (rid, true) == self.telling => {}
+            Timer::Late(rid) if (rid, false) == self.telling => self.tell_next_manager(net),
             Timer::Late(rid) => self.handle_unanswered(net, rid),
             _ => {}
         }
@@ -168,8 +175,9 @@ impl Reader {
     }
 
     fn send_heartbeat(&mut self, net: &mut Net) {
-        (self.beat, self.told_at) = (net.fresh(), net.time());
-        let held = |(video, room): (&usize, &Room)| HeldVideo {
+        (self.beat, self.heartbeat_sent_at) = (self.beat + 1, net.time());
+        self.telling = (net.unused_number(), false);
+        let held = |(video, room): (&usize, &Channel)| HeldVideo {
             video: net.videos[*video].clone(),
             viewers: room.seats.len() as u64,
             epoch: self.holder.video_epoch(&net.videos[*video]),
@@ -177,7 +185,8 @@ impl Reader {
             shedding: self.holder.is_shedding(net.time(), &net.videos[*video]),
         };
         let record = Record {
-            reader: self.at,
+            id: self.id.clone(),
+            incarnation: self.incarnation,
             beat: self.beat,
             draining: self.holder.is_leaving(),
             capacity: net.capacity(self.at),
@@ -186,7 +195,7 @@ impl Reader {
         };
         self.told_full = self.viewers() >= record.capacity;
         net.send(self.node, Node::Manager(self.manager), Msg::Beat(record));
-        net.timer(self.node, TELL_TIMEOUT, Timer::Late(self.beat));
+        net.timer(self.node, TELL_TIMEOUT, Timer::Late(self.telling.0));
     }
 
     /// Compares heads with the archive, and drops channels without viewers.
@@ -212,20 +221,20 @@ impl Reader {
         }
     }
 
-    fn room(&mut self, net: &mut Net, video: usize) -> &mut Room {
+    fn room(&mut self, net: &mut Net, video: usize) -> &mut Channel {
         self.rooms.entry(video).or_insert_with(|| {
-            let number = net.fresh();
+            let number = net.unused_number();
             net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, room: number, after: None });
-            Room::new(number, net.now)
+            Channel::new(number, net.now)
         })
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         match msg {
             Msg::BeatAnswer { beat, orders, room } if beat == self.beat => {
-                self.answered = beat;
+                self.telling.1 = true;
                 if let Some(room) = room {
-                    self.holder.hear_room(self.told_at, room);
+                    self.holder.note_room_elsewhere(self.heartbeat_sent_at, room);
                 }
                 self.take_hand_overs(net, orders);
             }
@@ -243,7 +252,7 @@ impl Reader {
                     room.warming.push((from, sent));
                 }
             }
-            Msg::Probe { beat } => net.answer(self.node, from, Msg::Probed { beat, reader: self.at }),
+            Msg::Probe { rid } => net.answer(self.node, from, Msg::Probed { rid, reader: self.at }),
             Msg::Publish { video, seq } => {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
                 room.published(seq);
@@ -264,7 +273,12 @@ impl Reader {
             }
             Msg::Connect { conn, video, position, under } => {
                 let admission = self.holder.admit_viewer(net.time(), &net.videos[video], under);
-                self.carry_out_admission(net, admission, video, ComingViewer { conn, from, position, under });
+                self.carry_out_admission(
+                    net,
+                    admission,
+                    video,
+                    ConnectingViewer { conn, from, position, under },
+                );
             }
             Msg::Close { conn } => self.remove_viewer(net, conn),
             _ => {}
@@ -296,9 +310,9 @@ impl Reader {
         net: &mut Net,
         admission: Admission,
         video: usize,
-        viewer: ComingViewer,
+        viewer: ConnectingViewer,
     ) {
-        let ComingViewer { conn, from, position, .. } = viewer;
+        let ConnectingViewer { conn, from, position, .. } = viewer;
         match admission {
             Admission::Accept if self.viewers() >= net.capacity(self.at) => {
                 net.checks.counts.refused_full += 1;
@@ -308,7 +322,7 @@ impl Reader {
             Admission::Accept => {
                 let node = self.node;
                 let arrives = net.now;
-                let seat = Seat { viewer: from, seen: None, position, arrives };
+                let seat = ViewerConnection { viewer: from, seen: None, position, arrives };
                 self.room(net, video).seats.insert(conn, seat);
                 net.trace(|| format!("{node:?} takes {from:?} of v{video} at {position:?}"));
                 self.tell_viewers(net, video);
@@ -318,7 +332,7 @@ impl Reader {
                 net.reply(self.node, from, Msg::Redirect { conn, to });
             }
             Admission::Refuse => net.reply(self.node, from, Msg::Refuse { conn }),
-            Admission::Ask { known } => {
+            Admission::AskManagers { known } => {
                 if let Some(asking) = self.asking.values_mut().find(|asking| asking.video == video) {
                     asking.waiting.push(viewer);
                 } else {
@@ -329,7 +343,7 @@ impl Reader {
     }
 
     fn ask_manager(&mut self, net: &mut Net, asking: PendingQuestion) {
-        let rid = net.fresh();
+        let rid = net.unused_number();
         let (video, known) = (asking.video, asking.known);
         net.send(self.node, Node::Manager(self.manager), Msg::Route { rid, video, known });
         net.timer(self.node, ASK_TIMEOUT, Timer::Late(rid));
@@ -363,9 +377,9 @@ impl Reader {
         let others = readers.iter().find(|reader| **reader != self.at);
         let told = AssignmentNotice {
             epoch,
-            here: readers.contains(&self.at),
-            elsewhere: others.map(|reader| net.readers[*reader].to_string()),
-            elsewhere_takes: others.is_some(),
+            includes_this_reader: readers.contains(&self.at),
+            other_reader_url: others.map(|reader| net.readers[*reader].to_string()),
+            other_accepts_viewers: others.is_some(),
         };
         let news = self.holder.note_assignment(net.time(), &net.videos[video], told);
         net.checks.counts.old_words += u64::from(!news);
@@ -392,7 +406,7 @@ impl Reader {
             let fits = assigned.is_some_and(|it| it.readers.iter().any(|it| it.reader.as_str() == order.to));
             net.checks.require(fits, || format!("{order:?} sends viewers to a reader that is none of it"));
         }
-        self.holder.set_hand_overs(net.time(), self.told_at, orders);
+        self.holder.set_hand_overs(net.time(), self.heartbeat_sent_at, orders);
         for (video, epoch) in epochs {
             let old = self.heard.get(&video).is_some_and(|heard| *heard > epoch);
             net.checks.counts.old_words += u64::from(old);
@@ -424,7 +438,7 @@ impl Reader {
             let watched: Vec<usize> =
                 self.rooms.iter().filter(|(_, room)| !room.seats.is_empty()).map(|(it, _)| *it).collect();
             if let Some(video) = net.rng.pick(&watched).copied() {
-                net.checks.sent_away.extend((net.now < self.nearly_over).then_some(self.at));
+                net.checks.sent_away.extend((net.now < self.last_phase_at).then_some(self.at));
                 net.checks.counts.sent_away += 1;
                 self.close_any_viewer(net, video);
             }

@@ -8,7 +8,7 @@ use liverank_core::handover::resume;
 use crate::net::{Item, Ms, Msg, Net, Node};
 
 /// A viewer's connection. Items written to it arrive in order, as long as it lives.
-pub struct Seat {
+pub struct ViewerConnection {
     pub viewer: (Node, u32),
     /// The last sequence number that the viewer was sent; `None` until the ring is filled.
     pub seen: Option<u64>,
@@ -19,7 +19,7 @@ pub struct Seat {
 }
 
 #[derive(Default)]
-pub struct Room {
+pub struct Channel {
     /// The number of this channel. An archive's answer to a request for an earlier channel of the video is not for
     /// this one: a reader reads a head into the very channel that asked for it (`ChannelHub::open_channel` in
     /// `services/reader/src/hub.rs`).
@@ -31,13 +31,13 @@ pub struct Room {
     /// The first sequence number in the ring; the ring has no hole from there to the head.
     floor: u64,
     early: BTreeSet<u64>,
-    pub seats: BTreeMap<u64, Seat>,
+    pub seats: BTreeMap<u64, ViewerConnection>,
     pub empty_since: Ms,
     /// The managers that wait for the channel to be ready, each with the time of its request.
     pub warming: Vec<((Node, u32), Ms)>,
 }
 
-impl Room {
+impl Channel {
     pub fn new(number: u64, now: Ms) -> Self {
         Self { number, empty_since: now, ..Self::default() }
     }
@@ -103,7 +103,7 @@ impl Room {
 }
 
 /// Writes an item to a connection. The item arrives in order; or the connection breaks, and no later item arrives.
-pub fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) {
+pub fn write(net: &mut Net, node: Node, conn: u64, seat: &mut ViewerConnection, item: Item) {
     if seat.arrives == Ms::MAX {
         return;
     }

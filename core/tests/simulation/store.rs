@@ -1,5 +1,5 @@
 //! The simulated store that managers share, with its failures: it is away at times, fails over to a copy that lags
-//! behind, or comes back empty. And the archive, which keeps every comment.
+//! behind, or comes back empty. The module also has the archive, which keeps every comment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -93,10 +93,10 @@ impl Store {
                 let stored = fits.then(|| self.kept.epoch.mint_epoch(seen, self.server, net.now));
                 if let Some(epoch) = stored {
                     let assigned = AssignedReaders { epoch, readers };
-                    net.checks.minted(video, &assigned);
+                    net.checks.note_minted_epoch(video, &assigned);
                     net.trace(|| format!("store v{video}: {assigned:?}"));
                     for manager in 0..net.managers {
-                        let news = Msg::News { video, assigned: assigned.clone() };
+                        let news = Msg::AssignmentChanged { video, assigned: assigned.clone() };
                         net.send(Node::Store, Node::Manager(manager), news);
                     }
                     self.kept.assignments.insert(video, assigned);
@@ -109,9 +109,9 @@ impl Store {
                 let state = Msg::State { rid, assignments: self.kept.assignments.clone() };
                 net.answer(Node::Store, from, state);
             }
-            Msg::SaveBeat(record) => {
-                net.answer(Node::Store, from, Msg::Saved { beat: record.beat });
-                self.kept.records.insert(record.reader, record);
+            Msg::SaveBeat { rid, record } => {
+                net.answer(Node::Store, from, Msg::Saved { rid });
+                self.kept.records.insert(record.reader(), record);
             }
             Msg::Poll { sent } => {
                 let records = self.kept.records.values().cloned().collect();

@@ -122,7 +122,7 @@ impl Viewer {
     fn carry_out_step(&mut self, net: &mut Net, step: SessionStep) {
         match step {
             SessionStep::AskForReader { at, choice } => {
-                let rid = net.fresh();
+                let rid = net.unused_number();
                 self.phase = ViewerPhase::Pausing { rid, choice };
                 net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
             }
@@ -134,7 +134,7 @@ impl Viewer {
     }
 
     fn ask_manager(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>, before: usize) {
-        let rid = net.fresh();
+        let rid = net.unused_number();
         self.phase = ViewerPhase::Asking { rid, choice, stale, before };
         let ask = Msg::Route { rid, video: self.video, known: 0 };
         net.send(self.node, Node::Manager(self.manager), ask);
@@ -156,7 +156,7 @@ impl Viewer {
     }
 
     fn dial_reader(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
-        let conn = net.fresh();
+        let conn = net.unused_number();
         self.phase = ViewerPhase::Dialing { conn, reader };
         let position = StreamPosition::parse(self.session.last_id()).ok().map(|position| position.seq);
         let connect = Msg::Connect { conn, video: self.video, position, under };
@@ -189,7 +189,7 @@ impl Viewer {
             return self.dial_reader(net, reader, None);
         }
         self.hops = 0;
-        let step = self.session.lost(net.time(), lot);
+        let step = self.session.next_step_after_loss(net.time(), lot);
         self.carry_out_step(net, step);
     }
 
@@ -296,7 +296,7 @@ impl Viewer {
         match item {
             Item::Alive => return,
             Item::End => return self.handle_loss(net, LossReason::Ended),
-            Item::Connected(seq) if self.session.greeted() => self.session.note_position(&id(seq)),
+            Item::Connected(seq) if self.session.note_greeting() => self.session.note_position(&id(seq)),
             Item::Connected(_) => {}
             Item::Comment(seq) | Item::Gap(_, seq) => self.session.note_position(&id(seq)),
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::checks::Counts;
 use crate::manager::Manager;
-use crate::net::{Happening, Ms, Msg, Net, Node, Timer};
-use crate::planner::Planner;
+use crate::net::{Ms, Msg, Net, Node, SimulationEvent, Timer};
+use crate::planner::RandomPlanner;
 use crate::reader::Reader;
 use crate::store::{Archive, Store};
 use crate::viewer::Viewer;
@@ -31,8 +31,8 @@ const MAX_VIEW_AGE_MS: Ms = 6_000;
 /// The greatest age of the room that a reader knows of when it sends viewers away, in milliseconds: a silent reader is
 /// believed for three seconds, and so is an answer to a heartbeat.
 const MAX_ROOM_AGE_MS: Ms = 6_500;
-/// The time that a manager needs to observe a dead reader before it replaces it, in milliseconds: as long as it
-/// promises.
+/// The time in milliseconds for which a manager must have been able to observe a dead reader before the reader has to
+/// be replaced: as long as managers promise.
 const ABLE_AFTER_MS: Ms = 5_000;
 /// The interval of checks whether any manager is able to act, in milliseconds: such a check takes longer than most
 /// events.
@@ -45,7 +45,7 @@ pub struct World {
     managers: Vec<Manager>,
     readers: Vec<Reader>,
     viewers: Vec<Viewer>,
-    planners: Vec<Planner>,
+    planners: Vec<RandomPlanner>,
     /// The time at which each reader was last seen to have each video ready, by reader and video.
     ready: BTreeMap<(usize, usize), Ms>,
     down: Vec<Node>,
@@ -73,10 +73,10 @@ impl World {
         let mut world = Self {
             store: Store::default(),
             archive: Archive::new(net.videos.len(), names.len(), reach, LAST_COMMENT_AT),
-            managers: (0..net.managers).map(|at| Manager::new(at, names.clone())).collect(),
+            managers: (0..net.managers).map(|at| Manager::new(&net, at)).collect(),
             readers: names.iter().enumerate().map(|(at, id)| Reader::new(at, id.clone(), reach)).collect(),
             viewers: (0..viewers).map(|at| Viewer::new(at, watched(at), at % 2 == 1)).collect(),
-            planners: (0..2).map(Planner::new).collect(),
+            planners: (0..2).map(RandomPlanner::new).collect(),
             ready: BTreeMap::new(),
             down: Vec::new(),
             back: vec![0; names.len()],
@@ -126,10 +126,10 @@ impl World {
         self.net.take_trace()
     }
 
-    fn handle_event(&mut self, happening: Happening) {
+    fn handle_event(&mut self, happening: SimulationEvent) {
         let net = &mut self.net;
         match happening {
-            Happening::Message { from, from_inc, to, msg, .. } => {
+            SimulationEvent::Message { from, from_inc, to, msg, .. } => {
                 if !matches!(msg, Msg::Sent { .. } | Msg::Publish { .. }) {
                     net.trace(|| format!("{from:?} -> {to:?}: {msg:?}"));
                 }
@@ -147,8 +147,8 @@ impl World {
                     self.note_ready_videos(at);
                 }
             }
-            Happening::Timer { node, timer: Timer::Restart, .. } => self.restart_node(node),
-            Happening::Timer { node, timer, .. } => match node {
+            SimulationEvent::Timer { node, timer: Timer::Restart, .. } => self.restart_node(node),
+            SimulationEvent::Timer { node, timer, .. } => match node {
                 Node::Archive => self.archive.on_timer(net, timer),
                 Node::Manager(at) => self.managers[at].on_timer(net, timer),
                 Node::Reader(at) => {

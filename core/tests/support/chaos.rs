@@ -41,7 +41,7 @@ pub struct Round {
     pub event: &'static str,
 }
 
-/// Limits with a tolerance of 1 % and without a budget.
+/// Returns limits for the planner with a tolerance of 1 % and without a budget of moves.
 pub fn tight() -> PlanLimits {
     PlanLimits {
         tolerance: 10,
@@ -93,7 +93,7 @@ impl ChaosSystem {
         let mut random = StdRng::seed_from_u64(chaos.seed);
         let videos = (0..chaos.videos).map(|at| video(at, heavy_tail(&mut random))).collect();
         let readers = (0..READER_COUNTS.2).map(reader).collect();
-        let situation = Situation { now: 1_800_000_000_000, readers, videos }.in_name_order();
+        let situation = Situation { now: 1_800_000_000_000, readers, videos }.sorted_by_name();
         Self { random, situation, viral: None, next_reader: READER_COUNTS.2 }
     }
 

@@ -1,8 +1,9 @@
 //! The test agents that run in pods inside the cluster. The audience agent watches and posts comments as clients do,
 //! by the names of cluster DNS. The attendant agent, one on each node, reads the memory of containers there and kills
-//! their processes. The harness outside the cluster calls both agents through the API server's proxy, so it needs no network
+//! their processes. The unresponsive agent keeps its clients waiting. The harness outside the cluster calls both agents through the API server's proxy, so it needs no network
 //! route to pods or Services.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,11 +21,12 @@ pub mod poster;
 pub mod processes;
 pub mod stream;
 pub mod tls;
+pub mod unresponsive;
 pub mod viewer;
 
 use audience::ClusterAudience;
 use poster::{PostedCounts, WantedPosting};
-use viewer::ConnectWay;
+use viewer::ConnectMode;
 
 /// The TCP port on which both kinds of agent (audience and attendant) listen in their pods.
 pub const AGENT_PORT: u16 = 7000;
@@ -37,9 +39,12 @@ pub struct WantedCrowd {
     /// The number of viewers.
     pub viewers: usize,
     /// The way the viewers connect: through the gateway or directly to readers.
-    pub way: ConnectWay,
+    pub way: ConnectMode,
     /// The most viewers that arrive in a second.
     pub arrivals: usize,
+    /// The address of the gateway's pod through which the viewers come; `None`: through the gateway's Service.
+    #[serde(default)]
+    pub gateway: Option<SocketAddr>,
 }
 
 /// What the viewers of an audience saw since the last `POST /forget`.
@@ -87,6 +92,7 @@ pub async fn run_audience(listen: SocketAddr, gateway: Url) -> anyhow::Result<()
     let audience = ClusterAudience::new(gateway)?;
     let router = Router::new()
         .route("/crowds/{name}", put(set_crowd))
+        .route("/crowds/{name}/readers", get(crowd_by_reader))
         .route("/posting", put(set_posting).get(posted))
         .route("/report", get(report))
         .route("/forget", post(post_forget))
@@ -117,12 +123,19 @@ async fn set_crowd(
     audience.set_crowd(name, crowd);
 }
 
+async fn crowd_by_reader(
+    State(audience): SharedAudience,
+    Path(name): Path<String>,
+) -> Json<BTreeMap<String, usize>> {
+    Json(audience.crowd_by_reader(&name))
+}
+
 async fn set_posting(State(audience): SharedAudience, Json(posting): Json<WantedPosting>) {
     audience.poster.set_posting(posting);
 }
 
 async fn posted(State(audience): SharedAudience) -> Json<PostedCounts> {
-    Json(audience.poster.posted())
+    Json(audience.poster.posted_counts())
 }
 
 async fn report(State(audience): SharedAudience) -> Json<AudienceReport> {
@@ -134,7 +147,7 @@ async fn post_forget(State(audience): SharedAudience) {
 }
 
 async fn settled(State(audience): SharedAudience) -> Json<SettledAnswer> {
-    Json(audience.settled().await)
+    Json(audience.check_settled().await)
 }
 
 async fn get_pushed_list(State(audience): SharedAudience) -> Result<Json<Value>, RefusedAnswer> {

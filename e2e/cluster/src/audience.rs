@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use crate::agent::poster::{PostedCounts, WantedPosting};
 use crate::agent::processes::ContainerMemory;
 use crate::agent::tls::{TlsAnswer, TlsRequest};
-use crate::agent::viewer::ConnectWay;
+use crate::agent::unresponsive::{Silence, UNRESPONSIVE_PORT};
+use crate::agent::viewer::ConnectMode;
 use crate::agent::{AGENT_PORT, AudienceReport, SettledAnswer, WantedCrowd};
-use crate::kube::{self, DAEMON_SET_KIND, NAMESPACE_KIND, NODE_KIND, POD_KIND};
+use crate::kube::{self, DAEMON_SET_KIND, NAMESPACE_KIND, NODE_KIND, POD_KIND, SERVICE_KIND};
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME};
 
@@ -100,11 +101,23 @@ pub async fn set_crowd(
     name: &str,
     video: &str,
     viewers: usize,
-    way: ConnectWay,
+    way: ConnectMode,
 ) -> anyhow::Result<()> {
-    let crowd = WantedCrowd { video: video.to_owned(), viewers, way, arrivals: ARRIVALS_A_SECOND };
+    let crowd =
+        WantedCrowd { video: video.to_owned(), viewers, way, arrivals: ARRIVALS_A_SECOND, gateway: None };
+    put_crowd(world, name, &crowd).await
+}
+
+/// Sets the crowd `name`, with its own rate of arrivals and its own gateway; the call does not wait for the viewers.
+pub async fn put_crowd(world: &ClusterWorld, name: &str, crowd: &WantedCrowd) -> anyhow::Result<()> {
     let path = format!("/crowds/{name}");
     ask_audience(world, Method::PUT, &path, Some(&serde_json::to_value(crowd)?)).await.map(|_| ())
+}
+
+/// Returns the number of viewers of the crowd `name` at each reader, by the reader's name.
+pub async fn crowd_by_reader(world: &ClusterWorld, name: &str) -> anyhow::Result<BTreeMap<String, usize>> {
+    let path = format!("/crowds/{name}/readers");
+    Ok(serde_json::from_value(ask_audience(world, Method::GET, &path, None).await?)?)
 }
 
 /// Sets how many comments a second are posted from now on; `videos` gives each video's weight.
@@ -118,7 +131,7 @@ pub async fn set_posting(
 }
 
 /// Returns the counts of comments that the audience's poster sent.
-pub async fn posted(world: &ClusterWorld) -> anyhow::Result<PostedCounts> {
+pub async fn posted_counts(world: &ClusterWorld) -> anyhow::Result<PostedCounts> {
     Ok(serde_json::from_value(ask_audience(world, Method::GET, "/posting", None).await?)?)
 }
 
@@ -240,4 +253,58 @@ pub async fn kill_pod(world: &ClusterWorld, pod: &Value) -> anyhow::Result<()> {
 /// Returns the memory of the processes of a pod's only container.
 pub async fn memory(world: &ClusterWorld, pod: &Value) -> anyhow::Result<ContainerMemory> {
     Ok(serde_json::from_value(ask_attendant(world, pod, Method::GET).await?)?)
+}
+
+/// The name of the Service of the unresponsive agent that accepts connections. It is in [`TOOLS_NAMESPACE`], at port 443.
+pub const UNRESPONSIVE_SERVICE: &str = "unresponsive";
+
+/// Returns the name of an unresponsive agent's pod.
+fn unresponsive_name(silence: Silence) -> String {
+    format!("{UNRESPONSIVE_SERVICE}-{}", silence.argument())
+}
+
+/// Starts an unresponsive agent of each kind in [`TOOLS_NAMESPACE`], with a Service for the one that accepts connections.
+/// Returns the name and the address of each pod.
+pub async fn start_unresponsive(world: &ClusterWorld) -> anyhow::Result<Vec<(String, String)>> {
+    let label = json!({"app": UNRESPONSIVE_SERVICE, "silence": Silence::NoAnswer.argument()});
+    let service = json!({
+        "apiVersion": SERVICE_KIND.api, "kind": SERVICE_KIND.name,
+        "metadata": {"namespace": TOOLS_NAMESPACE, "name": UNRESPONSIVE_SERVICE},
+        "spec": {"selector": label, "ports": [{"port": 443, "targetPort": UNRESPONSIVE_PORT}]},
+    });
+    world.kube.apply_object(SERVICE_KIND, &service).await?;
+    for silence in Silence::ALL {
+        let image = &world.settings.agent_image;
+        let container = container_spec(image, "keep-waiting", &["--silence", silence.argument()]);
+        let labels = json!({"app": UNRESPONSIVE_SERVICE, "silence": silence.argument()});
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": TOOLS_NAMESPACE, "name": unresponsive_name(silence), "labels": labels},
+            "spec": {"containers": [container], "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0},
+        });
+        world.kube.apply_object(POD_KIND, &pod).await?;
+    }
+    let mut found = Vec::new();
+    for silence in Silence::ALL {
+        let name = unresponsive_name(silence);
+        let look = async || {
+            let pod = world.kube.get_named(POD_KIND, TOOLS_NAMESPACE, &name).await?;
+            let address = kube::text_at(&pod, "/status/podIP").to_owned();
+            let is_ready = crate::world::is_true(&pod, "Ready") && !address.is_empty();
+            Ok(if is_ready { Ok(address) } else { Err(pod["status"].to_string()) })
+        };
+        let what = format!("the agent that keeps others waiting runs ({})", silence.argument());
+        let (address, _) = wait_until_some(&what, AUDIENCE_TIMEOUT, look).await?;
+        found.push((name, address));
+    }
+    Ok(found)
+}
+
+/// Deletes the unresponsive agents and their Service.
+pub async fn stop_unresponsive(world: &ClusterWorld) -> anyhow::Result<()> {
+    for silence in Silence::ALL {
+        let path = POD_KIND.object_path(TOOLS_NAMESPACE, &unresponsive_name(silence));
+        world.kube.delete_object(&path).await?;
+    }
+    world.kube.delete_object(&SERVICE_KIND.object_path(TOOLS_NAMESPACE, UNRESPONSIVE_SERVICE)).await
 }

@@ -36,6 +36,22 @@ pub const RANKING_CLUSTER_KIND: ObjectKind =
     namespaced_kind("liverank.dev/v1alpha1", "RankingCluster", "rankingclusters");
 pub const DEPLOYMENT_KIND: ObjectKind = namespaced_kind("apps/v1", "Deployment", "deployments");
 pub const DAEMON_SET_KIND: ObjectKind = namespaced_kind("apps/v1", "DaemonSet", "daemonsets");
+pub const SERVICE_KIND: ObjectKind = namespaced_kind("v1", "Service", "services");
+pub const MUTATING_POLICY_KIND: ObjectKind = cluster_wide_kind(
+    "admissionregistration.k8s.io/v1",
+    "MutatingAdmissionPolicy",
+    "mutatingadmissionpolicies",
+);
+pub const MUTATING_BINDING_KIND: ObjectKind = cluster_wide_kind(
+    "admissionregistration.k8s.io/v1",
+    "MutatingAdmissionPolicyBinding",
+    "mutatingadmissionpolicybindings",
+);
+pub const VALIDATING_WEBHOOK_KIND: ObjectKind = cluster_wide_kind(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+);
 pub const POD_KIND: ObjectKind = namespaced_kind("v1", "Pod", "pods");
 pub const SECRET_KIND: ObjectKind = namespaced_kind("v1", "Secret", "secrets");
 pub const LEASE_KIND: ObjectKind = namespaced_kind("coordination.k8s.io/v1", "Lease", "leases");
@@ -47,6 +63,8 @@ pub const AUTOSCALER_KIND: ObjectKind =
     namespaced_kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers");
 pub const NETWORK_POLICY_KIND: ObjectKind =
     namespaced_kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
+pub const DISRUPTION_BUDGET_KIND: ObjectKind =
+    namespaced_kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets");
 pub const INGRESS_KIND: ObjectKind = namespaced_kind("networking.k8s.io/v1", "Ingress", "ingresses");
 pub const HTTP_ROUTE_KIND: ObjectKind =
     namespaced_kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes");
@@ -57,9 +75,9 @@ pub const SERVICE_MONITOR_KIND: ObjectKind =
 pub const CHILD_KINDS: [ObjectKind; 7] = [
     namespaced_kind("v1", "ServiceAccount", "serviceaccounts"),
     namespaced_kind("v1", "ConfigMap", "configmaps"),
-    namespaced_kind("v1", "Service", "services"),
+    SERVICE_KIND,
     NETWORK_POLICY_KIND,
-    namespaced_kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    DISRUPTION_BUDGET_KIND,
     DEPLOYMENT_KIND,
     AUTOSCALER_KIND,
 ];
@@ -281,8 +299,8 @@ impl KubeClient {
     /// Runs helm and returns its standard output; an error if the command fails.
     pub async fn run_helm(&self, args: &[&str]) -> anyhow::Result<String> {
         let output = run_command(Command::new("helm").args(args), None).await?;
-        ensure!(output.good, "helm {}: {}", args.join(" "), output.errors);
-        Ok(output.text)
+        ensure!(output.succeeded, "helm {}: {}", args.join(" "), output.stderr);
+        Ok(output.stdout)
     }
 }
 
@@ -290,11 +308,11 @@ impl KubeClient {
 #[derive(Debug, Clone)]
 pub struct CommandOutput {
     /// Whether the command succeeded.
-    pub good: bool,
+    pub succeeded: bool,
     /// The command's standard output.
-    pub text: String,
+    pub stdout: String,
     /// The command's standard error, trimmed.
-    pub errors: String,
+    pub stderr: String,
 }
 
 async fn run_command(command: &mut Command, input: Option<&str>) -> anyhow::Result<CommandOutput> {
@@ -311,9 +329,9 @@ async fn run_command(command: &mut Command, input: Option<&str>) -> anyhow::Resu
     }
     let output = child.wait_with_output().await?;
     Ok(CommandOutput {
-        good: output.status.success(),
-        text: String::from_utf8_lossy(&output.stdout).into_owned(),
-        errors: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        succeeded: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! `liverank-e2e-cluster`: the end-to-end tests of the operator, and of all that it creates, on a real Kubernetes.
 //!
 //! `run` uses the cluster of the current kubeconfig, installs the operator once, runs the scenarios in order, and
-//! prints a line for each. It uses `kubectl` and `helm`, as people do. `watch` and `attend` are the agents that `run`
-//! starts inside the cluster.
+//! prints a line for each. It uses `kubectl` and `helm`, as people do. `watch`, `attend` and `keep-waiting` are the agents
+//! that `run` starts inside the cluster.
 
 // The items of a test program have no users outside it.
 #![allow(missing_docs)]
@@ -16,10 +16,16 @@ use reqwest::Url;
 mod agent;
 mod audience;
 mod fields;
+mod kstatus;
 mod kube;
+mod metrics;
+mod platform_user;
 mod scenarios;
+mod simulated;
 mod wait;
 mod world;
+
+use agent::unresponsive::{self, Silence};
 
 #[derive(Debug, Parser)]
 #[command(about, max_term_width = 110)]
@@ -34,6 +40,12 @@ enum Cli {
     },
     /// Inside the cluster: looks at and kills processes of pods on its node.
     Attend,
+    /// Inside the cluster: keeps everybody waiting who connects to the port of managers.
+    KeepWaiting {
+        /// How clients are kept waiting.
+        #[arg(long)]
+        silence: Silence,
+    },
 }
 
 #[tokio::main]
@@ -44,5 +56,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         Cli::Run(args) => scenarios::run_scenarios(args).await,
         Cli::Watch { gateway } => agent::run_audience(listen, gateway).await.map(|()| ExitCode::SUCCESS),
         Cli::Attend => agent::run_attendant(listen).await.map(|()| ExitCode::SUCCESS),
+        Cli::KeepWaiting { silence } => {
+            let port = SocketAddr::from((Ipv4Addr::UNSPECIFIED, unresponsive::UNRESPONSIVE_PORT));
+            unresponsive::run_unresponsive(listen, port, silence).await.map(|()| ExitCode::SUCCESS)
+        }
     }
 }

@@ -181,21 +181,30 @@ impl ClusterWorld {
     /// Returns the load that a manager reports (`/load`), read with a token. Also checks that a request without a
     /// token is refused with 401.
     pub async fn manager_load(&self) -> anyhow::Result<Value> {
-        let path =
-            format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{CLUSTER_NAME}-manager:6100/proxy/load");
-        let audience = format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}");
-        let token = self
-            .kube
-            .service_account_token(NAMESPACE_NAME, &format!("{CLUSTER_NAME}-cli"), &audience)
-            .await?;
         // A caller without a token gets nothing.
-        let anonymous = self.kube.send_request(Method::GET, &path, None).await?;
+        let anonymous = self.kube.send_request(Method::GET, &manager_path("load"), None).await?;
         ensure!(anonymous.status == 401, "a manager answers a stranger: {}", anonymous.status);
+        self.ask_manager("cli", Method::GET, "load", None).await
+    }
+
+    /// Sends a manager a request with a token of the cluster's caller `caller`, such as `cli` or `gateway`, and returns
+    /// the body of the answer.
+    pub async fn ask_manager(
+        &self,
+        caller: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let audience = format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}");
+        let account = format!("{CLUSTER_NAME}-{caller}");
+        let token = self.kube.service_account_token(NAMESPACE_NAME, &account, &audience).await?;
+        let body = body.map(|body| ("application/json", body));
         self.kube
-            .send_with_token(Method::GET, &path, None, Some(&token))
+            .send_with_token(method, &manager_path(path), body, Some(&token))
             .await?
             .expect_success()
-            .context("/load")
+            .with_context(|| format!("a manager, asked for /{path}"))
     }
 
     /// Returns the operator's Lease.
@@ -245,6 +254,11 @@ impl ClusterWorld {
         args.extend(more);
         self.kube.run_helm(&args).await.map(|_| ())
     }
+}
+
+/// Returns the path of a manager's endpoint, through the API server's proxy.
+fn manager_path(endpoint: &str) -> String {
+    format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{CLUSTER_NAME}-manager:6100/proxy/{endpoint}")
 }
 
 fn path_as_str(path: &Path) -> anyhow::Result<&str> {

@@ -2,7 +2,7 @@
 
 use liverank_e2e::identity::token;
 use liverank_e2e::raw::{self, Answer, request};
-use liverank_e2e::up::{Door, Up};
+use liverank_e2e::up::{PublicPort, Up};
 use liverank_protocol::access::CalledService;
 
 /// The length in bytes of an identifier that is one byte too long.
@@ -12,7 +12,7 @@ pub const LONG: usize = 257;
 #[derive(Clone)]
 pub struct Case {
     /// The public port to which the request goes.
-    pub door: Door,
+    pub port: PublicPort,
     what: String,
     /// The bytes of the request.
     pub request: Vec<u8>,
@@ -24,25 +24,31 @@ pub struct Case {
 }
 
 /// Returns a case that posts a JSON body.
-pub fn json_case(door: Door, path: &str, body: &[u8], status: u16, field: Option<&'static str>) -> Case {
+pub fn json_case(
+    door: PublicPort,
+    path: &str,
+    body: &[u8],
+    status: u16,
+    field: Option<&'static str>,
+) -> Case {
     let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
     let bytes = request("POST", path, &["Content-Type: application/json"], body);
     Case::new(door, &format!("POST {path} {shown}"), bytes, status, field)
 }
 
 /// Returns a case that sends a GET without headers and body.
-pub fn get_case(door: Door, path: &str, status: u16, field: Option<&'static str>) -> Case {
+pub fn get_case(door: PublicPort, path: &str, status: u16, field: Option<&'static str>) -> Case {
     let shown: String = path.chars().take(60).collect();
     Case::new(door, &format!("GET {shown}"), request("GET", path, &[], b""), status, field)
 }
 
 /// Adds a token to requests to paths of the manager that only our own processes may call, so that a refusal is not for
 /// a missing token. Other requests stay as they are.
-pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
+pub fn authorized(door: PublicPort, request: Vec<u8>) -> Vec<u8> {
     let head = String::from_utf8_lossy(&request[..request.len().min(64)]).into_owned();
     let path = head.split([' ', '?']).nth(1).unwrap_or_default();
     let caller = match path {
-        _ if door != Door::Manager => return request,
+        _ if door != PublicPort::Manager => return request,
         "/heartbeat" => "reader/r",
         "/route" => "gateway",
         "/load" | "/plan" | "/overview" | "/what-if" => "cli",
@@ -57,10 +63,16 @@ pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
 
 impl Case {
     /// Creates a request with the status and the field that its answer must have.
-    pub fn new(door: Door, what: &str, request: Vec<u8>, status: u16, field: Option<&'static str>) -> Self {
+    pub fn new(
+        port: PublicPort,
+        what: &str,
+        request: Vec<u8>,
+        status: u16,
+        field: Option<&'static str>,
+    ) -> Self {
         let bare = request.starts_with(b"HEAD ");
-        let request = authorized(door, request);
-        Self { door, what: what.to_owned(), request, status, field, allow: None, bare }
+        let request = authorized(port, request);
+        Self { port, what: what.to_owned(), request, status, field, allow: None, bare }
     }
 
     /// Expects the answer to name this field.
@@ -85,11 +97,11 @@ impl Case {
 
     /// Sends the request; returns in words what is wrong with the answer, `None` if nothing is.
     pub async fn wrong(&self, up: &Up) -> Option<String> {
-        let found = match raw::exchange(up.address(self.door), &self.request).await {
+        let found = match raw::connect_and_exchange(up.address(self.port), &self.request).await {
             Ok(answer) => self.compare_answer(&answer),
             Err(error) => Some(error.to_string()),
         };
-        found.map(|found| format!("{:?}: {}: {found}", self.door, self.what))
+        found.map(|found| format!("{:?}: {}: {found}", self.port, self.what))
     }
 
     fn compare_answer(&self, answer: &Answer) -> Option<String> {

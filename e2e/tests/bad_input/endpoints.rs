@@ -1,8 +1,9 @@
 //! Bad requests to every endpoint that accepts a JSON body: errors of the body as a whole, and of each member.
 
-use liverank_e2e::raw::{head, request};
-use liverank_e2e::up::Door;
-use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
+use liverank_e2e::raw::{request, request_head};
+use liverank_e2e::up::PublicPort;
+use liverank_e2e::up::PublicPort::{Comment, Gateway, Manager, Reader, Statistics};
+use liverank_protocol::access::{self, CalledService};
 
 use crate::case::{Case, LONG, json_case};
 
@@ -91,7 +92,7 @@ impl Member {
 /// An endpoint that accepts a JSON object.
 pub struct Endpoint {
     /// The public ports that serve the endpoint.
-    pub doors: &'static [Door],
+    pub doors: &'static [PublicPort],
     /// The path of the endpoint.
     pub path: &'static str,
     /// The members of a valid request, with their values in JSON.
@@ -184,6 +185,44 @@ pub const ENDPOINTS: [Endpoint; 6] = [
     },
 ];
 
+/// Endpoints of the gateway that accept a body and are not in [`ENDPOINTS`], with the tests that send them bad ones.
+const BODIES_TESTED_ELSEWHERE: [(&str, &str); 13] = [
+    ("/interactions", "services/gateway/tests/api/bad_input.rs"),
+    ("/videos/{video_id}", "services/gateway/tests/api/moderation.rs"),
+    ("/comments/{videoid}/{id}/reports", "services/gateway/tests/api/reports.rs"),
+    ("/moderation/bans", "services/gateway/tests/api/moderation.rs"),
+    ("/moderation/held", "services/gateway/tests/api/comment_rules.rs"),
+    ("/moderation/pins", "services/gateway/tests/api/comment_rules.rs"),
+    ("/moderation/reports", "services/gateway/tests/api/reports.rs"),
+    ("/moderation/revocations", "services/gateway/tests/api/sessions.rs"),
+    ("/moderation/rules", "services/gateway/tests/api/comment_rules.rs"),
+    ("/operate/what-if", "services/gateway/tests/api/operate.rs"),
+    ("/comment-api-statistics", "services/statistics/tests/api.rs"),
+    ("/reader-api-statistics", "services/statistics/tests/api.rs"),
+    ("/reader-api-manager-statistics", "services/statistics/tests/api.rs"),
+];
+
+/// Endpoints of the gateway whose requests have no body.
+const WITHOUT_BODY: [&str; 1] = ["/operate/demo"];
+
+#[test]
+fn every_body_that_a_stranger_may_send_is_tested() {
+    let with_body =
+        access::endpoints_of(CalledService::Gateway).filter(|row| ["POST", "PUT"].contains(&row.method));
+    for row in with_body.filter(|row| !WITHOUT_BODY.contains(&row.path)) {
+        let is_here = ENDPOINTS
+            .iter()
+            .any(|it| it.path == row.path && it.doors.iter().any(|door| matches!(door, Gateway)));
+        let is_elsewhere = BODIES_TESTED_ELSEWHERE.iter().any(|(path, _)| *path == row.path);
+        assert!(
+            is_here || is_elsewhere,
+            "{} {}: ENDPOINTS in e2e/tests/bad_input/endpoints.rs has no bad bodies for it",
+            row.method,
+            row.path
+        );
+    }
+}
+
 /// Returns all cases of all endpoints, at every port that serves them.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -211,7 +250,7 @@ impl Endpoint {
     }
 }
 
-fn add_member_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_member_cases(endpoint: &Endpoint, door: PublicPort, cases: &mut Vec<Case>) {
     for (name, member) in endpoint.members {
         for value in member.wrong_values() {
             let body = endpoint.body_with(Some((name, Some(&value))));
@@ -233,7 +272,7 @@ fn add_member_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
 }
 
-fn add_body_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_body_cases(endpoint: &Endpoint, door: PublicPort, cases: &mut Vec<Case>) {
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let good = endpoint.body_with(None);
     let mut invalid_utf8 = good.clone().into_bytes();
@@ -267,7 +306,7 @@ fn add_body_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     }
 }
 
-fn add_content_type_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_content_type_cases(endpoint: &Endpoint, door: PublicPort, cases: &mut Vec<Case>) {
     let body = endpoint.body_with(None);
     let types = [
         ("application/x-www-form-urlencoded", 415),
@@ -294,7 +333,7 @@ fn add_content_type_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>
     cases.push(Case::new(door, &format!("POST {} as nothing", endpoint.path), bytes, endpoint.status, None));
 }
 
-fn add_size_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_size_cases(endpoint: &Endpoint, door: PublicPort, cases: &mut Vec<Case>) {
     let json = "Content-Type: application/json";
     let mut large = endpoint.body_with(None).into_bytes();
     large.resize(endpoint.limit, b' ');
@@ -322,7 +361,7 @@ fn add_size_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     cases.push(case("in chunks of no size", broken, 400).with_field("body"));
     // The body is cut off by its own length. The rest is not read as a second request, because the connection ends
     // with the first.
-    let mut short = head("POST", endpoint.path, &[json], good.len() - 1);
+    let mut short = request_head("POST", endpoint.path, &[json], good.len() - 1);
     short.extend_from_slice(good.as_bytes());
     cases.push(case("with more than its length", short, 400).with_field("body"));
 }
@@ -335,7 +374,7 @@ fn chunked_head(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn add_method_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_method_cases(endpoint: &Endpoint, door: PublicPort, cases: &mut Vec<Case>) {
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
         if endpoint.allow.split(',').any(|allowed| allowed == method) {
             continue;

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use liverank_e2e::raw::{handshake, request};
-use liverank_e2e::up::Door;
-use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
+use liverank_e2e::up::PublicPort;
+use liverank_e2e::up::PublicPort::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
 
 use crate::case::{Case, LONG, get_case, json_case};
 
@@ -36,7 +36,7 @@ fn add_path_cases(cases: &mut Vec<Case>) {
         "/wp-login.php",
         &long,
     ];
-    for door in Door::ALL {
+    for door in PublicPort::ALL {
         for path in paths {
             cases.push(get_case(door, path, 404, None));
         }
@@ -88,7 +88,7 @@ fn add_parameter_cases(cases: &mut Vec<Case>) {
     for value in ["zz", "00", "4008000000000000", "-", "%00", "", &long] {
         cases.push(get_case(Gateway, &format!("/videos?cursor={value}"), 400, Some("cursor")));
     }
-    // If a parameter is repeated, its first value counts; unknown parameters are ignored.
+    // If a parameter is repeated, its first value counts; an unknown one is refused by its name.
     cases.push(get_case(Gateway, "/videos?limit=5&limit=0&&", 200, None));
     cases.push(get_case(Gateway, "/videos?limit=5&x=%ff&&=&y", 400, Some("x")));
     cases.push(get_case(Gateway, "/videos?limit=0&limit=5", 400, Some("limit")));
@@ -236,7 +236,7 @@ fn add_not_http_cases(cases: &mut Vec<Case>) {
         (headers.as_bytes(), 431),
         (large.as_bytes(), 431),
     ];
-    for door in Door::ALL {
+    for door in PublicPort::ALL {
         for (text, status) in texts {
             let what = format!("{:?}", String::from_utf8_lossy(&text[..text.len().min(40)]));
             cases.push(Case::new(door, &what, text.to_vec(), status, None).bare());

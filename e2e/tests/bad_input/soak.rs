@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use liverank_e2e::raw;
-use liverank_e2e::up::Door::{Gateway, Reader, Websocket};
-use liverank_e2e::up::{Door, Up};
+use liverank_e2e::up::PublicPort::{Gateway, Reader, Websocket};
+use liverank_e2e::up::{PublicPort, Up};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
@@ -57,7 +57,10 @@ async fn leave_half_open(up: &Up, end: Instant) {
     while Instant::now() < end {
         let mut kept = Vec::new();
         for number in 0..HALF_OPEN_CONNECTIONS {
-            let Ok(mut stream) = raw::small(up.address(Door::ALL[number % Door::ALL.len()])).await else {
+            let Ok(mut stream) =
+                raw::connect_with_small_buffer(up.address(PublicPort::ALL[number % PublicPort::ALL.len()]))
+                    .await
+            else {
                 continue;
             };
             let text: &[u8] = match number % 3 {
@@ -83,7 +86,7 @@ async fn open_unread_streams(up: &Up, end: Instant) {
         let mut kept = Vec::new();
         for (door, request) in [(Gateway, &watch), (Reader, &watch), (Gateway, &list), (Websocket, &list)] {
             for _ in 0..5 {
-                let Ok(mut stream) = raw::small(up.address(door)).await else { continue };
+                let Ok(mut stream) = raw::connect_with_small_buffer(up.address(door)).await else { continue };
                 let _ = stream.write_all(request).await;
                 kept.push(stream);
             }

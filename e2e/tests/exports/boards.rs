@@ -3,20 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use liverank_core::windows::{WindowKind, WindowUnit};
 use liverank_e2e::cluster::Cluster;
 use liverank_e2e::wait;
+use liverank_runtime::now_ms;
 use rand::RngExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::own_stores::OwnStores;
-use super::{PAUSE_MS, POSTERS, REST_TIMEOUT, read_topic};
+use super::{PARTITION_COUNT, PAUSE_MS, POSTERS, REST_TIMEOUT, kafka, read_topic};
 
 /// The declaration of a board with hourly windows, beside the two boards that always exist.
 pub(super) const DECLARED: &str = r#"[{"name": "this-hour", "window": "hour", "keep": 4}]"#;
 const WINDOWED: &str = "this-hour";
-/// The offset of the consumers' clocks: for them the current hour has ended, so long ago that its result is final once
-/// all events are counted.
-const LATER: &str = "+64m";
+/// The time by which clocks are set ahead, in seconds: for them the current hour has ended, so long ago that its result is
+/// final once all events are counted.
+const LATER_SECONDS: i64 = 64 * 60;
+/// The number of events that come after the consumers' clocks were set ahead, and before the log's.
+const LATE_EVENTS: usize = 20;
+/// The least time in milliseconds until the end of the hour when the check of results begins: it takes half a minute, and
+/// on a busy machine some times as long.
+const MIN_LEFT_MS: i64 = 150_000;
 /// The number of times that a consumer is killed while the result is written.
 const KILLS: usize = 8;
 
@@ -108,7 +115,7 @@ async fn results(stores: &OwnStores, topic: &str) -> BTreeMap<String, Value> {
 }
 
 /// Returns the number of runs of the exporter of boards: it begins a new run when it starts.
-async fn beginnings(stores: &OwnStores, topic: &str) -> usize {
+async fn exporter_runs(stores: &OwnStores, topic: &str) -> usize {
     let mut runs: Vec<String> = read_topic(stores, topic)
         .await
         .iter()
@@ -119,16 +126,61 @@ async fn beginnings(stores: &OwnStores, topic: &str) -> usize {
     runs.len()
 }
 
-/// Lets the current hour end for the consumers and kills them meanwhile: the window's result must be exported exactly
-/// once and equal the served list.
+/// Posts events that count in a window which has ended for the consumers, and not for the log: no result of the window may
+/// be there, because it would lack them.
+async fn expect_no_result_while_the_log_takes_events(
+    cluster: &Cluster,
+    stores: &OwnStores,
+    topic: &str,
+    window: &str,
+) {
+    let url = format!("{}/videos?board={WINDOWED}&window={window}", cluster.gateways[0]);
+    let total = async || wait::json(&url, REST_TIMEOUT).await["total"].as_u64().expect("a number");
+    let before = total().await;
+    let hour =
+        WindowKind::new(WindowUnit::Hour, "UTC").and_then(|kind| kind.window_named(window)).expect("an hour");
+    for nth in 0..LATE_EVENTS {
+        // Where the hour has ended meanwhile, the events are late by less than the minute that the log allows.
+        let at = now_ms().min(hour.end - 1) as f64 / 1000.0;
+        let body = json!({
+            "video_id": format!("late-{nth}"), "user_id": "ann", "type": "view", "event_id": "1", "timestamp": at,
+        });
+        let posted = reqwest::Client::new().post(format!("{}/interact", cluster.gateways[0])).json(&body);
+        assert!(posted.send().await.expect("an answer").status().is_success());
+    }
+    wait::until("the late events are shown", REST_TIMEOUT, || async {
+        (total().await == before + LATE_EVENTS as u64).then_some(())
+    })
+    .await;
+    assert!(
+        !results(stores, topic).await.contains_key(window),
+        "a result while events of its window can come"
+    );
+}
+
+/// Waits until the current hour lasts long enough for [`compare_results`]: its window may not end for the log before the
+/// test says so.
+async fn wait_for_time_in_hour() {
+    let left = 3_600_000 - now_ms().rem_euclid(3_600_000);
+    if left < MIN_LEFT_MS {
+        // A few seconds more, so that the next hour has begun for every process.
+        tokio::time::sleep(Duration::from_millis(left as u64 + 5_000)).await;
+    }
+}
+
+/// Lets the current hour end for the consumers alone, then for the log, and kills consumers meanwhile: the window's result
+/// must be exported exactly once, not before it has ended for the log, and equal the served list.
 pub(super) async fn compare_results(cluster: &mut Cluster, stores: &OwnStores, topic: &str) {
+    wait_for_time_in_hour().await;
     let url = format!("{}/videos?board={WINDOWED}&limit=100", cluster.gateways[0]);
     let list = wait::json(&url, REST_TIMEOUT).await;
     let window = list["window"]["name"].as_str().expect("a window").to_owned();
     let said = stores.testbed(&["env"]).await;
     let library = said.lines().find_map(|line| line.strip_prefix("export LIVERANK_TEST_FAKETIME="));
     let library = library.expect("the testbed says where libfaketime is");
-    let clock = [("LD_PRELOAD", library), ("FAKETIME", LATER), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+    let later = format!("+{LATER_SECONDS}s");
+    let clock =
+        [("LD_PRELOAD", library), ("FAKETIME", later.as_str()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
     for name in ["consumer-1", "consumer-2"] {
         cluster.process(name).kill();
         cluster.process(name).restart_in(&clock);
@@ -139,17 +191,25 @@ pub(super) async fn compare_results(cluster: &mut Cluster, stores: &OwnStores, t
         cluster.process(name).kill();
         cluster.process(name).restart();
     }
+    expect_no_result_while_the_log_takes_events(cluster, stores, topic, &window).await;
+    let log = format!("{}video_interactions", cluster.prefix);
+    let log = kafka::Topic::open(stores.port("KAFKA"), &log, PARTITION_COUNT).await.expect("the log");
+    stores.set_clock_ahead(LATER_SECONDS);
+    for partition in 0..PARTITION_COUNT {
+        let event = json!({"video_id": "video-0", "user_id": format!("later-{partition}"), "type": "view"});
+        log.append(partition, event.to_string().into_bytes()).await.expect("an append");
+    }
     wait::until("the result", REST_TIMEOUT, || async {
         results(stores, topic).await.contains_key(&window).then_some(())
     })
     .await;
-    let before = beginnings(stores, topic).await;
+    let before = exporter_runs(stores, topic).await;
     for name in ["consumer-1", "consumer-2"] {
         cluster.process(name).kill();
         cluster.process(name).restart();
     }
     wait::until("another exporter", REST_TIMEOUT, || async {
-        (beginnings(stores, topic).await > before).then_some(())
+        (exporter_runs(stores, topic).await > before).then_some(())
     })
     .await;
     let found = results(stores, topic).await;

@@ -1,5 +1,6 @@
 //! Kafka, MongoDB and Redis for this test alone, because it kills them; run by the testbed's script on free ports.
 
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use liverank_e2e::cluster::Stores;
@@ -19,8 +20,20 @@ impl OwnStores {
     pub(super) async fn start() -> Self {
         let ports = ["KAFKA", "KAFKA_CONTROLLER", "MONGODB", "REDIS"].map(|part| (part, free_port()));
         let stores = Self { directory: tempfile::tempdir().expect("a temporary directory"), ports };
+        std::fs::write(stores.clock_file(), 0_i64.to_ne_bytes()).expect("a file");
         stores.testbed(&["up"]).await;
         stores
+    }
+
+    /// Sets Kafka's clock ahead.
+    pub(super) fn set_clock_ahead(&self, seconds: i64) {
+        // The file is written in its place and at its length, because the broker has it in its memory.
+        let file = std::fs::File::options().write(true).open(self.clock_file()).expect("a file");
+        file.write_all_at(&seconds.to_ne_bytes(), 0).expect("a number");
+    }
+
+    fn clock_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("broker.clock")
     }
 
     pub(super) fn port(&self, part: &str) -> u16 {
@@ -38,8 +51,12 @@ impl OwnStores {
 
     fn environment(&self) -> Vec<(String, String)> {
         let port = |(part, port): &(&str, u16)| (format!("LIVERANK_TESTBED_{part}_PORT"), port.to_string());
-        let directory = self.directory.path().display().to_string();
-        self.ports.iter().map(port).chain([("LIVERANK_TESTBED_DIR".to_owned(), directory)]).collect()
+        let text = |path: &std::path::Path| path.display().to_string();
+        let own = [
+            ("LIVERANK_TESTBED_DIR".to_owned(), text(self.directory.path())),
+            ("LIVERANK_TESTBED_KAFKA_CLOCK".to_owned(), text(&self.clock_file())),
+        ];
+        self.ports.iter().map(port).chain(own).collect()
     }
 
     /// Runs the testbed's script with the arguments `words` and returns its standard output; panics if it fails.

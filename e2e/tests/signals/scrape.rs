@@ -27,7 +27,7 @@ pub struct Scrape {
 
 impl Scrape {
     /// Scrapes the process with this admin address (`host:port`).
-    pub async fn of(admin: &str) -> Self {
+    pub async fn fetch(admin: &str) -> Self {
         let answer = reqwest::get(format!("http://{admin}/metrics")).await.expect("the metrics");
         Self::parse_text(&answer.text().await.expect("the metrics as text"))
     }
@@ -45,7 +45,9 @@ impl Scrape {
                 line.strip_prefix("# TYPE ").and_then(|described| described.split_once(' '))
             {
                 kind.clone_into(&mut families.get_mut(name).expect("help comes first").0);
-            } else if let Some((series, value)) = line.rsplit_once(' ') {
+            } else if let Some((series, value)) =
+                line.split(" # {").next().and_then(|line| line.rsplit_once(' '))
+            {
                 samples.insert(series.to_owned(), value.parse().expect("a number"));
             }
         }
@@ -65,12 +67,12 @@ impl Scrape {
     }
 
     /// Whether a metric has this name.
-    pub fn has(&self, name: &str) -> bool {
+    pub fn has_metric(&self, name: &str) -> bool {
         self.families.iter().any(|(family, (kind, _))| sample_name(family, kind) == name)
     }
 
     /// Returns the gauges without a sample, and the counters and histograms that have not grown since `before`.
-    pub fn still_since(&self, before: &Self) -> Vec<String> {
+    pub fn unchanged_since(&self, before: &Self) -> Vec<String> {
         let sum = |scrape: &Self, name: &str| {
             let own = scrape.samples.iter().filter(|(series, _)| series.split('{').next() == Some(name));
             own.map(|(_, value)| *value).reduce(|sum, value| sum + value)

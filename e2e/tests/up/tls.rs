@@ -80,8 +80,12 @@ impl TlsUp {
 
     /// Opens a stream of a video at `base`, and posts a comment until the stream brings it.
     async fn watch_until_comment(&self, base: &str, text: &str) {
-        let url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
-        let answer = self.client.get(url).timeout(START_TIMEOUT).send().await.expect("a stream");
+        let url: Url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
+        let answer = wait::until("a stream", START_TIMEOUT, || async {
+            let answer = self.client.get(url.clone()).timeout(START_TIMEOUT).send().await.ok()?;
+            answer.status().is_success().then_some(answer)
+        })
+        .await;
         let (mut seen, mut parts) = (String::new(), answer.bytes_stream());
         while !seen.contains(text) {
             if seen.contains("connected") {
@@ -133,7 +137,7 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
     let authority = up.directory.path().join("ca.crt").display().to_string();
     let probe = |more: &[&str]| {
         let mut command = Command::new(liverank_e2e::binary());
-        command.args(["probe", &ready, "--seconds", "5"]).args(more).output().expect("running the binary")
+        command.args(["probe", &ready, "--seconds", "30"]).args(more).output().expect("running the binary")
     };
     let known = probe(&["--peer-ca-file", &authority]);
     assert!(known.status.success(), "{}", String::from_utf8_lossy(&known.stdout));

@@ -1,7 +1,8 @@
+import type { NumberedComment } from '@liverank/client';
 import { useComments, usePostComment } from '@liverank/react';
 import { useLayoutEffect, useRef, useState, type FormEvent } from 'react';
 import { AskDialog } from './AskDialog';
-import { CommentLine, deedsOf } from './CommentLine';
+import { CommentLine, deedsOf, type Deed } from './CommentLine';
 import type { Show } from './shows';
 import { useModeration } from './useModeration';
 import type { Viewer } from './viewer';
@@ -13,6 +14,8 @@ export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
   const { outcome, begin, question, answer, close } = useModeration(viewer);
   const [text, setText] = useState('');
   const [waits, setWaits] = useState(false);
+  const [replyTo, setReplyTo] = useState<NumberedComment | null>(null);
+  const box = useRef<HTMLInputElement>(null);
   const list = useRef<HTMLOListElement>(null);
   const newest = comments.at(-1)?.seq;
 
@@ -25,11 +28,18 @@ export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     if (text.trim() === '') return;
-    const draft = { userid: viewer.name, videoid: show.id, comment: text };
+    const draft = { userid: viewer.name, videoid: show.id, comment: text, ...(replyTo && { replyTo: replyTo.id }) };
     setText('');
+    setReplyTo(null);
     const posted = await post(draft);
     setWaits(posted?.held === true);
     if (!posted) setText((now) => now || draft.comment);
+  };
+
+  const act = (deed: Deed, comment: NumberedComment) => {
+    if (deed !== 'reply') return begin(deed, comment);
+    setReplyTo(comment);
+    box.current?.focus();
   };
 
   return (
@@ -39,7 +49,7 @@ export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
       </h2>
       {pinned && (
         <div className="pinned" role="note" aria-label="Pinned comment">
-          <CommentLine comment={pinned} deeds={viewer.moderates ? ['unpin'] : []} onDeed={(deed) => begin(deed, pinned)} />
+          <CommentLine comment={pinned} deeds={viewer.moderates ? ['unpin'] : []} onDeed={(deed) => act(deed, pinned)} />
         </div>
       )}
       <ol ref={list} tabIndex={0} aria-label="Comments">
@@ -52,7 +62,12 @@ export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
         )}
         {comments.map((comment) => (
           <li key={comment.seq}>
-            <CommentLine comment={comment} deeds={deedsOf(viewer, comment, comment.id === pinned?.id)} onDeed={(deed) => begin(deed, comment)} />
+            <CommentLine
+              comment={comment}
+              repliesTo={comments.find(({ id }) => id === comment.reply_to)}
+              deeds={deedsOf(viewer, comment, comment.id === pinned?.id)}
+              onDeed={(deed) => act(deed, comment)}
+            />
           </li>
         ))}
         {comments.length === 0 && state === 'live' && <li className="muted">Nobody has written yet.</li>}
@@ -62,8 +77,13 @@ export function Chat({ show, viewer }: { show: Show; viewer: Viewer }) {
           {error ? error.message : 'Connecting…'} {(state === 'waiting' || state === 'failed') && <button onClick={retry}>Try again</button>}
         </p>
       )}
+      {replyTo && (
+        <p className="note">
+          You reply to {replyTo.userid}. <button onClick={() => setReplyTo(null)}>Do not reply</button>
+        </p>
+      )}
       <form onSubmit={(event) => void submit(event)}>
-        <input value={text} onChange={(event) => setText(event.target.value)} maxLength={4096} placeholder="Say something" aria-label="Your comment" />
+        <input ref={box} value={text} onChange={(event) => setText(event.target.value)} maxLength={4096} placeholder="Say something" aria-label="Your comment" />
         <button disabled={text.trim() === ''}>{pending > 0 ? 'Sending…' : 'Send'}</button>
       </form>
       {waits && (

@@ -5,8 +5,11 @@ import type { Question } from './AskDialog';
 import type { Deed } from './CommentLine';
 import type { Viewer } from './viewer';
 
+/** What a viewer or a moderator does about a comment; a reply is a comment of its own. */
+type Action = Exclude<Deed, 'reply'>;
+
 /** What is asked before it is done. */
-const QUESTIONS: Partial<Record<Deed, (comment: NumberedComment) => Question>> = {
+const QUESTIONS: Partial<Record<Action, (comment: NumberedComment) => Question>> = {
   report: ({ userid }) => ({
     title: `Report the comment of ${userid}`,
     choice: 'What is wrong',
@@ -41,13 +44,13 @@ export interface Outcome {
 /** Does what a viewer or a moderator does about comments. What it changes comes back by the stream. */
 export function useModeration(viewer: Viewer) {
   const liverank = useLiverank();
-  const [asking, setAsking] = useState<{ deed: Deed; comment: NumberedComment } | null>(null);
+  const [asking, setAsking] = useState<{ deed: Action; comment: NumberedComment } | null>(null);
   const [outcome, setOutcome] = useState<Outcome | null>(null);
 
-  const run = async (deed: Deed, comment: NumberedComment, choice = '', words = '') => {
+  const run = async (deed: Action, comment: NumberedComment, choice = '', words = '') => {
     const { videoid, id, userid } = comment;
     const reason = words || undefined;
-    const deeds: Record<Deed, () => [Promise<unknown>, string]> = {
+    const deeds: Record<Action, () => [Promise<unknown>, string]> = {
       report: () => [liverank.reportComment(videoid, id, { userid: viewer.name, reason: choice as ReportReason, text: reason }), 'Thank you. A moderator will look at it.'],
       delete: () => [liverank.deleteComment(videoid, id, { reason }), 'The comment is deleted.'],
       pin: () => [liverank.pinComment(videoid, id), 'The comment is pinned.'],
@@ -66,7 +69,7 @@ export function useModeration(viewer: Viewer) {
   return {
     outcome,
     /** Asks first, where there is something to ask. */
-    begin: (deed: Deed, comment: NumberedComment) => {
+    begin: (deed: Action, comment: NumberedComment) => {
       setOutcome(null);
       if (QUESTIONS[deed]) setAsking({ deed, comment });
       else void run(deed, comment);

@@ -2,16 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use liverank_operator::plugin::Arguments;
+use liverank_runtime::exit::exit_code_of;
+use liverank_runtime::plain_help::parse_plainly;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Box::pin(Arguments::parse().run()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let result = Box::pin(parse_plainly::<Arguments>().run()).await;
+    exit_code_of("kubectl liverank", result.map(|()| ExitCode::SUCCESS))
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use liverank_protocol::roles::{self, ReleaseVersion};
-use liverank_runtime::config::WRITTEN_BY_OPERATOR;
+use liverank_runtime::config::OPERATOR_FILE_HEADER;
 use serde_json::{Value, json};
 
 use super::lifetime::PodTermination;
@@ -15,18 +15,43 @@ use crate::crd::{Board, Kafka, RankingClusterSpec, RedisTopology};
 /// The folder of the configuration file in a pod.
 pub(super) const FOLDER: &str = "/etc/liverank/config";
 /// The name of the configuration file in `FOLDER`.
-pub(super) const FILE: &str = "config.yaml";
+const FILE: &str = "config.yaml";
+/// The name of the file with the rules of comments in `FOLDER`.
+const RULES_FILE: &str = "comment-rules.json";
+
+/// Returns the path of the configuration file in a pod.
+pub(super) fn file_path() -> String {
+    format!("{FOLDER}/{FILE}")
+}
 
 /// Returns the text of the configuration file of `component`. Keys are sorted, so that the same settings give the same
 /// text. The first line marks the file as written by the operator: a process ignores unknown keys in such a file.
 pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
     let settings = serde_yaml::to_string(&settings(scope, component));
-    format!("{WRITTEN_BY_OPERATOR}\n{}", settings.expect("plain values under string keys are YAML"))
+    format!("{OPERATOR_FILE_HEADER}\n{}", settings.expect("plain values under string keys are YAML"))
 }
 
-/// Returns the name of the `ConfigMap` that holds the configuration file of `component`.
+/// Returns the files of `component`, by their names: the configuration file, and the rules of comments if there are any.
+pub(super) fn files(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
+    let rules = comment_rules(scope, component).map(|rules| (RULES_FILE.to_owned(), rules));
+    [(FILE.to_owned(), file(scope, component))].into_iter().chain(rules).collect()
+}
+
+/// Returns the rules that every comment has to keep, as JSON; `None` if there are none, and for all components that do not
+/// check comments.
+fn comment_rules(scope: Scope<'_>, component: Component) -> Option<String> {
+    let rules = scope.spec.comment.rules.as_ref().filter(|_| component == Component::Comment)?;
+    Some(format!("{:#}\n", Value::Object(rules.declaration())))
+}
+
+/// Returns the name of the `ConfigMap` that holds the files of `component`.
 pub(super) fn object_name(scope: Scope<'_>, component: Component) -> String {
-    names::config_map_name(scope.name, component, &object::hash(&json!(file(scope, component))))
+    let config = file(scope, component);
+    let content = match comment_rules(scope, component) {
+        None => json!(config),
+        Some(rules) => json!([config, rules]),
+    };
+    names::config_map_name(scope.name, component, &object::hash(&content))
 }
 
 /// Returns the settings of `component` by the names of its flags.
@@ -36,7 +61,7 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
         ("drain-seconds", json!(PodTermination::of(component, scope.spec).drain)),
         ("log-format", json!("json")),
     ]);
-    if let Some(filter) = &scope.pod(component).log_level {
+    if let Some(filter) = &scope.pod_settings(component).log_level {
         settings.insert("log", json!(filter));
     }
     settings.extend(tracing(scope.spec));
@@ -46,17 +71,17 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     for store in component.stores() {
         settings.extend(store_settings(scope, *store));
     }
-    for file in secrets::files(scope.spec, component) {
+    for file in secrets::files(scope.spec, scope.input.revision, component) {
         settings.insert(file.setting, json!(file.path()));
     }
     settings.extend(peers(scope, component));
     settings.extend(identity::identity_settings(scope, component));
     settings.extend(tls::tls_settings(scope, component));
     settings.extend(boards(scope.spec, component));
-    settings.extend(own(scope, component));
+    settings.extend(component_settings(scope, component));
     // An image that does not know a setting yet would refuse to start with it.
     let version = ReleaseVersion::of_image(&scope.spec.image);
-    settings.retain(|name, _| roles::takes_setting(component.role(), name, version));
+    settings.retain(|name, _| roles::knows_setting(component.role(), name, version));
     settings
 }
 
@@ -132,7 +157,7 @@ fn exports(spec: &RankingClusterSpec) -> impl Iterator<Item = (&'static str, Val
 }
 
 /// Returns the settings that no other component has.
-fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
+fn component_settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
     match component {
         Component::Manager => {
@@ -156,13 +181,18 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
             weights.into_iter().chain(unique).chain(exports(spec)).collect()
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
-        Component::Comment => spec.comment.hook.as_ref().map_or_else(Vec::new, |hook| {
-            vec![
-                ("comment-hook-url", json!(hook.url)),
-                ("comment-hook-timeout-ms", json!(hook.timeout_milliseconds)),
-                ("comment-hook-when-away", json!(hook.when_away.flag())),
-            ]
-        }),
+        Component::Comment => {
+            let hook = spec.comment.hook.as_ref().map(|hook| {
+                [
+                    ("comment-hook-url", json!(hook.url)),
+                    ("comment-hook-timeout-ms", json!(hook.timeout_milliseconds)),
+                    ("comment-hook-when-away", json!(hook.when_away.flag())),
+                ]
+            });
+            let rules = spec.comment.rules.as_ref();
+            let rules = rules.map(|_| ("comment-rules-file", json!(format!("{FOLDER}/{RULES_FILE}"))));
+            hook.into_iter().flatten().chain(rules).collect()
+        }
         Component::Gateway => {
             let viewers = secrets::checks_users(spec, component).then_some(&spec.auth);
             let url = secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url)));

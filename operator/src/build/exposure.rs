@@ -28,7 +28,7 @@ pub(super) const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
 
 /// A public host name with the Service behind it and the open path.
 struct ExposedHost<'a> {
-    name: &'a str,
+    object_name: &'a str,
     component: Component,
     reader: Option<&'a str>,
     host: String,
@@ -44,7 +44,7 @@ pub(super) fn gateway_ingress(scope: Scope<'_>) -> Option<Object> {
     ingress_or_route(
         scope,
         &ExposedHost {
-            name: &name,
+            object_name: &name,
             component: Component::Gateway,
             reader: None,
             host,
@@ -59,7 +59,7 @@ pub(super) fn gateway_ingress(scope: Scope<'_>) -> Option<Object> {
 pub(super) fn reader_ingress(scope: Scope<'_>, reader: &str) -> Option<Object> {
     let host = scope.spec.exposure.reader_host(reader)?;
     let way = ExposedHost {
-        name: reader,
+        object_name: reader,
         component: Component::Reader,
         reader: Some(reader),
         host,
@@ -88,7 +88,7 @@ fn ingress_or_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Option<Object> {
         ExposureType::HttpRoute => (Kind::HttpRoute, http_route(scope, way)),
     };
     let reader = way.reader.map(str::to_owned);
-    Some(Object::as_stored_by_server(kind, way.name.to_owned(), Some(way.component), reader, body))
+    Some(Object::as_stored_by_server(kind, way.object_name.to_owned(), Some(way.component), reader, body))
 }
 
 fn ingress(scope: Scope<'_>, way: &ExposedHost<'_>) -> Ingress {
@@ -96,14 +96,14 @@ fn ingress(scope: Scope<'_>, way: &ExposedHost<'_>) -> Ingress {
     let backend = tls::is_tls_on(scope).then_some(tls::TLS_BACKEND_ANNOTATIONS);
     let own = STREAM_ANNOTATIONS.into_iter().chain(backend.into_iter().flatten());
     let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);
+    let mut metadata = scope.metadata(way.object_name, Some(way.component), way.reader);
     metadata.annotations = Some(own.chain(exposure.annotations.clone()).collect::<BTreeMap<_, _>>());
     let path = HTTPIngressPath {
         path: Some(way.path.to_owned()),
         path_type: if way.exact { "Exact" } else { "Prefix" }.to_owned(),
         backend: IngressBackend {
             service: Some(IngressServiceBackend {
-                name: way.name.to_owned(),
+                name: way.object_name.to_owned(),
                 port: Some(ServiceBackendPort { name: Some("http".to_owned()), number: None }),
             }),
             resource: None,
@@ -130,7 +130,7 @@ fn ingress(scope: Scope<'_>, way: &ExposedHost<'_>) -> Ingress {
 /// Returns an `HTTPRoute` of the Gateway API as JSON, because its type is not part of Kubernetes' own API.
 fn http_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Value {
     let exposure = &scope.spec.exposure;
-    let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);
+    let mut metadata = scope.metadata(way.object_name, Some(way.component), way.reader);
     metadata.annotations = Some(exposure.annotations.clone());
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -143,7 +143,7 @@ fn http_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Value {
                 "matches": [{
                     "path": { "type": if way.exact { "Exact" } else { "PathPrefix" }, "value": way.path },
                 }],
-                "backendRefs": [{ "name": way.name, "port": way.component.http_port() }],
+                "backendRefs": [{ "name": way.object_name, "port": way.component.http_port() }],
                 // A stream's request lasts as long as the stream.
                 "timeouts": { "request": "0s" },
             }],

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::scope::{self, Scope};
-use super::{Component, pod, secrets};
+use super::{Component, pod, secrets, spread};
 use crate::crd::{ExtraContainer, ExtraVolume, PodUser, PullSecret};
 
 /// User id and group id in the image.
@@ -23,7 +23,7 @@ const IMAGE_USER_ID: i64 = 65532;
 pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurityContext {
     let fixed = match scope.spec.pod_user {
         Some(user) => user == PodUser::Image,
-        None => !scope.input.operator.platform_user,
+        None => !scope.input.operator.platform_assigns_user_ids,
     };
     let id = fixed.then_some(IMAGE_USER_ID);
     let ours = PodSecurityContext {
@@ -35,13 +35,13 @@ pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurit
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
         ..PodSecurityContext::default()
     };
-    merge_given_fields(ours, scope.pod(component).security_context.as_ref())
+    merge_given_fields(ours, scope.pod_settings(component).security_context.as_ref())
 }
 
 /// Returns the security context of liverank's own container, with the user's fields over the builder's.
 pub(super) fn own_container_security(scope: Scope<'_>, component: Component) -> SecurityContext {
     let ours = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged_security_context() };
-    merge_given_fields(ours, scope.pod(component).container_security_context.as_ref())
+    merge_given_fields(ours, scope.pod_settings(component).container_security_context.as_ref())
 }
 
 fn unprivileged_security_context() -> SecurityContext {
@@ -65,21 +65,23 @@ fn merge_given_fields<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T
 /// Returns the Secrets to pull images with: the cluster's, then the component's, each once.
 pub(super) fn pull_secrets(scope: Scope<'_>, component: Component) -> Vec<LocalObjectReference> {
     let of_cluster = &scope.spec.image_pull_secrets;
-    let more = scope.pod(component).image_pull_secrets.iter().filter(|it| !of_cluster.contains(it));
+    let more = scope.pod_settings(component).image_pull_secrets.iter().filter(|it| !of_cluster.contains(it));
     let reference = |secret: &PullSecret| LocalObjectReference { name: secret.name.clone() };
     of_cluster.iter().chain(more).map(reference).collect()
 }
 
 /// Returns the environment variables of liverank's own container: the builder's, then the user's.
 pub(super) fn own_container_variables(scope: Scope<'_>, component: Component) -> Vec<EnvVar> {
-    let mut variables = secrets::variables(scope.spec, component);
-    variables.extend(scope.pod(component).env.iter().cloned());
+    let given = &scope.pod_settings(component).env;
+    let mut variables = secrets::variables(scope.spec, scope.input.revision, component);
+    variables.extend(spread::zone_variable(scope, component));
+    variables.extend(given.iter().cloned());
     variables
 }
 
 /// Returns the volumes that the user adds to a component's pods.
 pub(super) fn volumes(scope: Scope<'_>, component: Component) -> impl Iterator<Item = Volume> {
-    scope.pod(component).volumes.iter().map(volume)
+    scope.pod_settings(component).volumes.iter().map(volume)
 }
 
 fn volume(given: &ExtraVolume) -> Volume {
@@ -99,7 +101,7 @@ fn volume(given: &ExtraVolume) -> Volume {
 /// Returns the user's containers, which come before liverank's own: first init containers, which end before it starts,
 /// then sidecars, which run until it has ended.
 pub(super) fn containers_before_own(scope: Scope<'_>, component: Component) -> Vec<Container> {
-    let pod = scope.pod(component);
+    let pod = scope.pod_settings(component);
     let sidecar = |given| Container { restart_policy: Some("Always".to_owned()), ..container(given) };
     pod.init_containers.iter().map(container).chain(pod.sidecars.iter().map(sidecar)).collect()
 }

@@ -23,6 +23,9 @@ const KEYS_FILE: &str = "keys.json";
 /// before it expires.
 const TOKEN_SECONDS: i64 = 600;
 
+/// The first builder revision that mounts a token for the statistics service.
+const STATISTICS_TOKEN_SINCE_REVISION: u32 = 5;
+
 /// Returns the audience of the identity tokens of a cluster.
 pub(super) fn audience(scope: Scope<'_>) -> String {
     names::token_audience(scope.name, scope.namespace)
@@ -49,7 +52,7 @@ const fn trusts_viewers_of_gateways(scope: Scope<'_>, component: Component) -> b
 }
 
 /// Returns the `ServiceAccount`s of a cluster: one for each component, one for each reader, and one for the people who
-/// operate the cluster. None of them has any rights at the API server.
+/// operate the cluster. None of these `ServiceAccount`s has any rights at the API server.
 pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
     let account = |name: &str, component: Option<Component>, reader: Option<&str>| ServiceAccount {
         metadata: ObjectMeta {
@@ -80,10 +83,11 @@ pub(super) fn service_account_name(scope: Scope<'_>, component: Component, reade
     reader.map_or_else(|| names::component_object_name(scope.name, component), str::to_owned)
 }
 
-/// Returns the `ConfigMap` with the public keys. No pod template depends on it, because keys change while pods run.
+/// Returns the `ConfigMap` with the public keys. No pod template depends on this `ConfigMap`, because keys change while
+/// pods run.
 pub(super) fn public_keys_config_map(scope: Scope<'_>) -> Object {
     let name = names::identity_config_map_name(scope.name);
-    let data = BTreeMap::from([(KEYS_FILE.to_owned(), scope.input.operator.keys.clone())]);
+    let data = BTreeMap::from([(KEYS_FILE.to_owned(), scope.input.operator.public_keys.clone())]);
     let typed =
         ConfigMap { metadata: scope.metadata(&name, None, None), data: Some(data), ..ConfigMap::default() };
     Object::of(Kind::ConfigMap, &name, None, &typed)
@@ -118,17 +122,21 @@ pub(super) fn identity_settings(scope: Scope<'_>, component: Component) -> Vec<(
 
 /// Returns the volumes of a component's pods with their own token and with the public keys.
 pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
+    let source = |audience: String, path: &str| VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            audience: Some(audience),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            path: path.to_owned(),
+        }),
+        ..VolumeProjection::default()
+    };
+    // What is shown to the statistics service, to which everybody may report, is of no use at any other one.
+    let of_statistics = (scope.input.revision >= STATISTICS_TOKEN_SINCE_REVISION)
+        .then(|| source(format!("{}/statistics", audience(scope)), "statistics-token"));
     let token = shows_its_identity(component).then(|| Volume {
         name: "identity-token".to_owned(),
         projected: Some(ProjectedVolumeSource {
-            sources: Some(vec![VolumeProjection {
-                service_account_token: Some(ServiceAccountTokenProjection {
-                    audience: Some(audience(scope)),
-                    expiration_seconds: Some(TOKEN_SECONDS),
-                    path: "token".to_owned(),
-                }),
-                ..VolumeProjection::default()
-            }]),
+            sources: Some([source(audience(scope), "token")].into_iter().chain(of_statistics).collect()),
             default_mode: Some(0o440),
         }),
         ..Volume::default()

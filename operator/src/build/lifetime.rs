@@ -3,8 +3,8 @@
 use super::Component;
 use crate::crd::RankingClusterSpec;
 
-/// Seconds from the decision to end a pod until SIGTERM. In this time Services and proxies may still send it requests,
-/// and it still answers; endpoints are usually removed everywhere within two seconds.
+/// Seconds from the decision to end a pod until SIGTERM. Until SIGTERM, Services and proxies may still send the pod
+/// requests, and the pod still answers; endpoints are usually removed everywhere within two seconds.
 const PRE_STOP_SECONDS: i64 = 5;
 /// Seconds after its drain within which a process exits in any case, even if something in it hangs.
 const SECONDS_TO_FORCED_EXIT: i64 = 10;
@@ -19,7 +19,7 @@ const BATCH_DRAIN_SECONDS: i64 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PodTermination {
     /// Seconds from the decision to end the pod until SIGTERM; `None` if SIGTERM is sent at once.
-    pub(super) pre_stop: Option<i64>,
+    pub(super) pre_stop_seconds: Option<i64>,
     /// Seconds from SIGTERM in which the process drains (`--drain-seconds`).
     pub(super) drain: i64,
     /// Seconds from the decision to end the pod until SIGKILL (the grace period).
@@ -39,7 +39,11 @@ impl PodTermination {
             // gone.
             Component::Reader => {
                 let grace = i64::from(spec.readers.termination_grace_period_seconds);
-                Self { pre_stop: None, drain: grace - SECONDS_TO_FORCED_EXIT - KUBELET_SLACK_SECONDS, grace }
+                Self {
+                    pre_stop_seconds: None,
+                    drain: grace - SECONDS_TO_FORCED_EXIT - KUBELET_SLACK_SECONDS,
+                    grace,
+                }
             }
         }
     }
@@ -47,13 +51,13 @@ impl PodTermination {
     /// Returns the termination of pods that get requests through a Service.
     const fn with_pre_stop(drain: i64) -> Self {
         Self {
-            pre_stop: Some(PRE_STOP_SECONDS),
+            pre_stop_seconds: Some(PRE_STOP_SECONDS),
             drain,
             grace: PRE_STOP_SECONDS + drain + SECONDS_TO_FORCED_EXIT + KUBELET_SLACK_SECONDS,
         }
     }
 
     const fn without_pre_stop(drain: i64) -> Self {
-        Self { pre_stop: None, drain, grace: drain + SECONDS_TO_FORCED_EXIT + KUBELET_SLACK_SECONDS }
+        Self { pre_stop_seconds: None, drain, grace: drain + SECONDS_TO_FORCED_EXIT + KUBELET_SLACK_SECONDS }
     }
 }

@@ -88,8 +88,8 @@ pub fn default_redis_prefix(namespace: &str, cluster: &str) -> String {
     shorten_with_hash(format!("{namespace}.{cluster}"), MAX_STORE_NAME - 1) + "."
 }
 
-/// Returns the name of the `MongoDB` database if the resource names none. No two clusters have the same, because
-/// neither a namespace nor a cluster's name contains an underscore.
+/// Returns the name of the `MongoDB` database if the resource names none. No two clusters have the same database name,
+/// because neither a namespace nor a cluster's name contains an underscore.
 pub fn default_database(namespace: &str, cluster: &str) -> String {
     shorten_with_hash(format!("{namespace}_{cluster}"), MAX_STORE_NAME)
 }
@@ -125,8 +125,8 @@ pub fn token_audience(cluster: &str, namespace: &str) -> String {
     format!("liverank.dev/{namespace}/{cluster}")
 }
 
-/// Returns the host name of a Service in addresses over TLS. Certificates have to contain it; it has three labels,
-/// because a wildcard certificate needs at least three.
+/// Returns the host name of a Service in addresses over TLS. Certificates have to contain this host name; it has three
+/// labels, because a wildcard certificate needs at least three.
 pub fn service_host(service: &str, namespace: &str) -> String {
     format!("{service}.{namespace}.svc")
 }

@@ -52,14 +52,14 @@ pub(super) fn reader_service(scope: Scope<'_>, reader: &str) -> Object {
 }
 
 fn service_metadata(scope: Scope<'_>, name: &str, component: Component, reader: Option<&str>) -> ObjectMeta {
-    let annotations = names::without_our_keys(&scope.service(component).annotations);
+    let annotations = names::without_our_keys(&scope.service_settings(component).annotations);
     ObjectMeta { annotations: Some(annotations), ..scope.metadata(name, Some(component), reader) }
 }
 
 /// Returns the spec of a Service with the user's settings. A component that serves no requests always gets type
 /// `ClusterIP`; settings that fit only another type of Service are left out, because the API server would refuse them.
 fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<String, String>) -> ServiceSpec {
-    let given = scope.service(component);
+    let given = scope.service_settings(component);
     let kind = given.kind.filter(|_| component.http_port().is_some()).unwrap_or(ServiceType::ClusterIp);
     let outside = kind != ServiceType::ClusterIp;
     let balanced = kind == ServiceType::LoadBalancer;
@@ -132,9 +132,8 @@ fn ingress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyIngressRu
 }
 
 /// Returns the peers outside the cluster's own pods that may connect to a component; `None` if there are none, an empty
-/// list means everybody. Viewers may connect to gateways. They may connect to readers from anywhere if each reader has
-/// a host of its own; otherwise only clients inside the Kubernetes cluster may, which ask the managers for their
-/// reader.
+/// list means everybody. Viewers may connect to gateways. Viewers may connect to readers from anywhere if each reader
+/// has a host of its own; otherwise only clients inside the Kubernetes cluster may connect to readers.
 fn outside_peers(scope: Scope<'_>, component: Component) -> Option<Vec<NetworkPolicyPeer>> {
     let given = scope.spec.network_policy.ingress_from.clone();
     match component {

@@ -50,7 +50,7 @@ impl Kind {
     }
 
     /// Returns the kind's group, version, kind and plural name at the API server.
-    pub fn resource(self) -> ApiResource {
+    pub fn api_resource(self) -> ApiResource {
         match self {
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
@@ -125,11 +125,11 @@ impl Object {
     }
 
     /// Returns the same Deployment with the pod template of `live`: for a Deployment whose turn in the roll-out has not
-    /// come, and for a reader that is to be replaced, not changed in place. Everything else is still repaired and
-    /// scaled.
+    /// come, and for a reader that is to be replaced, not changed in place. All other fields of the Deployment, with
+    /// the number of pods, are still the wanted ones.
     ///
-    /// The live template contains the API server's defaults. It does no harm that the operator owns these fields for a
-    /// while: if it drops them again, the API server sets them again.
+    /// The live template contains the API server's defaults. It does no harm that the operator owns the API server's
+    /// defaults for a while: if it drops these fields again, the API server sets them again.
     #[must_use]
     pub fn with_template_of(&self, live: &Value) -> Self {
         let mut kept = self.clone();

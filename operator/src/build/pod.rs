@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::lifetime::PodTermination;
 use super::scope::{self, Scope};
 use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets, spread, tls};
+use crate::crd::{PodSettings, ProbeTimes};
 
 /// Resource requests of a container if the user gives neither request nor limit: enough for sensible scheduling, and a
 /// base for the autoscaler's percentages.
@@ -47,14 +48,14 @@ pub(super) fn template_hash(scope: Scope<'_>, component: Component) -> String {
 /// Returns a pod's labels: the user's, overwritten by the operator's, so that no pod can join another component's
 /// Service.
 fn pod_labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTreeMap<String, String> {
-    let mut labels = names::without_our_keys(&scope.pod(component).labels);
+    let mut labels = names::without_our_keys(&scope.pod_settings(component).labels);
     labels.remove(TEMPLATE_LABEL);
     labels.extend(names::object_labels(scope.name, Some(component), reader));
     labels
 }
 
 fn pod_annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
-    let mut annotations = names::without_our_keys(&scope.pod(component).annotations);
+    let mut annotations = names::without_our_keys(&scope.pod_settings(component).annotations);
     annotations.insert(names::REVISION_ANNOTATION.to_owned(), scope.input.revision.to_string());
     if let Some(at) = &scope.spec.restart_at {
         annotations.insert(names::RESTARTED_AT_ANNOTATION.to_owned(), at.0.to_string());
@@ -63,7 +64,7 @@ fn pod_annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, S
 }
 
 fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec {
-    let pod = scope.pod(component);
+    let pod = scope.pod_settings(component);
     PodSpec {
         init_containers: Some(extras::containers_before_own(scope, component)),
         containers: vec![container(scope, component, reader)],
@@ -87,26 +88,27 @@ fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec
 }
 
 fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Container {
+    let given = scope.pod_settings(component);
     Container {
         name: "liverank".to_owned(),
         image: Some(scope.spec.image.clone()),
         image_pull_policy: Some(scope.spec.image_pull_policy.as_str().to_owned()),
         args: Some(container_arguments(scope, component, reader)),
         env: Some(extras::own_container_variables(scope, component)),
-        env_from: Some(scope.pod(component).env_from.clone()),
+        env_from: Some(scope.pod_settings(component).env_from.clone()),
         ports: Some(ports(component)),
         volume_mounts: Some(mounts(scope, component)),
-        resources: Some(resources(scope.pod(component).resources.clone().unwrap_or_default())),
+        resources: Some(resources(scope.pod_settings(component).resources.clone().unwrap_or_default())),
         // Succeeds once the runtime has started, so that the other two probes may begin; two minutes allow for the
         // lookup of a store's name and a slow node.
-        startup_probe: Some(probe(scope, "/livez", 1, 5, 120)),
+        startup_probe: Some(probe(scope, "/livez", startup_times(given))),
         // Succeeds if the pod can answer. The stores it depends on may be unavailable: some pod must be left to report
         // that.
-        readiness_probe: Some(probe(scope, "/readyz", 5, 3, 2)),
+        readiness_probe: Some(probe(scope, "/readyz", probe_times(5, 3, 2, given.readiness_probe))),
         // Succeeds if the runtime makes progress. It fails only after half a minute, because a restart disconnects all
         // viewers.
-        liveness_probe: Some(probe(scope, "/livez", 10, 5, 3)),
-        lifecycle: PodTermination::of(component, scope.spec).pre_stop.map(sleep_before_stop),
+        liveness_probe: Some(probe(scope, "/livez", probe_times(10, 5, 3, given.liveness_probe))),
+        lifecycle: PodTermination::of(component, scope.spec).pre_stop_seconds.map(sleep_before_stop),
         security_context: Some(extras::own_container_security(scope, component)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
@@ -114,14 +116,13 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
 }
 
 fn container_arguments(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Vec<String> {
-    let mut arguments =
-        vec![component.name().to_owned(), format!("--config={}/{}", config::FOLDER, config::FILE)];
+    let mut arguments = vec![component.name().to_owned(), format!("--config={}", config::file_path())];
     if let Some(reader) = reader {
         arguments.push(format!("--reader-id={reader}"));
         arguments.push(format!("--internal-url={}", scope.reader_url(reader)));
         arguments.push(format!("--public-url={}", super::exposure::public_url(scope, reader)));
     }
-    arguments.extend(scope.pod(component).extra_args.iter().cloned());
+    arguments.extend(scope.pod_settings(component).extra_args.iter().cloned());
     arguments
 }
 
@@ -149,7 +150,7 @@ fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    let files = secrets::files(scope.spec, component);
+    let files = secrets::files(scope.spec, scope.input.revision, component);
     let files = files.iter().map(secrets::File::volume);
     let ours = [config].into_iter().chain(files).chain(identity::volumes(scope, component));
     let ours = ours.chain(tls::volumes(scope, component));
@@ -163,9 +164,9 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
         read_only: Some(true),
         ..VolumeMount::default()
     };
-    let files = secrets::files(scope.spec, component);
+    let files = secrets::files(scope.spec, scope.input.revision, component);
     let files = files.iter().map(secrets::File::mount);
-    let given = scope.pod(component).volume_mounts.iter().cloned();
+    let given = scope.pod_settings(component).volume_mounts.iter().cloned();
     let ours = [config].into_iter().chain(files).chain(identity::mounts(scope, component));
     ours.chain(tls::mounts(scope, component)).chain(given).collect()
 }
@@ -191,7 +192,32 @@ pub(super) fn with_canonical_amounts(mut given: ResourceRequirements) -> Resourc
     given
 }
 
-fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32, failures: i32) -> Probe {
+/// Returns the seconds for which a pod of this component may start, by its startup probe.
+pub(super) fn startup_seconds(scope: Scope<'_>, component: Component) -> i32 {
+    let times = startup_times(scope.pod_settings(component));
+    times.period_seconds.unwrap_or(1).saturating_mul(times.failure_threshold.unwrap_or(1))
+}
+
+fn startup_times(given: &PodSettings) -> ProbeTimes {
+    probe_times(1, 5, 120, given.startup_probe)
+}
+
+/// Returns the times of a probe: those that the user gives, and the operator's.
+fn probe_times(
+    period_seconds: i32,
+    timeout_seconds: i32,
+    failures: i32,
+    given: Option<ProbeTimes>,
+) -> ProbeTimes {
+    let given = given.unwrap_or_default();
+    ProbeTimes {
+        period_seconds: given.period_seconds.or(Some(period_seconds)),
+        timeout_seconds: given.timeout_seconds.or(Some(timeout_seconds)),
+        failure_threshold: given.failure_threshold.or(Some(failures)),
+    }
+}
+
+fn probe(scope: Scope<'_>, path: &str, times: ProbeTimes) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
@@ -200,14 +226,14 @@ fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32
             scheme: tls::is_tls_on(scope).then(|| "HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
-        period_seconds: Some(period_seconds),
-        timeout_seconds: Some(timeout_seconds),
-        failure_threshold: Some(failures),
+        period_seconds: times.period_seconds,
+        timeout_seconds: times.timeout_seconds,
+        failure_threshold: times.failure_threshold,
         ..Probe::default()
     }
 }
 
-/// Returns the pause before SIGTERM. It uses the kubelet's own sleep, because the image has no shell.
+/// Returns the pause before SIGTERM. The pause uses the kubelet's own sleep, because the image has no shell.
 fn sleep_before_stop(seconds: i64) -> Lifecycle {
     Lifecycle {
         pre_stop: Some(LifecycleHandler {

@@ -29,7 +29,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Returns the user's settings for a component's pods.
-    pub(super) const fn pod(self, component: Component) -> &'a PodSettings {
+    pub(super) const fn pod_settings(self, component: Component) -> &'a PodSettings {
         match component {
             Component::Manager => &self.spec.manager.pod,
             Component::Consumer => &self.spec.consumer.pod,
@@ -42,7 +42,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Returns the user's settings for a component's Services.
-    pub(super) const fn service(self, component: Component) -> &'a ServiceSettings {
+    pub(super) const fn service_settings(self, component: Component) -> &'a ServiceSettings {
         match component {
             Component::Manager => &self.spec.manager.service,
             Component::Consumer => &self.spec.consumer.service,

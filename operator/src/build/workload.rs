@@ -11,20 +11,24 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
-use super::scope::Scope;
-use super::{Component, Kind, Object, Reader, names, pod};
-use crate::crd::{Autoscaling, HttpWorkload, ScaledBy};
+use super::scope::{self, Scope};
+use super::{Component, Kind, Object, Reader, names, pod, quantity};
+use crate::crd::{Autoscaling, DisruptionBudget, HttpWorkload, ScaledBy};
 
 /// Seconds without a pod becoming ready after which a roll-out counts as failed. The time allows for pulling an image
 /// of some hundred megabytes over a slow line, and for the two minutes of the startup probe.
-const PROGRESS_DEADLINE_SECONDS: i32 = 300;
-/// Number of old templates kept for a rollback by hand. Readers keep none: a reader is replaced, not rolled back.
+const PROGRESS_DEADLINE_SECONDS: i32 = PULL_SECONDS + 120;
+/// The seconds of `PROGRESS_DEADLINE_SECONDS` that are meant for pulling the image.
+const PULL_SECONDS: i32 = 180;
+/// Number of old templates kept for a rollback by hand. Readers keep no old templates: a reader is replaced, not rolled
+/// back.
 const REVISIONS_KEPT: i32 = 3;
 
 /// Seconds of a reader's grace period in which no viewers are moved; the validation of the grace period counts them,
 /// too.
-const DRAIN_SLACK_SECONDS: i32 = 30;
+const DRAIN_START_SECONDS: i32 = 30;
 
 /// Returns the user's settings for a component that scales horizontally; `None` for the other components.
 const fn http_workload(scope: Scope<'_>, component: Component) -> Option<&HttpWorkload> {
@@ -34,6 +38,11 @@ const fn http_workload(scope: Scope<'_>, component: Component) -> Option<&HttpWo
         Component::Comment => Some(&scope.spec.comment.front),
         Component::Manager | Component::Consumer | Component::Reader | Component::Statistics => None,
     }
+}
+
+/// Returns the seconds after which a roll-out counts as failed: more where the resource lets pods start for longer.
+fn progress_deadline(scope: Scope<'_>, component: Component) -> i32 {
+    PROGRESS_DEADLINE_SECONDS.max(PULL_SECONDS + pod::startup_seconds(scope, component))
 }
 
 /// Returns the wanted number of pods; `None` if an autoscaler or somebody else sets the number.
@@ -73,7 +82,7 @@ pub(super) fn component_deployment(scope: Scope<'_>, component: Component) -> Ob
             selector: scope.selector(component),
             strategy: Some(rolling),
             revision_history_limit: Some(REVISIONS_KEPT),
-            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS),
+            progress_deadline_seconds: Some(progress_deadline(scope, component)),
             template: pod::template(scope, component, None),
             ..DeploymentSpec::default()
         }),
@@ -102,7 +111,7 @@ pub(super) fn reader_deployment(scope: Scope<'_>, reader: &Reader) -> Object {
             },
             strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
             revision_history_limit: Some(0),
-            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS),
+            progress_deadline_seconds: Some(progress_deadline(scope, Component::Reader)),
             template: pod::template(scope, Component::Reader, Some(name)),
             ..DeploymentSpec::default()
         }),
@@ -123,13 +132,15 @@ fn with_annotations(mut deployment: Deployment, annotations: BTreeMap<String, St
 /// Returns the disruption budget of a component; all readers share one.
 pub(super) fn disruption_budget(scope: Scope<'_>, component: Component) -> Object {
     let name = names::component_object_name(scope.name, component);
-    let max_unavailable = match component {
-        Component::Reader => IntOrString::Int(evictable_readers(scope)),
-        // A share of the pods: the remaining consumers take over the partitions of the evicted ones.
-        Component::Consumer => IntOrString::String("25%".to_owned()),
-        _ => http_workload(scope, component)
-            .map_or(IntOrString::Int(1), |front| front.pdb.max_unavailable.clone()),
-    };
+    let max_unavailable = given_budget(scope, component).map_or_else(
+        || match component {
+            Component::Reader => IntOrString::Int(evictable_readers(scope)),
+            // A share of the pods: the remaining consumers take over the partitions of the evicted ones.
+            Component::Consumer => IntOrString::String("25%".to_owned()),
+            _ => IntOrString::Int(1),
+        },
+        |budget| budget.max_unavailable.clone(),
+    );
     let typed = PodDisruptionBudget {
         metadata: scope.metadata(&name, Some(component), None),
         spec: Some(PodDisruptionBudgetSpec {
@@ -144,11 +155,25 @@ pub(super) fn disruption_budget(scope: Scope<'_>, component: Component) -> Objec
     Object::of(Kind::PodDisruptionBudget, &name, Some(component), &typed)
 }
 
+/// Returns the disruption budget that the resource gives a component; `None` if it gives none.
+const fn given_budget(scope: Scope<'_>, component: Component) -> Option<&DisruptionBudget> {
+    let spec = scope.spec;
+    match component {
+        Component::Gateway => Some(&spec.gateway.pdb),
+        Component::Websocket => Some(&spec.websocket.pdb),
+        Component::Comment => Some(&spec.comment.front.pdb),
+        Component::Consumer => spec.consumer.pdb.as_ref(),
+        Component::Manager => spec.manager.pdb.as_ref(),
+        Component::Statistics => spec.statistics.pdb.as_ref(),
+        Component::Reader => spec.readers.pdb.as_ref(),
+    }
+}
+
 /// Returns how many readers may be evicted at a time: a tenth, so that 500 readers do not go one after the other, but
 /// never more than the move budget empties within their grace period, and at least one.
 fn evictable_readers(scope: Scope<'_>) -> i32 {
     let readers = &scope.spec.readers;
-    let seconds = i64::from(readers.termination_grace_period_seconds - DRAIN_SLACK_SECONDS);
+    let seconds = i64::from(readers.termination_grace_period_seconds - DRAIN_START_SECONDS);
     let moved = seconds * i64::from(readers.rebalance.max_viewers_moved_per_minute) / 60;
     let emptied = moved / i64::from(readers.viewers_per_reader.max(1));
     let share = scope.input.readers.len().div_ceil(10);
@@ -175,7 +200,29 @@ pub(super) fn autoscaler(scope: Scope<'_>, component: Component) -> Option<Objec
         },
         status: None,
     };
-    Some(Object::of(Kind::HorizontalPodAutoscaler, &name, Some(component), &typed))
+    let mut body = scope::to_json(&typed);
+    if !autoscaling.metrics.is_empty() {
+        body["spec"]["metrics"] = autoscaling.metrics.iter().cloned().map(with_canonical_target).collect();
+    }
+    if let Some(behavior) = &autoscaling.behavior {
+        body["spec"]["behavior"] = behavior.clone();
+    }
+    Some(Object::as_stored_by_server(Kind::HorizontalPodAutoscaler, name, Some(component), None, body))
+}
+
+/// Returns a metric with the amounts of its target in the API server's notation: otherwise what is stored would seem to be
+/// changed by somebody.
+fn with_canonical_target(mut metric: Value) -> Value {
+    for source in metric.as_object_mut().into_iter().flat_map(|metric| metric.values_mut()) {
+        let Some(target) = source.get_mut("target").and_then(Value::as_object_mut) else { continue };
+        for name in ["averageValue", "value"] {
+            if let Some(amount) = target.get_mut(name) {
+                let written = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
+                *amount = quantity::canonical(&written).into();
+            }
+        }
+    }
+    metric
 }
 
 fn cpu_target_metric(autoscaling: &Autoscaling) -> MetricSpec {

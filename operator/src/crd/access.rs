@@ -1,8 +1,11 @@
 //! Settings for authentication, network policies, metrics and traces.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{SecretKey, rules, schema};
 
@@ -82,6 +85,20 @@ impl Default for NetworkPolicy {
 pub struct Monitoring {
     /// Make a ServiceMonitor, for a cluster where the Prometheus operator runs.
     pub service_monitor: bool,
+    /// More labels of the ServiceMonitor: a Prometheus may select ServiceMonitors by them, as that of
+    /// kube-prometheus-stack does by `release`. Labels of liverank's own keys stay as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub service_monitor_labels: BTreeMap<String, String>,
+    /// The time between two scrapes, such as `30s`; that of the Prometheus when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = "^[1-9][0-9]*(ms|s|m|h)$"))]
+    pub interval: Option<String>,
+    /// Relabelings of the scraped pods, as ServiceMonitors have them in `relabelings`; at most 16. They set labels of metrics,
+    /// none that begins with `__`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::relabelings")]
+    pub relabelings: Vec<Value>,
     /// The receiver of traces, and their number; no traces when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
@@ -93,22 +110,22 @@ pub struct Monitoring {
 pub struct Tracing {
     /// A collector that accepts OTLP over HTTP, such as `http://collector.monitoring:4318`. If
     /// `networkPolicy.egressCIDRs` are given, they have to include its address.
-    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::collector()))]
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::tracing_endpoint()))]
     pub endpoint: String,
     /// Number of requests of a million that are traced without being asked to.
-    #[serde(default = "default_sampling_divisor")]
+    #[serde(default = "default_sampling_rate_per_million")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub sampling_rate_per_million: i32,
     /// Traces that each process begins in a minute at most, and as many again for callers that ask for one.
-    #[serde(default = "default_max_traces_a_second")]
+    #[serde(default = "default_traces_per_minute")]
     #[schemars(range(min = 1, max = 60_000))]
     pub traces_per_minute: i32,
 }
 
-const fn default_sampling_divisor() -> i32 {
+const fn default_sampling_rate_per_million() -> i32 {
     10_000
 }
 
-const fn default_max_traces_a_second() -> i32 {
+const fn default_traces_per_minute() -> i32 {
     600
 }

@@ -12,7 +12,7 @@ use super::{Decimal, rules};
 #[schemars(extend("x-kubernetes-validations" = rules::board()))]
 pub struct Board {
     /// The board's name in `board=`: small letters, digits and hyphens.
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z][a-z0-9-]*$"))]
+    #[schemars(length(max = 32), regex(pattern = r"^[a-z][a-z0-9-]*$"))]
     pub name: String,
     /// The order of the videos: by Points, or Trending (as on the board `trending`).
     #[serde(default)]
@@ -95,13 +95,15 @@ impl Board {
         };
         let mut board = json!({ "name": self.name, "order": order, "minimum": self.minimum });
         if let Some(weights) = &self.weights {
+            // The fields are named, so that the compiler finds a weight that is not in the declaration.
+            let BoardWeights { view, like, comment, share, watch_time_short, watch_time_long } = weights;
             board["weights"] = json!({
-                "view": weights.view.as_f64(),
-                "like": weights.like.as_f64(),
-                "comment": weights.comment.as_f64(),
-                "share": weights.share.as_f64(),
-                "watch_short": weights.watch_time_short.as_f64(),
-                "watch_long": weights.watch_time_long.as_f64(),
+                "view": view.as_f64(),
+                "like": like.as_f64(),
+                "comment": comment.as_f64(),
+                "share": share.as_f64(),
+                "watch_short": watch_time_short.as_f64(),
+                "watch_long": watch_time_long.as_f64(),
             });
         }
         if let Some(category) = &self.category {
@@ -124,5 +126,38 @@ impl Board {
             board["keep"] = json!(keep);
         }
         board
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::Kind;
+    use liverank_core::counting::UniqueKinds;
+    use liverank_core::score::Weights;
+
+    use super::*;
+    use crate::crd::scoring::UniqueType;
+
+    #[test]
+    fn a_board_of_the_resource_can_have_every_weight_of_core() {
+        let mut weights = serde_json::to_value(BoardWeights::default()).unwrap();
+        for points in weights.as_object_mut().unwrap().values_mut() {
+            *points = json!(1);
+        }
+        let board: Board = serde_json::from_value(json!({"name": "a", "weights": weights})).unwrap();
+        let declared = board.declaration()["weights"].clone();
+        let all = serde_json::to_value(Weights::default()).unwrap();
+        for name in all.as_object().unwrap().keys().filter(|name| *name != "watch_threshold_ms") {
+            assert_eq!(declared[name], json!(1.0), "BoardWeights in operator/src/crd/boards.rs lacks {name}");
+        }
+    }
+
+    #[test]
+    fn the_resource_has_the_types_that_core_can_count_once_per_user() {
+        for kind in Kind::ALL {
+            let of_core = kind.name().parse::<UniqueKinds>().is_ok();
+            let of_resource = serde_json::from_value::<UniqueType>(json!(kind.name())).is_ok();
+            assert_eq!(of_resource, of_core, "{}: UniqueType in operator/src/crd/scoring.rs", kind.name());
+        }
     }
 }

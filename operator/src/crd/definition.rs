@@ -27,7 +27,12 @@ pub fn definition() -> CustomResourceDefinition {
 
 /// Returns the definition as YAML, the content of `crds/rankingcluster.yaml`.
 pub fn definition_yaml() -> String {
-    let mut value = serde_json::to_value(definition()).expect("a definition is JSON");
+    to_yaml(&definition())
+}
+
+/// Returns a definition as YAML.
+pub(super) fn to_yaml(definition: &CustomResourceDefinition) -> String {
+    let mut value = serde_json::to_value(definition).expect("a definition is JSON");
     write_whole_floats_as_integers(&mut value);
     // Whether a map keeps its insertion order depends on the programs that are built together; the text must not.
     value.sort_all_objects();
@@ -50,13 +55,17 @@ fn write_whole_floats_as_integers(value: &mut Value) {
 
 /// The objects whose rules read members that have defaults. The API server checks rules against an object's default
 /// before it fills in members, so that the members have to be in the default.
-const PARENTS_WITH_FULL_DEFAULTS: [&str; 2] = ["exposure", "readers"];
+const PROPERTIES_KEEPING_WHOLE_DEFAULT: [&str; 2] = ["exposure", "readers"];
 
 /// Simplifies a schema: an object's default becomes `{}`, because its members have their own defaults, and `nullable`
-/// is removed: a null then means "not set" and is replaced by the default.
+/// is removed: a null then means "not set" and is replaced by the default. A number between two bounds needs no format, which
+/// would only take room.
 fn simplify_schema(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     members.remove("nullable");
+    if members.contains_key("minimum") && members.contains_key("maximum") {
+        members.remove("format");
+    }
     if let Some(Value::Object(default)) = members.get_mut("default") {
         default.clear();
     }
@@ -66,7 +75,7 @@ fn simplify_schema(schema: &mut Value) {
                 for (name, property) in properties {
                     let whole = property["default"].clone();
                     simplify_schema(property);
-                    if PARENTS_WITH_FULL_DEFAULTS.contains(&name.as_str()) && whole.is_object() {
+                    if PROPERTIES_KEEPING_WHOLE_DEFAULT.contains(&name.as_str()) && whole.is_object() {
                         property["default"] = whole;
                     }
                 }

@@ -21,11 +21,11 @@ pub struct Exposure {
     pub host: Option<String>,
     /// A Secret of type `kubernetes.io/tls` for the host; an HTTPRoute's Gateway has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub tls_secret: Option<String>,
     /// The class of the Ingress; the Kubernetes cluster's default class when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub class_name: Option<String>,
     /// The Gateways that an HTTPRoute is attached to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -72,15 +72,15 @@ pub enum ReaderExposure {
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
     /// The Gateway's name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// The Gateway's namespace; this one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
     /// One of the Gateway's listeners; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub section_name: Option<String>,
     /// One of the Gateway's ports; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,14 +3,16 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    DEFAULT_REPLICAS, PodSettings, SecretKey, ServiceAccountSettings, ServiceSettings, rules, schema,
+    CommentRules, DEFAULT_REPLICAS, PodSettings, SecretKey, ServiceAccountSettings, ServiceSettings, rules,
+    schema,
 };
 
 /// A component that serves clients and may autoscale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::front()))]
+#[schemars(extend("x-kubernetes-validations" = rules::front_service_rules()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpWorkload {
     /// Number of pods if the component does not autoscale; 2 when absent.
@@ -33,7 +35,7 @@ pub struct HttpWorkload {
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
     /// The limit on pods that evictions may take away at a time.
-    pub pdb: Budget,
+    pub pdb: DisruptionBudget,
 }
 
 impl Default for HttpWorkload {
@@ -46,7 +48,7 @@ impl Default for HttpWorkload {
             pod: PodSettings::default(),
             service: ServiceSettings::default(),
             service_account: ServiceAccountSettings::default(),
-            pdb: Budget::default(),
+            pdb: DisruptionBudget::default(),
         }
     }
 }
@@ -77,30 +79,39 @@ pub enum ScaledBy {
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
     /// Minimal number of pods.
-    #[serde(default = "two")]
+    #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 500))]
     pub min_replicas: i32,
     /// Maximal number of pods.
     #[schemars(range(min = 1, max = 500))]
     pub max_replicas: i32,
     /// The target of the pods' CPU use, in percent of what they request.
-    #[serde(default = "seventy", rename = "targetCPUUtilization")]
+    #[serde(default = "default_cpu_percent", rename = "targetCPUUtilization")]
     #[schemars(range(min = 1, max = 100))]
     pub target_cpu_utilization: i32,
     /// Seconds for which fewer pods must have been enough before one is removed.
     #[serde(default = "three_hundred")]
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_stabilization_seconds: i32,
+    /// Metrics in place of the CPU use, as a HorizontalPodAutoscaler has them; at most 8. An empty list means the CPU use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::metrics")]
+    pub metrics: Vec<Value>,
+    /// The behavior in place of ours, as a HorizontalPodAutoscaler has it. Ours removes one pod per drain time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::opaque")]
+    pub behavior: Option<Value>,
 }
 
-const fn two() -> i32 {
+const fn default_replicas() -> i32 {
     DEFAULT_REPLICAS
 }
 
-const fn seventy() -> i32 {
+const fn default_cpu_percent() -> i32 {
     70
 }
 
+/// Returns the default of `scaleDownStabilizationSeconds`.
 const fn three_hundred() -> i32 {
     300
 }
@@ -108,13 +119,13 @@ const fn three_hundred() -> i32 {
 /// Settings of a PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Budget {
+pub struct DisruptionBudget {
     /// Number of pods that evictions may take away at a time, or a percentage such as "25%".
     #[schemars(schema_with = "schema::int_or_percent")]
     pub max_unavailable: IntOrString,
 }
 
-impl Default for Budget {
+impl Default for DisruptionBudget {
     fn default() -> Self {
         Self { max_unavailable: IntOrString::Int(1) }
     }
@@ -129,6 +140,9 @@ pub struct Comment {
     /// An HTTP service of your own that is called before a comment is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<CommentHook>,
+    /// Rules that every comment has to keep, beside those that moderators set. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<CommentRules>,
     /// The settings that every HTTP workload has.
     #[serde(flatten)]
     pub front: HttpWorkload,
@@ -136,7 +150,7 @@ pub struct Comment {
 
 impl Default for Comment {
     fn default() -> Self {
-        Self { enabled: true, hook: None, front: HttpWorkload::default() }
+        Self { enabled: true, hook: None, rules: None, front: HttpWorkload::default() }
     }
 }
 
@@ -156,7 +170,7 @@ pub struct CommentHook {
     pub timeout_milliseconds: i32,
     /// The handling of comments while the hook fails: Accept, Hold (for a moderator) or Refuse.
     #[serde(default)]
-    pub when_away: WhenAway,
+    pub when_away: HookFailureAction,
 }
 
 const fn hook_timeout() -> i32 {
@@ -165,7 +179,7 @@ const fn hook_timeout() -> i32 {
 
 /// The handling of comments while the hook fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum WhenAway {
+pub enum HookFailureAction {
     /// They are accepted.
     Accept,
     /// They are held until a moderator decides.
@@ -175,7 +189,7 @@ pub enum WhenAway {
     Refuse,
 }
 
-impl WhenAway {
+impl HookFailureAction {
     /// Returns the value of the flag `--comment-hook-when-away`.
     pub const fn flag(self) -> &'static str {
         match self {
@@ -201,6 +215,9 @@ pub struct Consumer {
     pub service: ServiceSettings,
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
+    /// The limit on pods that evictions may take away at a time; a quarter of them when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdb: Option<DisruptionBudget>,
 }
 
 impl Default for Consumer {
@@ -211,6 +228,7 @@ impl Default for Consumer {
             pod: PodSettings::default(),
             service: ServiceSettings::default(),
             service_account: ServiceAccountSettings::default(),
+            pdb: None,
         }
     }
 }
@@ -228,6 +246,9 @@ pub struct Manager {
     pub service: ServiceSettings,
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
+    /// The limit on pods that evictions may take away at a time; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdb: Option<DisruptionBudget>,
 }
 
 impl Default for Manager {
@@ -237,6 +258,7 @@ impl Default for Manager {
             pod: PodSettings::default(),
             service: ServiceSettings::default(),
             service_account: ServiceAccountSettings::default(),
+            pdb: None,
         }
     }
 }
@@ -244,7 +266,7 @@ impl Default for Manager {
 /// The statistics service: all services' reports in one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Statistics {
+pub struct StatisticsService {
     /// Whether the statistics service runs.
     pub enabled: bool,
     /// Settings of the service's pod.
@@ -253,15 +275,19 @@ pub struct Statistics {
     pub service: ServiceSettings,
     /// The ServiceAccount that the pod runs as.
     pub service_account: ServiceAccountSettings,
+    /// The limit on pods that evictions may take away at a time; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdb: Option<DisruptionBudget>,
 }
 
-impl Default for Statistics {
+impl Default for StatisticsService {
     fn default() -> Self {
         Self {
             enabled: true,
             pod: PodSettings::default(),
             service: ServiceSettings::default(),
             service_account: ServiceAccountSettings::default(),
+            pdb: None,
         }
     }
 }

@@ -50,15 +50,15 @@ pub struct PodSettings {
     pub labels: BTreeMap<String, String>,
     /// The pods' priority class.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub priority_class_name: Option<String>,
     /// The runtime class of the containers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub runtime_class_name: Option<String>,
     /// The scheduler of the pods; Kubernetes' own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub scheduler_name: Option<String>,
     /// Secrets in this namespace to pull these pods' images with, beside `spec.imagePullSecrets`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -79,16 +79,27 @@ pub struct PodSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::container_security")]
     pub container_security_context: Option<SecurityContext>,
-    /// The log filter: a minimal level (error, warn, info, debug, trace), or a filter such as
-    /// `info,liverank_reader=debug`; `info` when absent.
+    /// The log level, from error to trace, or a filter such as `info,liverank_reader=debug`; `info` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-zA-Z0-9_:=,.\[\]{}-]+$"))]
+    #[schemars(length(max = 512), regex(pattern = r"^[a-zA-Z0-9_:=,.\[\]{}-]+$"))]
     pub log_level: Option<String>,
     /// More flags of `liverank <component>`, such as `--max-connections=20000`. Flags that the operator writes cannot
     /// be given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1024), regex(pattern = "^--[a-z][a-z0-9-]*(=.*)?$")))]
     pub extra_args: Vec<String>,
+    /// Times of the check that it has started: periodSeconds (1), timeoutSeconds (5), failureThreshold (120).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::probe_times")]
+    pub startup_probe: Option<ProbeTimes>,
+    /// Times of the check that it is ready: 5, 3 and 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::probe_times")]
+    pub readiness_probe: Option<ProbeTimes>,
+    /// Times of the check that restarts it if it fails: 10, 5 and 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::probe_times")]
+    pub liveness_probe: Option<ProbeTimes>,
     /// More environment variables of liverank's own container. liverank's settings are not given here: see `extraArgs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::own_env")]
@@ -115,8 +126,7 @@ pub struct PodSettings {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub init_containers: Vec<ExtraContainer>,
-    /// Containers beside liverank's own. They start before it and end after it, so that a proxy is there for as long as
-    /// viewers are handed over.
+    /// Containers beside liverank's own. They start before it and end after it, as a proxy has to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
@@ -125,12 +135,27 @@ pub struct PodSettings {
     pub sidecars: Vec<ExtraContainer>,
 }
 
+/// The times of a probe, as Kubernetes names them; those that are absent are the operator's, as is what a probe asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProbeTimes {
+    /// Seconds from one check to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_seconds: Option<i32>,
+    /// Seconds that a check may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i32>,
+    /// Number of checks that fail one after the other before the probe fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_threshold: Option<i32>,
+}
+
 /// A volume: a name, and one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtraVolume {
     /// The volume's name, by which it is mounted.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// A ConfigMap of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,10 +210,10 @@ impl ExtraVolume {
 #[serde(rename_all = "camelCase")]
 pub struct ExtraContainer {
     /// The container's name.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// The container's image; the operator's policy has to permit it.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
+    #[schemars(length(max = 512), regex(pattern = r"^\S+$"))]
     pub image: String,
     /// When nodes pull the image: Always, IfNotPresent or Never.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PodSettings, ServiceAccountSettings, ServiceSettings, rules};
+use super::{DisruptionBudget, PodSettings, ServiceAccountSettings, ServiceSettings, rules};
 
 /// Readers hold viewers' streams. Each is a Deployment of its own, so that the operator can choose the one to remove
 /// and empty it first.
@@ -45,6 +45,10 @@ pub struct Readers {
     pub service: ServiceSettings,
     /// The ServiceAccount that the pods run as.
     pub service_account: ServiceAccountSettings,
+    /// The limit on readers that evictions may take away at a time. Absent: a tenth of the readers, but no more than the move
+    /// budget empties within their grace period, and at least one. Viewers of more than that lose their streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdb: Option<DisruptionBudget>,
 }
 
 impl Default for Readers {
@@ -63,6 +67,7 @@ impl Default for Readers {
             pod: PodSettings::default(),
             service: ServiceSettings::default(),
             service_account: ServiceAccountSettings::default(),
+            pdb: None,
         }
     }
 }
@@ -152,6 +157,20 @@ pub struct Fallback {
     #[serde(default = "default_unknown_load_seconds")]
     #[schemars(range(min = 10, max = 3600))]
     pub after_seconds: i32,
+    /// `Fixed`: there are at least `replicas` readers. `Grow`: and one more each time that the load stays unknown for as long
+    /// again, up to `maxReplicas`.
+    #[serde(default)]
+    pub behavior: FallbackBehavior,
+}
+
+/// The number of readers while the load stays unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FallbackBehavior {
+    /// The number that the fallback names.
+    #[default]
+    Fixed,
+    /// That number, and one more for each further period in which the load is unknown.
+    Grow,
 }
 
 const fn default_unknown_load_seconds() -> i32 {

@@ -174,7 +174,7 @@ pub(super) fn hook_url() -> Value {
 
 /// The validation rules of `monitoring.tracing.endpoint`. Users and queries are refused, because the URL is shown in
 /// logs.
-pub(super) fn collector() -> Value {
+pub(super) fn tracing_endpoint() -> Value {
     rules(&[(
         "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@') && !self.contains('?')",
         "use a URL that begins with http:// or https:// and has no user and no query",
@@ -249,7 +249,7 @@ pub(super) fn reader_host() -> Value {
 }
 
 /// The validation rules of `gateway`, `websocket` and `comment`.
-pub(super) fn front() -> Value {
+pub(super) fn front_service_rules() -> Value {
     rules(&[
         (
             "!(has(self.replicas) && has(self.autoscaling))",
@@ -260,7 +260,8 @@ pub(super) fn front() -> Value {
             "scaledBy is Others: remove replicas and autoscaling",
         ),
         (
-            "!has(self.autoscaling) || !has(self.pod.resources) \
+            "!has(self.autoscaling) || (has(self.autoscaling.metrics) && size(self.autoscaling.metrics) > 0) \
+             || !has(self.pod.resources) \
              || (has(self.pod.resources.requests) && 'cpu' in self.pod.resources.requests) \
              || (has(self.pod.resources.limits) && 'cpu' in self.pod.resources.limits)",
             "set pod.resources.requests.cpu: autoscaling measures against it",

@@ -1,6 +1,6 @@
 //! Schemas of types that are not ours, and of a few shapes that schemars cannot express. Kubernetes' own types are
 //! included without their descriptions: with them the definition would exceed the size that `kubectl apply` can store
-//! in an annotation (262,144 bytes).
+//! in an annotation (262,144 bytes). For the same reason a text has no minimal length where its pattern asks for a character.
 
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, HostAlias, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration,
@@ -16,6 +16,10 @@ use super::rules;
 /// The schema keyword of validation rules.
 pub(super) const VALIDATIONS: &str = "x-kubernetes-validations";
 
+/// The greatest number that each of the times of a probe of ours may be. Kubernetes takes any from 1; the bound keeps a pod that
+/// hangs from being taken for well for hours.
+pub const MAX_PROBE_TIME: i32 = 1000;
+
 /// Returns the schema of a foreign type without descriptions.
 pub(super) fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>().to_value();
@@ -29,7 +33,7 @@ fn bounded_foreign_list<T: JsonSchema>(generator: &mut SchemaGenerator, max: u32
 }
 
 /// Removes every description from a schema, but keeps a property whose name is `description`.
-fn without_descriptions(schema: &mut Value) {
+pub(super) fn without_descriptions(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     if members.get("description").is_some_and(Value::is_string) {
         members.remove("description");
@@ -65,18 +69,18 @@ pub(super) fn topology_spread(generator: &mut SchemaGenerator) -> Schema {
 
 /// Returns the schema of `PodSecurityContext` without the options for Windows.
 pub(super) fn pod_security(generator: &mut SchemaGenerator) -> Schema {
-    without(foreign::<PodSecurityContext>(generator), WINDOWS)
+    without_member(foreign::<PodSecurityContext>(generator), WINDOWS)
 }
 
 /// Returns the schema of `SecurityContext` without the options for Windows.
 pub(super) fn container_security(generator: &mut SchemaGenerator) -> Schema {
-    without(foreign::<SecurityContext>(generator), WINDOWS)
+    without_member(foreign::<SecurityContext>(generator), WINDOWS)
 }
 
 /// The member of security contexts that only Windows uses.
 const WINDOWS: &str = "windowsOptions";
 
-fn without(mut schema: Schema, member: &str) -> Schema {
+fn without_member(mut schema: Schema, member: &str) -> Schema {
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.remove(member);
     }
@@ -91,9 +95,34 @@ pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
+/// Returns the schema of the times of a probe of ours. The members have no descriptions, which each of seven components would
+/// repeat: the descriptions of the probes name them.
+pub(super) fn probe_times(_: &mut SchemaGenerator) -> Schema {
+    let number = json!({ "type": "integer", "minimum": 1, "maximum": MAX_PROBE_TIME });
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "failureThreshold": number,
+            "periodSeconds": number,
+            "timeoutSeconds": number,
+        },
+    })
+}
+
 /// Returns the schema of a list of at most 64 objects that only the operator parses.
 pub(super) fn opaque_list(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "maxItems": 64, "items": opaque(generator) })
+}
+
+/// Returns the schema of a list of at most 16 relabelings of a `ServiceMonitor`. Its own definition checks them.
+pub(super) fn relabelings(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 16, "items": opaque(generator) })
+}
+
+/// Returns the schema of a list of at most 8 metrics of a `HorizontalPodAutoscaler`. The API server checks them when the
+/// autoscaler is written.
+pub(super) fn metrics(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 8, "items": opaque(generator) })
 }
 
 /// Returns the schema of a list of at most 32 lines of `/etc/hosts`.
@@ -112,7 +141,7 @@ pub(super) fn own_env(generator: &mut SchemaGenerator) -> Schema {
     if let Some(items) = list.get_mut("items") {
         items["properties"]["valueFrom"] = opaque(generator).to_value();
     }
-    ruled(list, "name", 253, rules::own_env())
+    with_item_rules(list, "name", 253, rules::own_env())
 }
 
 /// Returns the schema of a list of at most 16 volume mounts.
@@ -122,12 +151,12 @@ pub(super) fn mounts(generator: &mut SchemaGenerator) -> Schema {
 
 /// Returns the schema of the volume mounts of liverank's own container.
 pub(super) fn own_mounts(generator: &mut SchemaGenerator) -> Schema {
-    ruled(mounts(generator), "mountPath", 1024, rules::own_mounts())
+    with_item_rules(mounts(generator), "mountPath", 1024, rules::own_mounts())
 }
 
 /// Adds rules on one member of a list's items, and a maximal length of that member, because the API server prices rules
 /// by it.
-fn ruled(mut list: Schema, member: &str, max: u32, rules: Value) -> Schema {
+fn with_item_rules(mut list: Schema, member: &str, max: u32, rules: Value) -> Schema {
     if let Some(items) = list.get_mut("items") {
         items["properties"][member]["maxLength"] = json!(max);
     }

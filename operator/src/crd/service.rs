@@ -24,18 +24,18 @@ pub struct ServiceSettings {
     pub ip_family_policy: Option<IpFamilyPolicy>,
     /// The Service's IP families, the first one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 2))]
     pub ip_families: Vec<IpFamily>,
     /// The preference among pods for new connections, such as `PreferClose`: pods of the client's zone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z]+$"))]
+    #[schemars(length(max = 63), regex(pattern = "^[A-Za-z]+$"))]
     pub traffic_distribution: Option<String>,
     /// Of a NodePort or LoadBalancer: `Local` keeps clients' addresses, and routes them only to nodes with a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
     /// Of a LoadBalancer: its implementation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9A-Z]([-a-zA-Z0-9./]*[a-zA-Z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9A-Z]([-a-zA-Z0-9./]*[a-zA-Z0-9])?$"))]
     pub load_balancer_class: Option<String>,
     /// Of a LoadBalancer: the networks that may connect; an empty list means any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -89,8 +89,7 @@ pub enum ExternalTrafficPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceAccountSettings {
-    /// The annotations, such as the cloud role that the pods assume. The operator's policy has to permit them; none are
-    /// permitted by default.
+    /// Annotations, such as a cloud role. The operator's policy has to permit them; by default it permits none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::plain_annotations")]
     pub annotations: BTreeMap<String, String>,

@@ -35,7 +35,7 @@ pub struct RankingClusterStatus {
         length(max = 16),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
-    pub components: Vec<Component>,
+    pub components: Vec<ComponentStatus>,
     /// The readers and their viewers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readers: Option<ReadersStatus>,
@@ -134,7 +134,7 @@ pub struct OperatorStatus {
 /// A component and its numbers of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Component {
+pub struct ComponentStatus {
     /// The component's name, such as `gateway`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,

@@ -23,7 +23,7 @@ pub struct Tls {
 pub struct InternalTls {
     /// A Secret with the keys `tls.crt`, `tls.key` and `ca.crt`, as cert-manager writes it, for `*.NAMESPACE.svc`. Pods
     /// use a renewed certificate without a restart.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub secret_name: String,
     /// The authorities (PEM) by which the operator verifies managers and readers: the `ca.crt` of the Secret, because
     /// the operator reads no Secrets. Two of them while one replaces the other.
@@ -36,6 +36,6 @@ pub struct InternalTls {
 #[serde(rename_all = "camelCase")]
 pub struct PublicTls {
     /// A Secret of type `kubernetes.io/tls` for the host name that viewers connect to.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub secret_name: String,
 }

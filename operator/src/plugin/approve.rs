@@ -5,17 +5,17 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::words::{Table, time_ago, with_commas};
+use super::words::{TextTable, time_ago, with_commas};
 use crate::crd::{PastDecision, RankingCluster, WaitingPlan};
 
 /// Returns the plans that wait for approval.
-pub fn waiting(cluster: &RankingCluster) -> &[WaitingPlan] {
+pub fn waiting_plans(cluster: &RankingCluster) -> &[WaitingPlan] {
     cluster.status.as_ref().map(|status| status.proposals.as_slice()).unwrap_or_default()
 }
 
 /// Renders the plans that wait for approval, each with its cost and the command that approves it.
 pub fn render_waiting_plans(cluster: &RankingCluster, now: Timestamp) -> String {
-    let plans = waiting(cluster);
+    let plans = waiting_plans(cluster);
     if plans.is_empty() {
         return "no plan waits to be approved\n".to_owned();
     }
@@ -41,7 +41,7 @@ pub fn render_waiting_plans(cluster: &RankingCluster, now: Timestamp) -> String 
 /// # Errors
 /// Returns a message for the user if no plan of that name waits.
 pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> Result<String, String> {
-    let ids: BTreeSet<&str> = waiting(cluster).iter().map(|plan| plan.id.as_str()).collect();
+    let ids: BTreeSet<&str> = waiting_plans(cluster).iter().map(|plan| plan.id.as_str()).collect();
     if !ids.contains(id) {
         let there: Vec<&str> = ids.into_iter().collect();
         let there = if there.is_empty() { "none waits".to_owned() } else { there.join(", ") };
@@ -65,7 +65,7 @@ pub fn render_history(cluster: &RankingCluster) -> String {
     if past.is_empty() {
         return "nothing has been decided yet\n".to_owned();
     }
-    let mut table = Table::new(&["TIME", "ID", "ACTION", "WHY"]);
+    let mut table = TextTable::new(&["TIME", "ID", "ACTION", "WHY"]);
     for PastDecision { id, time, action, reason } in past {
         let time = time.as_ref().map_or_else(String::new, |time| time.0.to_string());
         table.add_row([time, id.clone(), action.clone(), reason.clone()]);

@@ -10,7 +10,7 @@ use liverank_protocol::{ClusterLoad, ReaderState};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::words::{Table, short_duration, time_ago, with_commas, wrap_lines};
+use super::words::{TextTable, short_duration, time_ago, with_commas, wrap_lines};
 use crate::build::names;
 use crate::crd::{LastDecision, RankingCluster, ReadersStatus};
 
@@ -44,7 +44,8 @@ impl DeployedReader {
     }
 }
 
-/// All of it for programs: the status as the resource has it, the readers' Deployments, and the load as a manager tells it.
+/// Returns the explanation as JSON for programs: the resource's status, the readers' Deployments, and the load as a
+/// manager reports it.
 pub fn explanation_value(
     cluster: &RankingCluster,
     readers: &[DeployedReader],
@@ -120,7 +121,7 @@ fn render_conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp)
         out.push_str("  none yet\n");
         return;
     }
-    let mut table = Table::new(&["TYPE", "STATUS", "REASON", ">FOR"]);
+    let mut table = TextTable::new(&["TYPE", "STATUS", "REASON", ">FOR"]);
     let mut said = String::new();
     for condition in conditions {
         let age = short_duration(now.as_second() - condition.last_transition_time.0.as_second());
@@ -170,7 +171,7 @@ fn render_readers_table(
     // By number; readers that are not named by the operator's scheme come last.
     known.sort_by_key(|name| (names::reader_number(cluster, name).unwrap_or(u32::MAX), *name));
     let mut table =
-        Table::new(&["READER", "POD", "MANAGERS SAY", ">VIEWERS", ">OF", ">VIDEOS", ">SILENT", "NOTE"]);
+        TextTable::new(&["READER", "POD", "MANAGERS SAY", ">VIEWERS", ">OF", ">VIDEOS", ">SILENT", "NOTE"]);
     for name in &known {
         let (made, seen) = (made.get(name), seen.get(name));
         let pod = match made {

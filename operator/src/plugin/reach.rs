@@ -11,7 +11,7 @@ use kube::api::{Api, DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use liverank_protocol::ClusterLoad;
-use liverank_runtime::identity::BEHIND_A_PROXY;
+use liverank_runtime::identity::PROXIED_AUTHORIZATION_HEADER;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
@@ -58,7 +58,7 @@ impl ClusterAccess {
 
     /// Returns the resource with that name; without a name the only one in the namespace, and an error if there is none
     /// or more than one.
-    pub async fn cluster(&self, argument: Option<&str>) -> anyhow::Result<RankingCluster> {
+    pub async fn fetch_cluster(&self, argument: Option<&str>) -> anyhow::Result<RankingCluster> {
         let api: Api<RankingCluster> = Api::namespaced(self.client.clone(), &self.namespace);
         if let Some(argument) = argument {
             let name = resource_name(argument)?;
@@ -98,7 +98,7 @@ impl ClusterAccess {
     }
 
     /// Returns the load as a manager reports it, with all assignments.
-    pub async fn load(&self, cluster: &RankingCluster) -> anyhow::Result<ClusterLoad> {
+    pub async fn fetch_load(&self, cluster: &RankingCluster) -> anyhow::Result<ClusterLoad> {
         let text = self.fetch_load_text(cluster).await?;
         serde_json::from_str(&text).context("the manager's answer is no load: is it of another version?")
     }
@@ -117,8 +117,9 @@ impl ClusterAccess {
             names::token_audience(cluster.name(), cluster.namespace()),
         );
         let token = tokens::request_token(&self.client, cluster.namespace(), &account, &audience).await?;
-        let request =
-            http::Request::get(path).header(BEHIND_A_PROXY, format!("Bearer {token}")).body(Vec::new())?;
+        let request = http::Request::get(path)
+            .header(PROXIED_AUTHORIZATION_HEADER, format!("Bearer {token}"))
+            .body(Vec::new())?;
         let way = format!("service {service} through the API server's proxy");
         match timeout(MANAGER_TIMEOUT, self.client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
@@ -139,7 +140,7 @@ impl ClusterAccess {
     ) -> GatheredState {
         let mut gathered = GatheredState {
             cluster: serde_json::to_value(cluster).unwrap_or_default(),
-            about: self.server_versions().await,
+            circumstances: self.server_versions().await,
             ..GatheredState::default()
         };
         match self.fetch_load_text(cluster).await {
@@ -148,11 +149,11 @@ impl ClusterAccess {
         }
         for kind in Kind::ALL {
             let labels = Some(cluster_label_selector(cluster.name()));
-            match self.list_all(&kind.resource(), Some(cluster.namespace()), labels).await {
-                Ok(objects) => gathered.objects.push((kind.resource().kind, objects)),
+            match self.list_all(&kind.api_resource(), Some(cluster.namespace()), labels).await {
+                Ok(objects) => gathered.objects.push((kind.api_resource().kind, objects)),
                 // A kind that this Kubernetes cluster does not have is not reported as missing.
                 Err(kube::Error::Api(status)) if kind.is_optional() && status.code == 404 => {}
-                Err(error) => gathered.missing.push(format!("{}: {error}", kind.resource().kind)),
+                Err(error) => gathered.missing.push(format!("{}: {error}", kind.api_resource().kind)),
             }
         }
         let pods = kube::api::ApiResource::erase::<Pod>(&());

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, Default)]
 pub struct GatheredState {
     /// The circumstances of the report: its time, the plugin's version, the Kubernetes version.
-    pub about: Map<String, Value>,
+    pub circumstances: Map<String, Value>,
     /// The things that could not be read, each with the reason.
     pub missing: Vec<String>,
     /// The `RankingCluster` as JSON.
@@ -30,7 +30,9 @@ pub struct GatheredState {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SupportReport {
+    /// The circumstances of the report: its time, the plugin's version, the Kubernetes version.
     about: Map<String, Value>,
+    /// The things that could not be read, each with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,
     ranking_cluster: Value,
@@ -59,7 +61,7 @@ pub fn assemble_report(gathered: GatheredState) -> SupportReport {
         pod
     });
     SupportReport {
-        about: gathered.about,
+        about: gathered.circumstances,
         missing: gathered.missing,
         ranking_cluster: clean(gathered.cluster),
         load: gathered.load.map(clean),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use liverank_protocol::ClusterLoad;
 
-use super::words::{Table, short_duration, with_commas, wrap_lines};
+use super::words::{TextTable, short_duration, with_commas, wrap_lines};
 use crate::crd::RankingCluster;
 use crate::readers::{self, ReaderForecast, ReaderSettings, WhatIfAnswer};
 
@@ -67,7 +67,7 @@ pub fn render_answer(
 fn render_totals(out: &mut String, readers: u32, answer: &WhatIfAnswer) {
     let open = |rows: &[ReaderForecast]| rows.iter().filter(|row| row.state == "open").count();
     let fullest = answer.now.iter().map(used_percent).max().unwrap_or(0);
-    let mut table = Table::new(&["", ">NOW", ">THEN"]);
+    let mut table = TextTable::new(&["", ">NOW", ">THEN"]);
     let mut row = |what: &str, now: String, then: String| table.add_row([what.to_owned(), now, then]);
     row("open readers", open(&answer.now).to_string(), readers.to_string());
     row("viewers", with_commas(answer.viewers), with_commas(answer.viewers));
@@ -88,7 +88,7 @@ fn used_percent(row: &ReaderForecast) -> u64 {
     (row.viewers * 100).div_ceil(row.capacity.max(1))
 }
 
-fn readers_table(answer: &WhatIfAnswer) -> Table {
+fn readers_table(answer: &WhatIfAnswer) -> TextTable {
     let by_name = |rows: &'_ [ReaderForecast]| -> BTreeMap<String, ReaderForecast> {
         rows.iter().map(|row| (row.reader.clone(), row.clone())).collect()
     };
@@ -97,8 +97,16 @@ fn readers_table(answer: &WhatIfAnswer) -> Table {
         now.keys().chain(then.keys()).collect::<BTreeSet<_>>().into_iter().collect();
     // New readers come after the existing ones, and `x-reader-10` after `x-reader-9`.
     names.sort_by_key(|name| (!now.contains_key(*name), name.len(), *name));
-    let mut table =
-        Table::new(&["READER", "STATE", ">VIEWERS", ">THEN", ">CAPACITY", ">VIDEOS", ">THEN", ">USED THEN"]);
+    let mut table = TextTable::new(&[
+        "READER",
+        "STATE",
+        ">VIEWERS",
+        ">THEN",
+        ">CAPACITY",
+        ">VIDEOS",
+        ">THEN",
+        ">USED THEN",
+    ]);
     for name in names {
         let (now, then) = (now.get(name), then.get(name));
         let dash = || "-".to_owned();

@@ -37,12 +37,12 @@ pub fn time_ago(then: Timestamp, now: Timestamp) -> String {
 
 /// A text table. Each column is as wide as its widest cell; columns of numbers are aligned to the right.
 #[derive(Debug)]
-pub struct Table {
+pub struct TextTable {
     right_aligned: Vec<bool>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// Creates a table with these column heads; a head that begins with `>` marks a column of numbers.
     pub fn new(heads: &[&str]) -> Self {
         Self {
@@ -98,7 +98,7 @@ pub fn wrap_lines(text: &str, indent: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, short_duration, with_commas, wrap_lines};
+    use super::{TextTable, short_duration, with_commas, wrap_lines};
 
     #[test]
     fn thousands_are_separated_by_commas() {
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(&["NAME", ">VIEWERS", "WHY"]);
+        let mut table = TextTable::new(&["NAME", ">VIEWERS", "WHY"]);
         table.add_row(["a".into(), "12,000".into()]);
         table.add_row(["longer".into(), "5".into(), "so".into()]);
         assert_eq!(table.render("  "), "  NAME    VIEWERS  WHY\n  a        12,000\n  longer        5  so\n");

@@ -33,11 +33,11 @@ impl fmt::Display for SecurityLevel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecurityBreach {
     /// The strictest level that permits the setting.
-    pub needs: SecurityLevel,
+    pub required_level: SecurityLevel,
     /// The path of the field below the pod.
     pub field: String,
     /// The setting that is refused, in words.
-    pub what: String,
+    pub description: String,
 }
 
 /// The capabilities that `baseline` permits a container to add.
@@ -87,8 +87,8 @@ pub fn find_breaches(pod: &PodSpec) -> Vec<SecurityBreach> {
 struct BreachCollector(Vec<SecurityBreach>);
 
 impl BreachCollector {
-    fn add(&mut self, needs: SecurityLevel, field: impl Into<String>, what: impl Into<String>) {
-        self.0.push(SecurityBreach { needs, field: field.into(), what: what.into() });
+    fn add(&mut self, required_level: SecurityLevel, field: impl Into<String>, what: impl Into<String>) {
+        self.0.push(SecurityBreach { required_level, field: field.into(), description: what.into() });
     }
 
     /// Checks the settings that give a pod access to its node.

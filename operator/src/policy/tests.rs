@@ -18,6 +18,7 @@ fn policy_messages(policy: &Policy, pointer: &str, value: &Value) -> Vec<String>
         at = &mut at[part];
     }
     at[field] = value.clone();
+    resource["metadata"]["namespace"] = "video".into();
     let cluster: RankingCluster = serde_json::from_value(resource).unwrap();
     let operator = OperatorFacts::default();
     let input = Input { cluster: &cluster, revision: CURRENT_REVISION, readers: &[], operator: &operator };
@@ -157,6 +158,153 @@ fn each_risky_setting_is_refused_by_its_path_until_permitted() {
         let policy = Policy::parse(permits).unwrap();
         assert_eq!(policy_messages(&policy, pointer, &value), [""; 0], "{pointer} {value} with {permits}");
     }
+}
+
+/// Returns every annotation that would go round another limit: the pointer of its map in the resource, its key and
+/// value, and the policy that permits it.
+fn powerful_annotations() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
+    let (route, pod) = ("/spec/exposure/annotations", "/spec/gateway/pod/annotations");
+    let service = "/spec/gateway/service/annotations";
+    vec![
+        (
+            route,
+            "nginx.ingress.kubernetes.io/server-alias",
+            "bank.example.com",
+            "hosts: ['*.example.org', bank.example.com]",
+        ),
+        (
+            route,
+            "haproxy-ingress.github.io/server-alias",
+            "bank.example.com",
+            "hosts: ['*.example.org', '*.example.com']",
+        ),
+        (
+            route,
+            "haproxy-ingress.github.io/server-alias-regex",
+            ".*",
+            "annotations: [haproxy-ingress.github.io/*]",
+        ),
+        (
+            route,
+            "external-dns.alpha.kubernetes.io/hostname",
+            "live.example.org,bank.example.com",
+            "hosts: ['*']",
+        ),
+        (service, "external-dns.alpha.kubernetes.io/internal-hostname", "bank.example.com", "hosts: ['*']"),
+        (route, "cert-manager.io/alt-names", "a.example.org, bank.example.com", "hosts: ['*']"),
+        (pod, "iam.amazonaws.com/role", "admin", "annotations: ['*', iam.amazonaws.com/role]"),
+        (pod, "vault.hashicorp.com/role", "admin", "annotations: ['*', vault.hashicorp.com/*]"),
+        (pod, "k8s.v1.cni.cncf.io/networks", "kube-system/host", "annotations: ['*', k8s.v1.cni.cncf.io/*]"),
+        (pod, "sidecar.istio.io/userVolume", "[]", "annotations: ['*', sidecar.istio.io/*]"),
+        (
+            route,
+            "nginx.ingress.kubernetes.io/auth-tls-secret",
+            "other/ca",
+            "annotations: [nginx.ingress.kubernetes.io/*]",
+        ),
+        (
+            route,
+            "nginx.ingress.kubernetes.io/proxy-ssl-secret",
+            "other/ca",
+            "annotations: [nginx.ingress.kubernetes.io/*]",
+        ),
+        (
+            route,
+            "alb.ingress.kubernetes.io/group.name",
+            "everybody",
+            "annotations: [alb.ingress.kubernetes.io/group.name]",
+        ),
+        (
+            pod,
+            "container.apparmor.security.beta.kubernetes.io/liverank",
+            "unconfined",
+            "podSecurity: privileged",
+        ),
+        (
+            pod,
+            "container.seccomp.security.alpha.kubernetes.io/liverank",
+            "unconfined",
+            "podSecurity: privileged",
+        ),
+        (pod, "seccomp.security.alpha.kubernetes.io/pod", "unconfined", "podSecurity: privileged"),
+    ]
+}
+
+#[test]
+fn an_annotation_does_not_go_round_another_limit() {
+    let hosts = "\nhosts: ['*.example.org']";
+    for (pointer, key, value, permits) in powerful_annotations() {
+        let given = if pointer.contains("/service/") {
+            json!({"annotations": {key: value}})
+        } else {
+            json!({key: value})
+        };
+        let pointer =
+            pointer.strip_suffix("/annotations").filter(|it| it.ends_with("/service")).unwrap_or(pointer);
+        let messages = |text: &str| policy_messages(&Policy::parse(text).unwrap(), pointer, &given);
+        let refused = messages(hosts);
+        assert!(!refused.is_empty(), "{key}: {value} is taken");
+        assert!(refused.iter().all(|it| it.contains(&format!(".annotations[{key}]: "))), "{refused:?}");
+        assert_eq!(messages(permits), [""; 0], "{key}: {value} with {permits}");
+    }
+}
+
+#[test]
+fn usual_annotations_are_permitted_by_a_star() {
+    let usual = json!({
+        "nginx.ingress.kubernetes.io/auth-tls-secret": "video/ca",
+        "nginx.ingress.kubernetes.io/server-alias": "other.example.org",
+        "cert-manager.io/issuer": "main",
+        "sidecar.istio.io/inject": "false",
+        "linkerd.io/inject": "enabled",
+    });
+    assert_eq!(policy_messages(&Policy::default(), "/spec/exposure/annotations", &usual), [""; 0]);
+    let profiles = json!({
+        "container.apparmor.security.beta.kubernetes.io/liverank": "runtime/default",
+        "seccomp.security.alpha.kubernetes.io/pod": "localhost/profile.json",
+    });
+    assert_eq!(policy_messages(&Policy::default(), "/spec/gateway/pod/annotations", &profiles), [""; 0]);
+}
+
+#[test]
+fn a_host_is_permitted_by_its_whole_name_or_by_its_domain() {
+    let cases = [
+        ("['*']", "live.example.org", true),
+        ("[live.example.org]", "live.example.org", true),
+        ("[live.example.org]", "live.example.org.evil.example.com", false),
+        ("['*.tenant.example']", "live.tenant.example", true),
+        ("['*.tenant.example']", "a.b.tenant.example", true),
+        ("['*.tenant.example']", "tenant.example", false),
+        ("['*.tenant.example']", "eviltenant.example", false),
+        ("[]", "live.example.org", false),
+    ];
+    for (hosts, host, permitted) in cases {
+        let policy = Policy::parse(&format!("hosts: {hosts}")).unwrap();
+        let refused = policy_messages(&policy, "/spec/exposure/host", &json!(host));
+        let refused = refused.iter().any(|it| it.starts_with("spec.exposure.host: "));
+        assert_eq!(!refused, permitted, "{host} by {hosts}");
+    }
+    for hosts in ["['live.*']", "['*live.example.org']", "['a.*.example.org']", "['*.*']"] {
+        let error = Policy::parse(&format!("hosts: {hosts}")).unwrap_err().to_string();
+        assert!(error.contains("hosts"), "{hosts}: {error}");
+    }
+}
+
+#[test]
+fn a_policy_permits_the_hosts_of_all_readers_or_of_none() {
+    let template = json!("{reader}.live.example.org");
+    let refused = |hosts: &str| {
+        let policy = Policy::parse(&format!("hosts: [live.example.org, {hosts}]")).unwrap();
+        let all = policy_messages(&policy, "/spec/exposure/readerHostTemplate", &template);
+        all.iter().any(|it| it.starts_with("spec.exposure.readerHostTemplate: "))
+    };
+    let name = plain_resource()["metadata"]["name"].as_str().unwrap().to_owned();
+    assert!(!refused("'*.live.example.org'"));
+    assert!(refused(&format!("{name}-reader-0.live.example.org")), "the second reader has another host");
+    assert!(
+        refused(&format!("{name}-reader-0.live.example.org, {name}-reader-1.live.example.org")),
+        "the third"
+    );
 }
 
 #[test]

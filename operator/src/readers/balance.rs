@@ -10,9 +10,9 @@ use liverank_core::placement::{
     Situation, VideoPart, plan_in_zones,
 };
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{ClusterLoad, MaybeUnknown, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{AssignedVideoState, ClusterLoad, MaybeUnknown, MoveRequest, ReaderState};
 
-use super::decision::{Action, DecisionEvent, cut_to_bytes};
+use super::decision::{DecisionAction, DecisionEvent, cut_to_bytes};
 use super::memory::{GivenOrder, ReaderMemory};
 use super::proposal::{self, DraftPlan, PlanBasis, PlanSubject};
 use super::seen::{ManagerReport, RoundInput};
@@ -20,20 +20,20 @@ use super::settings::RebalanceSetting;
 use super::step::ReaderStep;
 use super::view::LoadView;
 
-/// The time between two plans, in milliseconds: several times within the rest of an assignment after a change.
+/// The time between two plans, in milliseconds: less than the time for which a changed assignment is left alone.
 const PLAN_EVERY_MS: Millis = 5_000;
 /// Maximal age in milliseconds of the assignments that a plan is made from.
 const MAX_LOAD_AGE_MS: Millis = 5_000;
 /// Maximal number of orders given at once: the rest is planned again from the result of these.
 const MAX_ORDERS_A_ROUND: usize = 1_000;
 
-/// The result of one look at the balance of the readers.
+/// The result of one round of balancing viewers between readers.
 #[derive(Debug, Default)]
 pub(super) struct BalanceOutcome {
     pub step: Option<ReaderStep>,
-    pub tale: Option<DecisionEvent>,
-    /// Whether assignments have to be queried for the next look.
-    pub detail: bool,
+    pub event: Option<DecisionEvent>,
+    /// Whether the managers have to be queried for all assignments before the next round.
+    pub needs_assignments: bool,
 }
 
 /// Plans moves if a plan is due and viewers may be moved; if `halted` is true, they may not.
@@ -45,59 +45,60 @@ pub(super) fn plan_balance(
 ) -> BalanceOutcome {
     let mode = seen.settings.rebalance;
     let off = mode == RebalanceSetting::Paused || halted || view.trouble.is_some();
-    let available = memory.bucket.refill(seen.now, seen.settings.viewers_per_minute);
-    let due = memory.planned.is_none_or(|at| seen.now - at >= PLAN_EVERY_MS);
+    let available = memory.move_budget.refill(seen.now, seen.settings.viewers_per_minute);
+    let due = memory.last_plan_at.is_none_or(|at| seen.now - at >= PLAN_EVERY_MS);
     if off {
         // A plan that cannot be carried out now is not offered.
         memory.proposals.remove(&PlanSubject::Rebalance);
     }
     if off || !due {
         return BalanceOutcome {
-            detail: !off && memory.planned.is_some_and(|at| seen.now - at >= PLAN_EVERY_MS / 2),
+            needs_assignments: !off
+                && memory.last_plan_at.is_some_and(|at| seen.now - at >= PLAN_EVERY_MS / 2),
             ..BalanceOutcome::default()
         };
     }
     let detailed =
         |heard: &&ManagerReport| heard.load.assignments.is_some() && seen.now - heard.at <= MAX_LOAD_AGE_MS;
     let Some(heard) = view.latest_reports().find(detailed) else {
-        return BalanceOutcome { detail: true, ..BalanceOutcome::default() };
+        return BalanceOutcome { needs_assignments: true, ..BalanceOutcome::default() };
     };
-    memory.planned = Some(seen.now);
+    memory.last_plan_at = Some(seen.now);
     let mut situation = situation(&heard.load, heard.at);
     apply_orders_under_way(&mut situation, memory, seen.now);
     // Viewers in transit have used up their part of the budget, whoever ordered their moves.
     let left = available.saturating_sub(heard.load.in_flight);
     // A plan that waits for approval is measured by the budget of a whole minute.
     let proposes = mode == RebalanceSetting::Proposal;
-    let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
+    let limits = seen.settings.plan_limits(if proposes { seen.settings.viewers_per_minute } else { left });
     let plan = plan_in_zones(&situation, &limits, &zones(seen));
     let is_ours = |order: &&PlannedOrder| !matches!(order.kind, ChangeKind::Place | ChangeKind::Drain);
     let orders: Vec<&PlannedOrder> = plan.orders.iter().filter(is_ours).take(MAX_ORDERS_A_ROUND).collect();
     if proposes {
         return propose_moves(seen, &situation, &plan, &orders, memory);
     }
-    let told = tell_dry_run(seen, &situation, &plan, &orders, memory);
-    let mut balanced = BalanceOutcome { tale: told, ..BalanceOutcome::default() };
+    let told = report_dry_run(seen, &situation, &plan, &orders, memory);
+    let mut balanced = BalanceOutcome { event: told, ..BalanceOutcome::default() };
     if mode == RebalanceSetting::DryRun || orders.is_empty() {
         return balanced;
     }
-    let moves: Vec<MoveRequest> = orders.iter().map(|order| request(&situation, order)).collect();
+    let moves: Vec<MoveRequest> = orders.iter().map(|order| move_request(&situation, order)).collect();
     let viewers = orders.iter().map(|order| order.moved).sum();
-    balanced.step = Some(order_moves(seen, memory, moves, viewers));
+    balanced.step = Some(issue_move_orders(seen, memory, moves, viewers));
     balanced
 }
 
 /// Returns the step that gives these orders, and charges their viewers to the budget.
-fn order_moves(
+fn issue_move_orders(
     seen: &RoundInput,
     memory: &mut ReaderMemory,
     moves: Vec<MoveRequest>,
     viewers: u64,
 ) -> ReaderStep {
-    memory.bucket.spend(viewers);
+    memory.move_budget.spend(viewers);
     for it in &moves {
         let order = GivenOrder { epoch: it.expected, given_at: seen.now, readers: it.readers.clone() };
-        memory.ordered.insert(it.videoid.clone(), order);
+        memory.orders_given.insert(it.videoid.clone(), order);
     }
     ReaderStep::Moves { moves }
 }
@@ -114,31 +115,31 @@ fn propose_moves(
         .proposals
         .get(&PlanSubject::Rebalance)
         .map_or(0, |waiting| waiting.shown_proposal.viewers_moved);
-    let moves: Vec<MoveRequest> = orders.iter().map(|order| request(situation, order)).collect();
-    let told = move_words(situation, plan, orders);
+    let moves: Vec<MoveRequest> = orders.iter().map(|order| move_request(situation, order)).collect();
+    let told = describe_moves(situation, plan, orders);
     let draft = (!orders.is_empty()).then(|| DraftPlan {
-        basis: basis(situation, &moves),
-        plan: proposal::PlannedAction::Moves(moves),
+        basis: moves_basis(situation, &moves),
+        action: proposal::PlannedAction::Moves(moves),
         summary: told.summary,
-        viewers_moved: told.moved,
+        viewers_moved: told.viewers_moved,
         effect: told.effect,
         steps: told.steps,
     });
     let now = |plan: &proposal::PlannedAction| match plan {
-        proposal::PlannedAction::Moves(moves) => Some(basis(situation, moves)),
+        proposal::PlannedAction::Moves(moves) => Some(moves_basis(situation, moves)),
         proposal::PlannedAction::Readers { .. } => None,
     };
     let settled = proposal::settle_proposals(seen, memory, PlanSubject::Rebalance, draft, now);
     let step = match settled.approved {
-        Some(proposal::PlannedAction::Moves(moves)) => Some(order_moves(seen, memory, moves, waiting)),
+        Some(proposal::PlannedAction::Moves(moves)) => Some(issue_move_orders(seen, memory, moves, waiting)),
         _ => None,
     };
-    BalanceOutcome { step, tale: settled.tale, detail: false }
+    BalanceOutcome { step, event: settled.event, needs_assignments: false }
 }
 
 /// Returns the facts that moves are based on: the readers with their capacity and availability, and the videos that
 /// move.
-fn basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
+fn moves_basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
     let readers = situation.readers.iter().map(|it| format!("{} {} {:?}", it.id, it.capacity, it.standing));
     let mut facts: Vec<String> = readers.collect();
     let mut viewers = 0;
@@ -151,23 +152,23 @@ fn basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
 }
 
 /// The description of a plan for people.
-struct MoveWords {
+struct MoveDescription {
     summary: String,
     effect: String,
     steps: Vec<String>,
-    moved: u64,
+    viewers_moved: u64,
 }
 
-fn move_words(situation: &Situation, plan: &Plan, orders: &[&PlannedOrder]) -> MoveWords {
-    let moved = orders.iter().map(|order| order.moved).sum();
+fn describe_moves(situation: &Situation, plan: &Plan, orders: &[&PlannedOrder]) -> MoveDescription {
+    let viewers_moved = orders.iter().map(|order| order.moved).sum();
     let percent = |millionths: u64| millionths / 10_000;
     let step = |order: &&PlannedOrder| {
         let video = &situation.videos[order.video].id;
         format!("{video}: {}; {} viewers", order_reason(situation, order), order.moved)
     };
-    MoveWords {
+    MoveDescription {
         summary: format!(
-            "{} videos change readers, {moved} viewers of {} move",
+            "{} videos change readers, {viewers_moved} viewers of {} move",
             orders.len(),
             plan.before.viewers
         ),
@@ -177,22 +178,23 @@ fn move_words(situation: &Situation, plan: &Plan, orders: &[&PlannedOrder]) -> M
             percent(plan.after.max_over_mean),
         ),
         steps: orders.iter().take(10).map(step).collect(),
-        moved,
+        viewers_moved,
     }
 }
 
-/// Applies orders that are not in force yet as if they were; otherwise more orders would be given to the same end.
+/// Changes the planner's input as if the orders given before were already in force; otherwise the same moves would be
+/// ordered again.
 fn apply_orders_under_way(situation: &mut Situation, memory: &ReaderMemory, now: Millis) {
     let index: HashMap<ReaderId, usize> =
         situation.readers.iter().enumerate().map(|(at, reader)| (reader.id.clone(), at)).collect();
     for video in &mut situation.videos {
-        let Some(order) = memory.ordered(&video.id, video.epoch, now) else { continue };
+        let Some(order) = memory.order_under_way(&video.id, video.epoch, now) else { continue };
         video.moving = true;
         video.set_shares(&order.readers, |reader| index.get(reader).copied());
     }
 }
 
-fn request(situation: &Situation, order: &PlannedOrder) -> MoveRequest {
+fn move_request(situation: &Situation, order: &PlannedOrder) -> MoveRequest {
     MoveRequest {
         videoid: situation.videos[order.video].id.clone(),
         expected: order.epoch,
@@ -208,7 +210,7 @@ fn order_reason(situation: &Situation, order: &PlannedOrder) -> String {
     cut_to_bytes(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_REASON_BYTES)
 }
 
-fn tell_dry_run(
+fn report_dry_run(
     seen: &RoundInput,
     situation: &Situation,
     plan: &Plan,
@@ -216,9 +218,9 @@ fn tell_dry_run(
     memory: &mut ReaderMemory,
 ) -> Option<DecisionEvent> {
     let dry = seen.settings.rebalance == RebalanceSetting::DryRun;
-    let told = move_words(situation, plan, orders);
+    let told = describe_moves(situation, plan, orders);
     let words = format!("{}{}; {}", if dry { "dry run: " } else { "" }, told.summary, told.effect);
-    let tale = DecisionEvent::new(Action::Rebalance, words)
+    let tale = DecisionEvent::new(DecisionAction::Rebalance, words)
         .with_chosen(told.steps)
         .with_bound_by(plan.bound_by.iter().map(|bound| format!("{bound:?}")))
         .with_rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
@@ -229,7 +231,7 @@ fn tell_dry_run(
     // An order that a manager gave up is given again, and is not reported again.
     let known = |order: &&&PlannedOrder| {
         let video = &situation.videos[order.video];
-        memory.ordered.get(&video.id).is_some_and(|it| it.epoch == video.epoch)
+        memory.orders_given.get(&video.id).is_some_and(|it| it.epoch == video.epoch)
     };
     (orders.iter().filter(known).count() < orders.len()).then_some(tale)
 }
@@ -243,10 +245,18 @@ fn zones(seen: &RoundInput) -> ReaderZones {
     seen.readers.iter().filter_map(of).collect()
 }
 
-/// Returns the planner's input: readers that are alive, and videos that are watched. `at` is the time at which the
+/// Returns the planner's input: readers that are alive, and videos that are watched. Videos that the load leaves out take
+/// room at their readers. `at` is the time at which the
 /// manager was queried.
 pub(super) fn situation(load: &ClusterLoad, at: Millis) -> Situation {
-    let readers: Vec<PlacementReader> = load.readers.iter().filter_map(reader).collect();
+    let unlisted = load.unlisted.iter().flat_map(|unlisted| &unlisted.viewers);
+    let unlisted: HashMap<&ReaderId, u64> = unlisted.map(|(reader, viewers)| (reader, *viewers)).collect();
+    let readers = load.readers.iter().filter_map(|state| {
+        let taken = unlisted.get(&state.id).copied().unwrap_or(0);
+        placement_reader(state)
+            .map(|it| PlacementReader { capacity: it.capacity.saturating_sub(taken), ..it })
+    });
+    let readers: Vec<PlacementReader> = readers.collect();
     let index: HashMap<&ReaderId, usize> =
         readers.iter().enumerate().map(|(at, reader)| (&reader.id, at)).collect();
     let mut watched: HashMap<&VideoId, Vec<VideoPart>> = HashMap::new();
@@ -257,7 +267,8 @@ pub(super) fn situation(load: &ClusterLoad, at: Millis) -> Situation {
         }
     }
     let assigned = load.assignments.iter().flatten();
-    let assigned: HashMap<&VideoId, &VideoState> = assigned.map(|state| (&state.videoid, state)).collect();
+    let assigned: HashMap<&VideoId, &AssignedVideoState> =
+        assigned.map(|state| (&state.videoid, state)).collect();
     let videos = watched.into_iter().map(|(id, parts)| {
         let state = assigned.get(id);
         let mut video = PlacementVideo {
@@ -273,10 +284,10 @@ pub(super) fn situation(load: &ClusterLoad, at: Millis) -> Situation {
         video
     });
     let videos = videos.collect();
-    Situation { now: at, readers, videos }.in_name_order()
+    Situation { now: at, readers, videos }.sorted_by_name()
 }
 
-fn reader(state: &ReaderState) -> Option<PlacementReader> {
+fn placement_reader(state: &ReaderState) -> Option<PlacementReader> {
     // A reader in a state unknown to this release gets no new viewers, and keeps those that it has.
     let cordon = state.cordon.as_ref().map(MaybeUnknown::known_value);
     let standing = match (state.state.known_value(), cordon) {

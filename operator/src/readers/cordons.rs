@@ -30,7 +30,7 @@ pub(super) fn cordon_changes(
     // only, and nobody is moved between old ones. Until the new reader serves, managers give new videos to closed
     // readers, because there are no others.
     let closes = phase.is_running() && fleet.active_readers().any(|member| member.has_wanted_template);
-    let wanted = |member: &FleetReader| match member.seen_drain {
+    let wanted = |member: &FleetReader| match member.annotated_drain {
         // A reader that is about to be deleted keeps the cordon.
         Some(drain) if view.is_removed(&member.name) => {
             Some((CordonLevel::Removed, format!("it goes: {}", drain.why.as_str())))

@@ -17,7 +17,7 @@ pub struct Decision {
     /// The time of the decision in milliseconds since 1970.
     pub time: Millis,
     /// The action that was decided on.
-    pub action: Action,
+    pub action: DecisionAction,
     /// The reason in words and numbers; at most [`Decision::MAX_REASON_BYTES`] bytes.
     pub reason: String,
     /// The numbers that the decision is based on.
@@ -64,7 +64,7 @@ impl Decision {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
 )]
-pub enum Action {
+pub enum DecisionAction {
     /// Readers are added.
     ScaleUp,
     /// Readers begin to be emptied, because fewer are wanted.
@@ -81,7 +81,7 @@ pub enum Action {
     Halt,
     /// Something that was halted continues.
     Resume,
-    /// All readers are replaced.
+    /// The replacement of readers is complete.
     Upgraded,
     /// Videos change readers.
     Rebalance,
@@ -93,7 +93,7 @@ pub enum Action {
     Hold,
 }
 
-impl Action {
+impl DecisionAction {
     /// All actions.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
@@ -130,7 +130,7 @@ impl Action {
 /// A decision before it gets its name, time and numbers.
 #[derive(Debug, Clone)]
 pub(super) struct DecisionEvent {
-    pub action: Action,
+    pub action: DecisionAction,
     pub reason: String,
     pub bound_by: Vec<String>,
     pub chosen: Vec<String>,
@@ -138,7 +138,7 @@ pub(super) struct DecisionEvent {
 }
 
 impl DecisionEvent {
-    pub fn new(action: Action, reason: impl Into<String>) -> Self {
+    pub fn new(action: DecisionAction, reason: impl Into<String>) -> Self {
         Self { action, reason: reason.into(), bound_by: Vec::new(), chosen: Vec::new(), rejected: Vec::new() }
     }
 
@@ -208,17 +208,17 @@ fn short_hash(bytes: &[u8]) -> String {
 
 /// The time in milliseconds for which a reported state must have ended before it is reported again: a state that comes
 /// and goes is reported once.
-const TELL_AGAIN_AFTER_MS: Millis = 60_000;
+const REPORT_AGAIN_AFTER_MS: Millis = 60_000;
 
 /// The lasting states (a hold, an upgrade) that were reported last, by topic. Events that happen once need no entry.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AnnouncedStates {
+pub(super) struct ReportedStates {
     topics: BTreeMap<String, (String, Millis)>,
     /// The action and limits of the last decision in the status, from the previous leader.
-    last_announced: Option<(Action, Vec<String>)>,
+    last_announced: Option<(DecisionAction, Vec<String>)>,
 }
 
-impl AnnouncedStates {
+impl ReportedStates {
     pub fn new(last: Option<&Decision>) -> Self {
         let last = last.map(|it| (it.action, it.bound_by.clone()));
         Self { topics: BTreeMap::new(), last_announced: last }
@@ -228,7 +228,7 @@ impl AnnouncedStates {
     /// topic.
     pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &DecisionEvent)>) -> bool {
         let Some((state, tale)) = state else {
-            if self.topics.get(topic).is_some_and(|(_, at)| now - at >= TELL_AGAIN_AFTER_MS) {
+            if self.topics.get(topic).is_some_and(|(_, at)| now - at >= REPORT_AGAIN_AFTER_MS) {
                 self.topics.remove(topic);
             }
             return false;

@@ -37,7 +37,8 @@ pub fn explain(seen: &RoundInput) -> Explanation {
     let view = LoadView::of(seen);
     let mut memory = fresh();
     let fleet = ReaderFleet::of(seen, &view, &mut memory);
-    let decision: Option<scaling::ScalingDecision> = scale::wanted(seen, &view, &fleet, &mut memory).decision;
+    let decision: Option<scaling::ScalingDecision> =
+        scale::decide_wanted_readers(seen, &view, &fleet, &mut memory).decision;
     let readers = fleet.members.iter().map(|member| {
         let known = view.known_reader(&member.name);
         let state = match () {
@@ -51,7 +52,7 @@ pub fn explain(seen: &RoundInput) -> Explanation {
             reader: member.name.clone(),
             viewers: member.viewers,
             capacity: known.map_or(0, |known| known.capacity),
-            videos: known.map_or(0, |known| known.assigned),
+            videos: known.map_or(0, |known| known.assigned_videos),
             state: format!("{state}{template}"),
         }
     });

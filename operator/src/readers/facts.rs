@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decision::DecisionNumbers;
 use super::fleet::{FleetReader, ReaderFleet, reader_name_prefix};
-use super::phase::{UpgradePhase, describe_unready, overdue_readers};
+use super::phase::{UpgradePhase, describe_unready, readers_unready_too_long};
 use super::remove::OverdueReaders;
 use super::scale::WantedReaders;
 use super::seen::RoundInput;
@@ -31,8 +31,8 @@ pub struct ReaderFacts {
     pub draining: u32,
     /// Number of all viewers; `None` while the load is unknown.
     pub viewers: Option<u64>,
-    /// The amount by which the fullest serving reader is above its fair share, in percent of that share; `None` while
-    /// the load is unknown.
+    /// The amount by which the viewers of the fullest serving reader exceed its fair share, in percent of that share;
+    /// `None` while the load is unknown.
     pub imbalance_percent: Option<u32>,
     /// The time at which the managers were queried for the load; `None` if it is unknown.
     pub load_as_of: Option<Millis>,
@@ -55,7 +55,7 @@ pub struct ConditionFact {
     pub message: String,
 }
 
-fn fact(ok: bool, reason: &str, message: impl Into<String>) -> ConditionFact {
+fn condition_fact(ok: bool, reason: &str, message: impl Into<String>) -> ConditionFact {
     ConditionFact { ok, reason: reason.to_owned(), message: message.into() }
 }
 
@@ -70,22 +70,22 @@ pub const fn round_to_two_digits(number: u64) -> u64 {
 }
 
 /// The findings of a round, from which conditions are made.
-pub(super) struct RoundFindings<'a> {
+pub(super) struct StatusFindings<'a> {
     pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,
     pub fleet: &'a ReaderFleet,
     pub wanted_readers: &'a WantedReaders,
-    pub phase: &'a UpgradePhase,
-    pub overdue: &'a OverdueReaders,
+    pub upgrade_phase: &'a UpgradePhase,
+    pub overdue_readers: &'a OverdueReaders,
     /// Whether missing load is reported: not in a leader's first seconds.
-    pub patient: bool,
+    pub reports_missing_load: bool,
 }
 
-impl RoundFindings<'_> {
+impl StatusFindings<'_> {
     pub fn facts(&self) -> ReaderFacts {
         let there = || self.fleet.members.iter().filter(|member| member.uid.is_some() && !member.deleting);
         ReaderFacts {
-            desired: self.wanted_readers.readers,
+            desired: self.wanted_readers.reader_count,
             ready: there().filter(|member| member.serving).count() as u32,
             updated: there().filter(|member| member.has_wanted_template).count() as u32,
             draining: there().filter(|member| member.drain.is_some()).count() as u32,
@@ -99,7 +99,7 @@ impl RoundFindings<'_> {
     }
 
     /// Returns the numbers that decisions of this round are based on.
-    pub fn numbers(&self) -> DecisionNumbers {
+    pub fn decision_numbers(&self) -> DecisionNumbers {
         let scaler = self.wanted_readers.decision.as_ref();
         let viewers = scaler.map_or_else(|| self.total_viewers().unwrap_or(0), |decision| decision.viewers);
         let fresh = || self.fleet.members.iter().filter(|member| member.is_report_fresh).count() as u32;
@@ -110,8 +110,8 @@ impl RoundFindings<'_> {
             draining: self.fleet.members.iter().filter(there).count() as u32,
             viewers,
             expected: scaler.map_or(viewers, |decision| decision.expected),
-            raw: scaler.map_or(self.wanted_readers.readers, |decision| decision.raw),
-            desired: self.wanted_readers.readers,
+            raw: scaler.map_or(self.wanted_readers.reader_count, |decision| decision.raw),
+            desired: self.wanted_readers.reader_count,
         }
     }
 
@@ -144,71 +144,73 @@ impl RoundFindings<'_> {
 
     fn autoscaling_fact(&self) -> ConditionFact {
         let settings = &self.round_input.settings;
-        let n = self.wanted_readers.readers;
+        let n = self.wanted_readers.reader_count;
         match (settings.scaling, &self.wanted_readers.decision) {
-            _ if settings.paused => fact(false, "Paused", "the resource is paused"),
+            _ if settings.paused => condition_fact(false, "Paused", "the resource is paused"),
             _ if settings.hibernates => {
-                fact(false, "Hibernated", "spec.hibernate is set: there are no readers")
+                condition_fact(false, "Hibernated", "spec.hibernate is set: there are no readers")
             }
             _ if !settings.enabled => {
-                fact(false, "CommentsDisabled", "comments are switched off, and readers with them")
+                condition_fact(false, "CommentsDisabled", "comments are switched off, and readers with them")
             }
             (ScalingSetting::Manual, _) => {
-                fact(false, "Manual", format!("spec.readers.replicas decides: {n}"))
+                condition_fact(false, "Manual", format!("spec.readers.replicas decides: {n}"))
             }
-            (ScalingSetting::DryRun, _) => fact(
+            (ScalingSetting::DryRun, _) => condition_fact(
                 false,
                 "DryRun",
                 format!("spec.readers.replicas decides: {n}; what the scaler would do is told as events"),
             ),
-            (ScalingSetting::Proposal, _) if self.view.trouble.is_none() => fact(
+            (ScalingSetting::Proposal, _) if self.view.trouble.is_none() => condition_fact(
                 false,
                 "AwaitingApproval",
                 format!("{n} readers stay until somebody approves what is proposed"),
             ),
             (ScalingSetting::Auto | ScalingSetting::Proposal, decision) => match &self.view.trouble {
-                Some(trouble) => {
-                    fact(false, trouble.reason(), format!("{n} readers stay: {}", trouble.describe()))
-                }
+                Some(trouble) => condition_fact(
+                    false,
+                    trouble.reason(),
+                    format!("{n} readers stay: {}", trouble.describe()),
+                ),
                 None => decision
                     .as_ref()
-                    .map_or_else(|| fact(true, "Steady", ""), |decision| scaled_fact(decision, n)),
+                    .map_or_else(|| condition_fact(true, "Steady", ""), |decision| scaled_fact(decision, n)),
             },
         }
     }
 
     fn degraded_facts(&self) -> Vec<ConditionFact> {
         let mut facts = Vec::new();
-        if let Some(trouble) = self.view.trouble.as_ref().filter(|_| self.patient) {
-            facts.push(fact(
+        if let Some(trouble) = self.view.trouble.as_ref().filter(|_| self.reports_missing_load) {
+            facts.push(condition_fact(
                 true,
                 trouble.reason(),
                 format!("{}: no reader is taken away and nobody is moved", trouble.describe()),
             ));
         }
         facts.extend(self.unserved_fact());
-        if let Some(why) = self.phase.halt_reason() {
-            facts.push(fact(true, "UpgradeHalted", why));
+        if let Some(why) = self.upgrade_phase.halt_reason() {
+            facts.push(condition_fact(true, "UpgradeHalted", why));
         }
-        let halted = |name: &str| self.phase.halt_reason().is_some_and(|why| why.starts_with(name));
-        let late: Vec<String> = overdue_readers(self.round_input, self.fleet)
+        let halted = |name: &str| self.upgrade_phase.halt_reason().is_some_and(|why| why.starts_with(name));
+        let late: Vec<String> = readers_unready_too_long(self.round_input, self.fleet)
             .filter(|member| !halted(&member.name))
             .map(|member| describe_unready(self.round_input, member))
             .collect();
         if !late.is_empty() {
-            facts.push(fact(true, "ReadersUnready", late.join("; ")));
+            facts.push(condition_fact(true, "ReadersUnready", late.join("; ")));
         }
-        if !self.overdue.is_empty() {
-            let names: Vec<&str> = self.overdue.iter().map(|(name, _)| name.as_str()).collect();
+        if !self.overdue_readers.is_empty() {
+            let names: Vec<&str> = self.overdue_readers.iter().map(|(name, _)| name.as_str()).collect();
             let limit = self.round_input.settings.drain_timeout_ms / 1000;
-            facts.push(fact(true, "DrainOverdue", format!("{} could not be emptied within {limit} s; set drain.onTimeout to Force to let go of the viewers left", names.join(", "))));
+            facts.push(condition_fact(true, "DrainOverdue", format!("{} could not be emptied within {limit} s; set drain.onTimeout to Force to let go of the viewers left", names.join(", "))));
         }
         let percent = self.round_input.settings.max_reconnect_error_percent;
-        if self.phase.halt_reason().is_none()
+        if self.upgrade_phase.halt_reason().is_none()
             && self.view.trouble.is_none()
             && self.view.excess_reconnect_errors(percent).is_some()
         {
-            facts.push(fact(true, "ReconnectErrors", format!("more than {percent} % of the viewers who were moved within a minute failed: nobody is moved")));
+            facts.push(condition_fact(true, "ReconnectErrors", format!("more than {percent} % of the viewers who were moved within a minute failed: nobody is moved")));
         }
         if let Some(decision) = self
             .wanted_readers
@@ -221,7 +223,7 @@ impl RoundFindings<'_> {
                 && decision.viewers
                     > u64::from(decision.desired) * self.round_input.settings.viewers_per_reader
             {
-                facts.push(fact(
+                facts.push(condition_fact(
                     true,
                     "AtMaximum",
                     format!("there are more viewers than {max} readers are to hold: raise maxReplicas"),
@@ -234,7 +236,8 @@ impl RoundFindings<'_> {
     /// Returns the fact that viewers have had no stream for longer than it takes to replace a reader; `None` if there
     /// are no such viewers.
     fn unserved_fact(&self) -> Option<ConditionFact> {
-        let unserved = self.view.unserved().filter(|unserved| unserved.since_ms >= UNSERVED_AFTER_MS)?;
+        let unserved =
+            self.view.unserved_requests().filter(|unserved| unserved.since_ms >= UNSERVED_AFTER_MS)?;
         let video = unserved.video.as_ref().map(|video| format!(", {video} among them")).unwrap_or_default();
         let unreachable: Vec<&str> = self.view.unreachable_readers().into_iter().collect();
         let why = if unreachable.is_empty() {
@@ -243,7 +246,7 @@ impl RoundFindings<'_> {
             format!("; these report themselves and cannot be reached: {}", unreachable.join(", "))
         };
         let words = format!("viewers ask for videos that no reader serves{video}{why}");
-        Some(fact(true, "ViewersUnserved", words))
+        Some(condition_fact(true, "ViewersUnserved", words))
     }
 
     fn progressing_facts(&self) -> Vec<ConditionFact> {
@@ -258,30 +261,34 @@ impl RoundFindings<'_> {
                 .join(", ")
         };
         let coming = names(&|member| {
-            member.is_active() && !member.serving && !member.dead && member.has_wanted_template
+            member.is_active() && !member.serving && !member.is_dead && member.has_wanted_template
         });
         if !coming.is_empty() {
-            facts.push(fact(true, "ScalingUp", format!("to serve soon: {coming}")));
+            facts.push(condition_fact(true, "ScalingUp", format!("to serve soon: {coming}")));
         }
         let going = names(&|member| !member.deleting && member.drain.is_some());
         if !going.is_empty() {
-            facts.push(fact(true, "Draining", format!("being emptied: {going}")));
+            facts.push(condition_fact(true, "Draining", format!("being emptied: {going}")));
         }
-        match self.phase {
-            UpgradePhase::Waits(why) => {
-                facts.push(fact(true, "UpgradeWaits", format!("readers are replaced later: {why}")));
+        match self.upgrade_phase {
+            UpgradePhase::Waiting(why) => {
+                facts.push(condition_fact(
+                    true,
+                    "UpgradeWaits",
+                    format!("readers are replaced later: {why}"),
+                ));
             }
-            UpgradePhase::Runs => {
+            UpgradePhase::Running => {
                 let old = names(&|member| !member.has_wanted_template && !member.deleting);
-                facts.push(fact(true, "Upgrading", format!("still to be replaced: {old}")));
+                facts.push(condition_fact(true, "Upgrading", format!("still to be replaced: {old}")));
             }
-            UpgradePhase::Done | UpgradePhase::Unready(_) | UpgradePhase::Errors(_) => {}
+            UpgradePhase::Done | UpgradePhase::Unready(_) | UpgradePhase::ReconnectErrors(_) => {}
         }
         let deleting = names(&|member| {
             member.deleting && member.name.starts_with(&reader_name_prefix(self.round_input))
         });
         if !deleting.is_empty() {
-            facts.push(fact(true, "Removing", format!("going: {deleting}")));
+            facts.push(condition_fact(true, "Removing", format!("going: {deleting}")));
         }
         facts
     }
@@ -312,5 +319,5 @@ fn scaled_fact(decision: &scaling::ScalingDecision, n: u32) -> ConditionFact {
         () => ("Steady", String::new()),
     };
     let words = if words.is_empty() { String::new() } else { format!("; {words}") };
-    fact(true, reason, format!("{n} readers for about {about} viewers{words}"))
+    condition_fact(true, reason, format!("{n} readers for about {about} viewers{words}"))
 }

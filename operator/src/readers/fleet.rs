@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use liverank_core::Millis;
 
 use super::memory::ReaderMemory;
-use super::seen::{DrainWhy, ObservedReader, ReaderDrain, RoundInput};
+use super::seen::{DrainReason, ObservedReader, ReaderDrain, RoundInput};
 use super::view::LoadView;
 
 /// A reader with everything that a round knows of it.
@@ -20,21 +20,21 @@ pub(super) struct FleetReader {
     pub deleting: bool,
     /// The reader's drain, as its annotations say, or as they are to say by a pending write.
     pub drain: Option<ReaderDrain>,
-    /// The drain that the reader's annotations name.
-    pub seen_drain: Option<ReaderDrain>,
+    /// The drain in the annotations of the reader's Deployment, as observed.
+    pub annotated_drain: Option<ReaderDrain>,
     /// Whether the reader's pod is ready, and all managers hear the reader.
     pub serving: bool,
     /// Whether the reader has not served for longer than permitted and the managers report that it has no viewers.
-    pub dead: bool,
+    pub is_dead: bool,
     /// The time for which the reader has not served, in milliseconds, if it is known and the reader's own fault.
     pub unready_ms: Option<Millis>,
     /// The reason why the reader does not serve, in words.
-    pub unready_why: String,
+    pub unready_reason: String,
     pub viewers: u64,
     /// Whether the managers' report on the reader is recent.
     pub is_report_fresh: bool,
     /// Whether the reader ends by itself: its pod was told to end.
-    pub leaving: bool,
+    pub ends_by_itself: bool,
     pub pod_ready: bool,
     ordinal: u32,
 }
@@ -45,7 +45,7 @@ impl FleetReader {
         !self.deleting && self.drain.is_none()
     }
 
-    pub fn drains_for(&self, why: DrainWhy) -> bool {
+    pub fn drains_for(&self, why: DrainReason) -> bool {
         !self.deleting && self.drain.is_some_and(|drain| drain.why == why)
     }
 
@@ -70,28 +70,28 @@ pub(super) struct ReaderFleet {
 
 impl ReaderFleet {
     pub fn of(seen: &RoundInput, view: &LoadView<'_>, memory: &mut ReaderMemory) -> Self {
-        memory.writes.drop_settled(&seen.readers);
-        let mut unheard = std::mem::take(&mut memory.unheard);
+        memory.pending_writes.drop_settled(&seen.readers);
+        let mut unheard = std::mem::take(&mut memory.unheard_since);
         let mut members: Vec<FleetReader> = Vec::new();
         for reader in &seen.readers {
-            let mut member = member(seen, view, reader);
-            if member.pod_ready && !member.serving && view.trouble.is_none() && !member.leaving {
+            let mut member = observed_fleet_reader(seen, view, reader);
+            if member.pod_ready && !member.serving && view.trouble.is_none() && !member.ends_by_itself {
                 let since = unheard.remove(&reader.name).unwrap_or(seen.now);
-                memory.unheard.insert(reader.name.clone(), since);
+                memory.unheard_since.insert(reader.name.clone(), since);
                 member.unready_ms = Some(seen.now - since);
-                "the managers do not hear it".clone_into(&mut member.unready_why);
+                "the managers do not hear it".clone_into(&mut member.unready_reason);
             }
             let known = view.known_reader(&reader.name);
-            let gone = known.is_none_or(|known| known.gone && known.assigned == 0);
+            let gone = known.is_none_or(|known| known.is_gone && known.assigned_videos == 0);
             let overdue = member.unready_ms.is_some_and(|ms| ms > seen.settings.ready_timeout_ms);
-            member.dead = overdue && gone && !member.pod_ready && view.trouble.is_none();
-            if let Some((_, drain)) = memory.writes.annotate.get(&reader.name) {
+            member.is_dead = overdue && gone && !member.pod_ready && view.trouble.is_none();
+            if let Some((_, drain)) = memory.pending_writes.drains_to_annotate.get(&reader.name) {
                 member.drain = *drain;
             }
             members.push(member);
         }
         let mut fleet = Self { members };
-        for name in &memory.writes.create {
+        for name in &memory.pending_writes.readers_to_create {
             fleet.add_requested(seen, name);
         }
         fleet.members.sort_by(|a, b| (a.ordinal, &a.name).cmp(&(b.ordinal, &b.name)));
@@ -126,13 +126,13 @@ impl ReaderFleet {
     /// Returns whether any reader has another template than the wanted one and is to be replaced.
     pub fn has_old_template(&self) -> bool {
         self.members.iter().any(|member| {
-            !member.has_wanted_template && (member.is_active() || member.drains_for(DrainWhy::Upgrade))
+            !member.has_wanted_template && (member.is_active() || member.drains_for(DrainReason::Upgrade))
         })
     }
 
     /// Returns a reader that ends by itself; while there is one, no other reader is told to end.
     pub fn reader_leaving_by_itself(&self) -> Option<&FleetReader> {
-        self.members.iter().find(|member| member.leaving && !member.deleting)
+        self.members.iter().find(|member| member.ends_by_itself && !member.deleting)
     }
 
     /// Returns `count` free names, the lowest number first: no reader has them, no pod is left of them, and no manager
@@ -160,12 +160,12 @@ fn reader_number(seen: &RoundInput, name: &str) -> u32 {
     name.strip_prefix(&reader_name_prefix(seen)).and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
 }
 
-fn member(seen: &RoundInput, view: &LoadView<'_>, reader: &ObservedReader) -> FleetReader {
+fn observed_fleet_reader(seen: &RoundInput, view: &LoadView<'_>, reader: &ObservedReader) -> FleetReader {
     let known = view.known_reader(&reader.name);
     let pod = reader.pod.as_ref();
     let terminating = pod.is_some_and(|pod| pod.terminating);
     let pod_ready = pod.is_some_and(|pod| pod.ready && !pod.terminating);
-    let leaving = known.is_some_and(|known| known.leaving) || terminating;
+    let ends_by_itself = known.is_some_and(|known| known.leaving) || terminating;
     let since = pod.map_or(reader.created, |pod| pod.since.max(reader.created));
     let why = match pod {
         None => "it has no pod".to_owned(),
@@ -181,14 +181,14 @@ fn member(seen: &RoundInput, view: &LoadView<'_>, reader: &ObservedReader) -> Fl
         has_wanted_template: reader.template == seen.template,
         deleting: reader.deleting,
         drain: reader.drain,
-        seen_drain: reader.drain,
-        serving: pod_ready && !reader.deleting && !leaving && known.is_some_and(|known| known.alive),
-        dead: false,
+        annotated_drain: reader.drain,
+        serving: pod_ready && !reader.deleting && !ends_by_itself && known.is_some_and(|known| known.alive),
+        is_dead: false,
         unready_ms: (!pod_ready && !terminating).then_some(seen.now - since),
-        unready_why: why,
+        unready_reason: why,
         viewers: known.map_or(0, |known| known.viewers),
         is_report_fresh: known.is_some_and(|known| known.is_report_fresh),
-        leaving,
+        ends_by_itself,
         pod_ready,
         ordinal: reader_number(seen, &reader.name),
     }
@@ -201,14 +201,14 @@ fn requested_reader(seen: &RoundInput, name: &str) -> FleetReader {
         has_wanted_template: true,
         deleting: false,
         drain: None,
-        seen_drain: None,
+        annotated_drain: None,
         serving: false,
-        dead: false,
+        is_dead: false,
         unready_ms: None,
-        unready_why: String::new(),
+        unready_reason: String::new(),
         viewers: 0,
         is_report_fresh: false,
-        leaving: false,
+        ends_by_itself: false,
         pod_ready: false,
         ordinal: reader_number(seen, name),
     }

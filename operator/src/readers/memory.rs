@@ -7,7 +7,7 @@ use liverank_core::handover::ReaderShare;
 use liverank_core::scaling::PastDecision;
 use liverank_core::{Millis, VideoId};
 
-use super::decision::{AnnouncedStates, Decision};
+use super::decision::{Decision, ReportedStates};
 use super::proposal::{PlanSubject, WaitingProposal};
 use super::seen::{ObservedReader, ReaderDrain};
 
@@ -24,52 +24,54 @@ const ORDER_REMEMBERED_MS: Millis = 120_000;
 /// The longest time in milliseconds for which viewers who left a reader are in transit to another one, on busy
 /// machines: three seconds that their reader asked them to wait, and then as long again for an answer and a stream. 7.5
 /// s were needed in the model of `core/tests/replacing.rs` and 5.7 s on a cluster of two busy cores.
-const ON_THEIR_WAY_MS: Millis = 10_000;
-/// The first rest of an upgrade after reconnect errors, in milliseconds; each further rest for the same template is
+const MAX_TRANSIT_MS: Millis = 10_000;
+/// The first pause of an upgrade after reconnect errors, in milliseconds; each further pause for the same template is
 /// twice as long.
-const FIRST_REST_MS: Millis = 300_000;
-/// The longest rest of an upgrade, in milliseconds.
-const LONGEST_REST_MS: Millis = 3_600_000;
+const FIRST_UPGRADE_PAUSE_MS: Millis = 300_000;
+/// The longest pause of an upgrade, in milliseconds.
+const LONGEST_UPGRADE_PAUSE_MS: Millis = 3_600_000;
 
 /// The operator's memory of a cluster's readers between two rounds.
 #[derive(Debug, Clone)]
 pub struct ReaderMemory {
-    pub(super) born: Millis,
+    pub(super) created_at: Millis,
     /// Number of readers wanted; `None` before the first round and if there are to be no readers.
     pub(super) wanted_readers: Option<u32>,
-    /// The wanted number of readers that the status had, for the first round.
-    pub(super) last_wanted: Option<u32>,
+    /// The wanted number of readers in the status that the previous leader wrote; used in the first round only.
+    pub(super) wanted_in_status: Option<u32>,
     pub(super) history: VecDeque<PastDecision>,
-    pub(super) writes: PendingWrites,
-    pub(super) bucket: MoveBudget,
+    pub(super) pending_writes: PendingWrites,
+    pub(super) move_budget: MoveBudget,
     /// The time at which the planner last ran.
-    pub(super) planned: Option<Millis>,
-    pub(super) ordered: BTreeMap<VideoId, GivenOrder>,
+    pub(super) last_plan_at: Option<Millis>,
+    pub(super) orders_given: BTreeMap<VideoId, GivenOrder>,
     /// The plans that wait for approval.
     pub(super) proposals: BTreeMap<PlanSubject, WaitingProposal>,
-    /// The time since which this leader has seen readers being emptied, by their Deployments' uids. The time in their
-    /// annotations is by the clock of the leader at that time: no reader is removed because two clocks differ.
-    pub(super) draining: BTreeMap<String, Millis>,
+    /// The time since which this leader has seen readers being emptied, by their Deployments' uids. The annotations
+    /// have the time of an earlier leader's clock: no reader may be removed because two clocks differ.
+    pub(super) draining_since: BTreeMap<String, Millis>,
     /// The time since which readers have been empty, by their names.
     pub(super) empty_since: BTreeMap<String, Millis>,
     /// The time at which readers that are being emptied were last seen to have viewers, by their names.
-    pub(super) last_viewers: BTreeMap<String, Millis>,
+    pub(super) last_had_viewers_at: BTreeMap<String, Millis>,
     /// The time since which readers whose pods are ready have not been heard by the managers, by their names.
-    pub(super) unheard: BTreeMap<String, Millis>,
-    pub(super) upgrade_rest: Option<UpgradeRest>,
-    /// Whether the load is unusable, and since when that is so.
+    pub(super) unheard_since: BTreeMap<String, Millis>,
+    pub(super) upgrade_pause: Option<UpgradePause>,
+    /// Whether the load is unusable, and the time since which it has been unusable or usable.
     pub(super) load_trouble: Option<(bool, Millis)>,
-    pub(super) announced_states: AnnouncedStates,
+    /// The number of readers that was wanted when the load became unusable; `None` while it is usable.
+    pub(super) wanted_before_trouble: Option<u32>,
+    pub(super) announced_states: ReportedStates,
 }
 
 /// Writes that were requested and are not observed to be done yet.
 #[derive(Debug, Clone, Default)]
 pub struct PendingWrites {
-    pub create: BTreeSet<String>,
+    pub readers_to_create: BTreeSet<String>,
     /// Annotations to write by reader's name: the uid of the Deployment, and the wanted drain.
-    pub annotate: BTreeMap<String, (String, Option<ReaderDrain>)>,
+    pub drains_to_annotate: BTreeMap<String, (String, Option<ReaderDrain>)>,
     /// Deployments to delete, by uid.
-    pub delete: BTreeSet<String>,
+    pub deployments_to_delete: BTreeSet<String>,
 }
 
 /// An order to change a video's readers that was given to the managers.
@@ -82,25 +84,25 @@ pub struct GivenOrder {
     pub readers: Vec<ReaderShare>,
 }
 
-/// The viewers that may still be moved; the budget fills at the permitted rate. A new leader begins with none, because
-/// the previous one may just have spent them.
+/// The number of viewers that may still be moved; the budget fills at the permitted rate. A new leader begins with an
+/// empty budget, because the previous leader may just have spent it.
 #[derive(Debug, Clone, Default)]
 pub struct MoveBudget {
     viewers_left: i64,
-    filled: Option<Millis>,
+    last_refill_at: Option<Millis>,
 }
 
 /// A pause of an upgrade after reconnect errors.
 #[derive(Debug, Clone)]
-pub struct UpgradeRest {
+pub struct UpgradePause {
     pub template: String,
-    pub rest_until: Millis,
-    /// The whole length of this rest, in milliseconds.
-    pub ms: Millis,
-    /// Number of rests so far for this template.
-    pub times: u32,
+    pub paused_until: Millis,
+    /// The length of the pause, in milliseconds.
+    pub length_ms: Millis,
+    /// Number of pauses so far for this template.
+    pub pause_count: u32,
     /// The observed errors: the number of failures, and of attempts.
-    pub errors: (u64, u64),
+    pub failures_and_attempts: (u64, u64),
 }
 
 impl ReaderMemory {
@@ -108,22 +110,23 @@ impl ReaderMemory {
     /// status.
     pub fn new(now: Millis, last: Option<&Decision>, wanted: Option<u32>) -> Self {
         Self {
-            born: now,
+            created_at: now,
             wanted_readers: None,
-            last_wanted: wanted,
+            wanted_in_status: wanted,
             history: VecDeque::new(),
-            writes: PendingWrites::default(),
-            bucket: MoveBudget::default(),
-            planned: None,
-            ordered: BTreeMap::new(),
+            pending_writes: PendingWrites::default(),
+            move_budget: MoveBudget::default(),
+            last_plan_at: None,
+            orders_given: BTreeMap::new(),
             proposals: BTreeMap::new(),
-            draining: BTreeMap::new(),
+            draining_since: BTreeMap::new(),
             empty_since: BTreeMap::new(),
-            last_viewers: BTreeMap::new(),
-            unheard: BTreeMap::new(),
-            upgrade_rest: None,
+            last_had_viewers_at: BTreeMap::new(),
+            unheard_since: BTreeMap::new(),
+            upgrade_pause: None,
             load_trouble: None,
-            announced_states: AnnouncedStates::new(last),
+            wanted_before_trouble: None,
+            announced_states: ReportedStates::new(last),
         }
     }
 
@@ -143,39 +146,44 @@ impl ReaderMemory {
     }
 
     pub(super) fn forget_expired(&mut self, now: Millis) {
-        self.ordered.retain(|_, order| now - order.given_at < ORDER_REMEMBERED_MS);
+        self.orders_given.retain(|_, order| now - order.given_at < ORDER_REMEMBERED_MS);
     }
 
     /// Notes that these readers, which are being emptied, still have viewers.
     pub(super) fn note_viewers_of_leaving(&mut self, now: Millis, names: impl Iterator<Item = String>) {
-        self.last_viewers.extend(names.map(|name| (name, now)));
-        self.last_viewers.retain(|_, last| now - *last < ON_THEIR_WAY_MS);
+        self.last_had_viewers_at.extend(names.map(|name| (name, now)));
+        self.last_had_viewers_at.retain(|_, last| now - *last < MAX_TRANSIT_MS);
     }
 
-    /// Returns whether viewers who left a reader a moment ago may not be counted anywhere yet. A plan made now would be
-    /// for too few viewers, and they would be moved again when they arrive.
+    /// Returns whether viewers who left a reader a moment ago may not be counted anywhere yet. A plan made now would
+    /// count too few viewers, and the missing viewers would be moved again when they arrive.
     pub(super) fn viewers_are_on_their_way(&self, now: Millis) -> bool {
-        self.last_viewers.values().any(|last| *last < now)
+        self.last_had_viewers_at.values().any(|last| *last < now)
     }
 
     /// Returns the order for a video that is not in force yet and may still come into force; `None` if there is none.
-    pub(super) fn ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&GivenOrder> {
-        self.ordered
+    pub(super) fn order_under_way(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&GivenOrder> {
+        self.orders_given
             .get(video)
             .filter(|order| order.epoch == epoch && now - order.given_at < ORDER_LIFETIME_MS)
     }
 
-    /// Begins the rest of a template's upgrade, or the next, longer one.
-    pub(super) fn begin_rest(&mut self, template: &str, now: Millis, errors: (u64, u64)) {
-        let same = self.upgrade_rest.as_ref().filter(|rest| rest.template == template);
-        let times = same.map_or(0, |rest| rest.times);
-        let ms = (FIRST_REST_MS << times.min(10)).min(LONGEST_REST_MS);
-        self.upgrade_rest = Some(UpgradeRest {
+    /// Begins a pause of a template's upgrade; each further pause of the same template is longer.
+    pub(super) fn begin_upgrade_pause(
+        &mut self,
+        template: &str,
+        now: Millis,
+        failures_and_attempts: (u64, u64),
+    ) {
+        let same = self.upgrade_pause.as_ref().filter(|rest| rest.template == template);
+        let times = same.map_or(0, |rest| rest.pause_count);
+        let length_ms = (FIRST_UPGRADE_PAUSE_MS << times.min(10)).min(LONGEST_UPGRADE_PAUSE_MS);
+        self.upgrade_pause = Some(UpgradePause {
             template: template.to_owned(),
-            rest_until: now + ms,
-            ms,
-            times: times + 1,
-            errors,
+            paused_until: now + length_ms,
+            length_ms,
+            pause_count: times + 1,
+            failures_and_attempts,
         });
     }
 }
@@ -184,8 +192,8 @@ impl PendingWrites {
     /// Drops writes that are observed to be done, or cannot be done any more.
     pub fn drop_settled(&mut self, readers: &[ObservedReader]) {
         let find = |name: &str| readers.iter().find(|reader| reader.name == name);
-        self.create.retain(|name| find(name).is_none());
-        self.annotate.retain(|name, (uid, drain)| {
+        self.readers_to_create.retain(|name| find(name).is_none());
+        self.drains_to_annotate.retain(|name, (uid, drain)| {
             let here = find(name).filter(|reader| reader.uid == *uid && !reader.deleting);
             here.is_some_and(|reader| {
                 let done = reader.drain.map(|it| it.why) == drain.map(|it| it.why);
@@ -193,17 +201,18 @@ impl PendingWrites {
                 !done || reader.drain.is_some_and(|it| it.since.is_none())
             })
         });
-        self.delete.retain(|uid| readers.iter().any(|reader| reader.uid == *uid && !reader.deleting));
+        self.deployments_to_delete
+            .retain(|uid| readers.iter().any(|reader| reader.uid == *uid && !reader.deleting));
     }
 }
 
 impl MoveBudget {
     pub fn refill(&mut self, now: Millis, per_minute: u64) -> u64 {
-        let passed = now - *self.filled.get_or_insert(now);
+        let passed = now - *self.last_refill_at.get_or_insert(now);
         let more = (u128::from(per_minute) * passed.clamp(0, 60_000) as u128 / 60_000) as u64;
         // A fraction of a viewer is left for the next time.
         if more > 0 || passed > 60_000 {
-            self.filled = Some(now);
+            self.last_refill_at = Some(now);
             let full = i64::try_from(per_minute).unwrap_or(i64::MAX);
             self.viewers_left = self.viewers_left.saturating_add_unsigned(more).min(full);
         }

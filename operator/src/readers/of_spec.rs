@@ -1,7 +1,9 @@
 //! Conversion of the resource's spec to [`ReaderSettings`].
 
 use super::settings::{FallbackSetting, ReaderSettings, RebalanceSetting, ScalingSetting};
-use crate::crd::{OnTimeout, RankingClusterSpec, RebalanceMode, ScaleIn, ScaleOut, ScalingMode};
+use crate::crd::{
+    FallbackBehavior, OnTimeout, RankingClusterSpec, RebalanceMode, ScaleIn, ScaleOut, ScalingMode,
+};
 
 impl ReaderSettings {
     /// Returns the settings of readers in a resource. The definition bounds every number from below at 0.
@@ -30,6 +32,7 @@ impl ReaderSettings {
             fallback: readers.scaling.fallback.as_ref().map(|fallback| FallbackSetting {
                 readers: count(fallback.replicas),
                 after_ms: ms(fallback.after_seconds),
+                grows: fallback.behavior == FallbackBehavior::Grow,
             }),
             down_stabilisation_ms: ms(readers.scaling.scale_down_stabilization_seconds),
             max_up_step: count(readers.scaling.max_scale_up_step),

@@ -1,6 +1,6 @@
 //! The state of replacing readers, and what halts it.
 
-use super::decision::{Action, DecisionEvent};
+use super::decision::{DecisionAction, DecisionEvent};
 use super::fleet::{FleetReader, ReaderFleet};
 use super::memory::ReaderMemory;
 use super::seen::RoundInput;
@@ -12,77 +12,78 @@ pub(super) enum UpgradePhase {
     /// All readers have the wanted template.
     Done,
     /// Readers wait, because a component before them is being rolled out; with the reason.
-    Waits(String),
+    Waiting(String),
     /// Replacing is halted, because a new reader does not serve; with the description.
     Unready(String),
     /// Replacing is halted, because too many viewers who were moved failed to reconnect; with the description.
-    Errors(String),
+    ReconnectErrors(String),
     /// Readers are being replaced now.
-    Runs,
+    Running,
 }
 
 impl UpgradePhase {
-    /// Determines the phase. After reconnect errors the upgrade rests, twice as long each time; the rest ends when the
-    /// template changes again.
+    /// Returns the present state of replacing readers. After reconnect errors the upgrade pauses, twice as long each
+    /// time; the pause ends when the template changes again.
     pub fn of(
         seen: &RoundInput,
         view: &LoadView<'_>,
         fleet: &ReaderFleet,
         memory: &mut ReaderMemory,
     ) -> Self {
-        if memory.upgrade_rest.as_ref().is_some_and(|rest| rest.template != seen.template) {
-            memory.upgrade_rest = None;
+        if memory.upgrade_pause.as_ref().is_some_and(|rest| rest.template != seen.template) {
+            memory.upgrade_pause = None;
         }
         if !fleet.has_old_template() {
             return Self::Done;
         }
         if let Some(why) = &seen.held {
-            return Self::Waits(why.clone());
+            return Self::Waiting(why.clone());
         }
-        if let Some(member) = overdue_readers(seen, fleet).find(|member| member.has_wanted_template) {
+        if let Some(member) = readers_unready_too_long(seen, fleet).find(|member| member.has_wanted_template)
+        {
             return Self::Unready(describe_unready(seen, member));
         }
-        let rests = memory.upgrade_rest.as_ref().is_some_and(|rest| seen.now < rest.rest_until);
+        let rests = memory.upgrade_pause.as_ref().is_some_and(|rest| seen.now < rest.paused_until);
         let bad = view.excess_reconnect_errors(seen.settings.max_reconnect_error_percent);
         if let Some(errors) = bad.filter(|_| !rests && view.trouble.is_none()) {
-            memory.begin_rest(&seen.template, seen.now, errors);
+            memory.begin_upgrade_pause(&seen.template, seen.now, errors);
         }
-        match memory.upgrade_rest.as_ref().filter(|rest| seen.now < rest.rest_until) {
-            Some(rest) => Self::Errors(format!(
+        match memory.upgrade_pause.as_ref().filter(|rest| seen.now < rest.paused_until) {
+            Some(rest) => Self::ReconnectErrors(format!(
                 "{} of {} viewers who came from elsewhere within a minute failed, more than {} %: it rests for {} min",
-                rest.errors.0,
-                rest.errors.1,
+                rest.failures_and_attempts.0,
+                rest.failures_and_attempts.1,
                 seen.settings.max_reconnect_error_percent,
-                rest.ms / 60_000,
+                rest.length_ms / 60_000,
             )),
-            None => Self::Runs,
+            None => Self::Running,
         }
     }
 
     pub const fn is_running(&self) -> bool {
-        matches!(self, Self::Runs)
+        matches!(self, Self::Running)
     }
 
     /// Returns the reason why replacing is halted; `None` if it is not.
     pub fn halt_reason(&self) -> Option<&str> {
         match self {
-            Self::Unready(why) | Self::Errors(why) => Some(why),
-            Self::Done | Self::Waits(_) | Self::Runs => None,
+            Self::Unready(why) | Self::ReconnectErrors(why) => Some(why),
+            Self::Done | Self::Waiting(_) | Self::Running => None,
         }
     }
 
     const fn name(&self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Waits(_) => "waits",
+            Self::Waiting(_) => "waits",
             Self::Unready(_) => "unready",
-            Self::Errors(_) => "errors",
-            Self::Runs => "runs",
+            Self::ReconnectErrors(_) => "errors",
+            Self::Running => "runs",
         }
     }
 
-    /// Returns the event that the upgrade begins, halts, continues or ends; `None` if nothing changed.
-    pub fn tell_upgrade_state(
+    /// Returns an event if the upgrade began, halted, continued or ended in this round; `None` if nothing changed.
+    pub fn upgrade_state_event(
         &self,
         seen: &RoundInput,
         fleet: &ReaderFleet,
@@ -96,23 +97,23 @@ impl UpgradePhase {
         let progress = format!("{new} of {all} readers have template {}", seen.template);
         let was_halted = matches!(before.as_deref(), Some("unready" | "errors"));
         let tale = match self {
-            Self::Waits(_) => return None,
-            Self::Done if before.is_some() => Some(DecisionEvent::new(Action::Upgraded, progress)),
-            Self::Runs if was_halted => {
-                Some(DecisionEvent::new(Action::Resume, format!("{progress}: goes on")))
+            Self::Waiting(_) => return None,
+            Self::Done if before.is_some() => Some(DecisionEvent::new(DecisionAction::Upgraded, progress)),
+            Self::Running if was_halted => {
+                Some(DecisionEvent::new(DecisionAction::Resume, format!("{progress}: goes on")))
             }
-            Self::Runs if before.is_none() && new == 0 => {
+            Self::Running if before.is_none() && new == 0 => {
                 let words = format!(
                     "{progress}: each reader is emptied into new ones, at most {} more at a time",
                     seen.settings.max_surge
                 );
-                Some(DecisionEvent::new(Action::Upgrade, words))
+                Some(DecisionEvent::new(DecisionAction::Upgrade, words))
             }
-            Self::Done | Self::Runs => None,
-            Self::Unready(why) | Self::Errors(why) => {
+            Self::Done | Self::Running => None,
+            Self::Unready(why) | Self::ReconnectErrors(why) => {
                 let bound =
                     if matches!(self, Self::Unready(_)) { "ReadersUnready" } else { "ReconnectErrors" };
-                let tale = DecisionEvent::new(Action::Halt, format!("{progress}: {why}"))
+                let tale = DecisionEvent::new(DecisionAction::Halt, format!("{progress}: {why}"))
                     .with_bound_by([bound.to_owned()]);
                 return memory
                     .announced_states
@@ -127,7 +128,7 @@ impl UpgradePhase {
 }
 
 /// Returns readers that have not served for longer than permitted, by their own fault.
-pub(super) fn overdue_readers<'a>(
+pub(super) fn readers_unready_too_long<'a>(
     seen: &'a RoundInput,
     fleet: &'a ReaderFleet,
 ) -> impl Iterator<Item = &'a FleetReader> {
@@ -139,5 +140,5 @@ pub(super) fn overdue_readers<'a>(
 /// Describes that a reader does not serve, and why.
 pub(super) fn describe_unready(seen: &RoundInput, member: &FleetReader) -> String {
     let limit = seen.settings.ready_timeout_ms / 1000;
-    format!("{} has not been ready for more than {limit} s: {}", member.name, member.unready_why)
+    format!("{} has not been ready for more than {limit} s: {}", member.name, member.unready_reason)
 }

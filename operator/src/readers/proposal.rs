@@ -10,7 +10,7 @@ use liverank_protocol::MoveRequest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::decision::{Action, DecisionEvent, cut_to_bytes};
+use super::decision::{DecisionAction, DecisionEvent, cut_to_bytes};
 use super::memory::ReaderMemory;
 use super::seen::RoundInput;
 
@@ -103,7 +103,7 @@ fn short_hash(text: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct DraftPlan {
     /// The changes that the plan makes.
-    pub plan: PlannedAction,
+    pub action: PlannedAction,
     /// The basis of the plan: it has to hold until the plan is carried out.
     pub basis: PlanBasis,
     /// The plan's actions and their reason.
@@ -122,7 +122,7 @@ pub struct WaitingProposal {
     /// The plan as the status shows it.
     pub shown_proposal: Proposal,
     /// The changes that the plan makes.
-    pub plan: PlannedAction,
+    pub action: PlannedAction,
     basis: PlanBasis,
 }
 
@@ -132,7 +132,7 @@ pub struct SettledProposals {
     /// The plan that was approved, to be carried out now.
     pub approved: Option<PlannedAction>,
     /// The event to publish about the plan, if there is one.
-    pub tale: Option<DecisionEvent>,
+    pub event: Option<DecisionEvent>,
 }
 
 /// Compares the waiting plan with the one that would be made now. `basis` returns the basis that a plan would have now;
@@ -150,21 +150,24 @@ pub fn settle_proposals(
     };
     let waiting = memory.proposals.get(&subject);
     let holds = waiting.is_some_and(|waiting| {
-        let now = basis(&waiting.plan);
+        let now = basis(&waiting.action);
         seen.now < waiting.shown_proposal.expires && now.is_some_and(|now| waiting.basis.still_holds(&now))
     });
     if holds {
         let is_approved = waiting.is_some_and(|waiting| seen.approved.contains(&waiting.shown_proposal.id));
         let approved = if is_approved { memory.proposals.remove(&subject) } else { None };
         return SettledProposals {
-            tale: approved.as_ref().map(|waiting| {
+            event: approved.as_ref().map(|waiting| {
                 let words =
                     format!("{} is approved: {}", waiting.shown_proposal.id, waiting.shown_proposal.summary);
-                let action =
-                    if subject == PlanSubject::Rebalance { Action::Rebalance } else { Action::Approved };
+                let action = if subject == PlanSubject::Rebalance {
+                    DecisionAction::Rebalance
+                } else {
+                    DecisionAction::Approved
+                };
                 DecisionEvent::new(action, words).with_chosen(waiting.shown_proposal.steps.iter().cloned())
             }),
-            approved: approved.map(|waiting| waiting.plan),
+            approved: approved.map(|waiting| waiting.action),
         };
     }
     let waiting = make_waiting(seen, subject, draft);
@@ -173,9 +176,9 @@ pub fn settle_proposals(
         "proposal {}: {}; {} viewers change readers; {}",
         told.id, told.summary, told.viewers_moved, told.effect
     );
-    let tale = DecisionEvent::new(Action::Propose, words).with_chosen(told.steps.iter().cloned());
+    let tale = DecisionEvent::new(DecisionAction::Propose, words).with_chosen(told.steps.iter().cloned());
     memory.proposals.insert(subject, waiting);
-    SettledProposals { approved: None, tale: Some(tale) }
+    SettledProposals { approved: None, event: Some(tale) }
 }
 
 fn make_waiting(seen: &RoundInput, subject: PlanSubject, draft: DraftPlan) -> WaitingProposal {
@@ -191,5 +194,5 @@ fn make_waiting(seen: &RoundInput, subject: PlanSubject, draft: DraftPlan) -> Wa
         steps: draft.steps.into_iter().take(10).map(|step| cut_to_bytes(step, 256)).collect(),
         inputs_hash: draft.basis.hash.clone(),
     };
-    WaitingProposal { shown_proposal: told, plan: draft.plan, basis: draft.basis }
+    WaitingProposal { shown_proposal: told, action: draft.action, basis: draft.basis }
 }

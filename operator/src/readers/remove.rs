@@ -10,7 +10,7 @@ use liverank_core::Millis;
 use liverank_core::handover::CordonLevel;
 
 use super::change::drained_millis;
-use super::decision::{Action, DecisionEvent};
+use super::decision::{DecisionAction, DecisionEvent};
 use super::fleet::{FleetReader, ReaderFleet};
 use super::memory::ReaderMemory;
 use super::seen::{ObservedReader, ReaderDrain, RoundInput};
@@ -35,8 +35,8 @@ pub(super) fn remove_drained_readers(
 ) -> (Vec<ReaderStep>, OverdueReaders) {
     let (mut steps, mut overdue) = (Vec::new(), Vec::new());
     let drains = seen.readers.iter().filter(|reader| reader.drain.is_some());
-    let since = |uid: &String| memory.draining.get(uid).copied().unwrap_or(seen.now);
-    memory.draining = drains.map(|reader| (reader.uid.clone(), since(&reader.uid))).collect();
+    let since = |uid: &String| memory.draining_since.get(uid).copied().unwrap_or(seen.now);
+    memory.draining_since = drains.map(|reader| (reader.uid.clone(), since(&reader.uid))).collect();
     let mut empty = std::mem::take(&mut memory.empty_since);
     for reader in &seen.readers {
         let Some(member) = fleet.members.iter().find(|member| member.name == reader.name) else { continue };
@@ -44,14 +44,18 @@ pub(super) fn remove_drained_readers(
         if reader.drain.is_some_and(|drain| drain.since.is_none()) {
             // The drain begins now.
             let now = ReaderDrain { since: Some(seen.now), ..drain };
-            memory.writes.annotate.entry(reader.name.clone()).or_insert((reader.uid.clone(), Some(now)));
+            memory
+                .pending_writes
+                .drains_to_annotate
+                .entry(reader.name.clone())
+                .or_insert((reader.uid.clone(), Some(now)));
             continue;
         }
         if reader.drain.is_none() || view.trouble.is_some() {
             continue;
         }
         let late = drained_millis(drain, seen.now) > seen.settings.drain_timeout_ms;
-        let since = memory.draining.get(&reader.uid).copied().unwrap_or(seen.now);
+        let since = memory.draining_since.get(&reader.uid).copied().unwrap_or(seen.now);
         let waited = seen.now - since > seen.settings.drain_timeout_ms;
         let since = drain.since.map_or(since, |told| told.min(since));
         let forced = if is_safely_empty(seen, view, reader, member, since) {
@@ -65,11 +69,11 @@ pub(super) fn remove_drained_readers(
             true
         } else {
             if late {
-                overdue.push((reader.name.clone(), viewers_left(member, reader)));
+                overdue.push((reader.name.clone(), remaining_viewers(member, reader)));
             }
             continue;
         };
-        if memory.writes.delete.insert(reader.uid.clone()) {
+        if memory.pending_writes.deployments_to_delete.insert(reader.uid.clone()) {
             tales.push(removal_event(seen, member, reader, drain, forced));
         }
         if !view.has_cordon(&reader.name, Some(CordonLevel::Removed)) {
@@ -98,15 +102,15 @@ fn is_safely_empty(
     member: &FleetReader,
     since: Millis,
 ) -> bool {
-    if !view.is_emptied(&reader.name) {
+    if !view.is_drained_by_all_managers(&reader.name) {
         return false;
     }
     let known = view.known_reader(&reader.name);
-    if known.is_some_and(|known| known.viewers > 0 || known.assigned > 0) {
+    if known.is_some_and(|known| known.viewers > 0 || known.assigned_videos > 0) {
         return false;
     }
     // There is no process to query: the reader does not run, and the managers know that.
-    if !member.pod_ready && known.is_none_or(|known| known.gone) {
+    if !member.pod_ready && known.is_none_or(|known| known.is_gone) {
         return true;
     }
     let young = |at: Millis| at >= since && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at));
@@ -114,7 +118,7 @@ fn is_safely_empty(
     own && known.is_none_or(|known| known.is_report_fresh)
 }
 
-fn viewers_left(member: &FleetReader, reader: &ObservedReader) -> u64 {
+fn remaining_viewers(member: &FleetReader, reader: &ObservedReader) -> u64 {
     member.viewers.max(reader.own.map_or(0, |own| own.viewers))
 }
 
@@ -129,22 +133,22 @@ fn removal_event(
     let why = drain.why.as_str();
     if forced {
         let limit = seen.settings.drain_timeout_ms / 1000;
-        let viewers = viewers_left(member, reader);
+        let viewers = remaining_viewers(member, reader);
         let words = format!(
             "{name} goes with {viewers} viewers: it is not empty after {seconds} s, {limit} s are allowed ({why})"
         );
-        return DecisionEvent::new(Action::Force, words)
+        return DecisionEvent::new(DecisionAction::Force, words)
             .with_bound_by(["DrainTimeout".to_owned()])
             .with_chosen([format!("remove {name}")]);
     }
     let words = format!(
         "{name} is empty after {seconds} s and goes ({why}): its managers and the reader itself say so"
     );
-    DecisionEvent::new(Action::Remove, words).with_chosen([format!("remove {name}")])
+    DecisionEvent::new(DecisionAction::Remove, words).with_chosen([format!("remove {name}")])
 }
 
 /// Reports readers that cannot be emptied in time.
-pub(super) fn tell_overdue(
+pub(super) fn report_overdue(
     seen: &RoundInput,
     overdue: &OverdueReaders,
     memory: &mut ReaderMemory,
@@ -155,7 +159,7 @@ pub(super) fn tell_overdue(
         let words = format!(
             "{name} still has {viewers} viewers after {limit} s: it waits for them (drain.onTimeout: Hold)"
         );
-        let tale = DecisionEvent::new(Action::Hold, words).with_bound_by(["DrainTimeout".to_owned()]);
+        let tale = DecisionEvent::new(DecisionAction::Hold, words).with_bound_by(["DrainTimeout".to_owned()]);
         if memory.announced_states.is_news(seen.now, &format!("overdue {name}"), Some(("overdue", &tale))) {
             tales.push(tale);
         }

@@ -54,19 +54,18 @@ pub struct ObservedReader {
     pub own: Option<ReaderSelfReport>,
 }
 
-/// The drain of a reader that is to be emptied and then removed: the annotations [`ReaderDrain::WHY_ANNOTATION`] and
-/// [`ReaderDrain::SINCE_ANNOTATION`].
+/// The drain of a reader that is to be emptied and then removed, as the annotations of its Deployment say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderDrain {
     /// The reason of the drain.
-    pub why: DrainWhy,
+    pub why: DrainReason,
     /// The time at which the drain began; `None` if the annotation is missing or cannot be parsed.
     pub since: Option<Millis>,
 }
 
 /// The reason why a reader is emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DrainWhy {
+pub enum DrainReason {
     /// Fewer readers are wanted.
     ScaleDown,
     /// A reader with the new template replaces it.
@@ -75,7 +74,7 @@ pub enum DrainWhy {
     ByHand,
 }
 
-impl DrainWhy {
+impl DrainReason {
     /// The name of the reason in the annotation.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,6 +130,6 @@ pub struct ManagerReport {
     pub manager: String,
     /// The time at which the manager was queried.
     pub at: Millis,
-    /// The manager's answer.
+    /// The load of the readers as the manager reported it.
     pub load: liverank_protocol::ClusterLoad,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The time in milliseconds for which an assignment is left alone after a change: readers report every second, and a
 /// hand-over in progress is known separately.
-const ASSIGNMENT_REST_MS: Millis = 10_000;
+const ASSIGNMENT_SETTLE_MS: Millis = 10_000;
 
 /// The way in which the number of readers is decided: by the scaler, by the scaler after approval, or by the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct FallbackSetting {
     pub readers: u32,
     /// The time for which the load must have been unknown, in milliseconds.
     pub after_ms: Millis,
+    /// Whether there is one more reader for each further period of `after_ms`.
+    #[serde(default)]
+    pub grows: bool,
 }
 
 /// The settings of a resource that decisions about readers use.
@@ -87,7 +90,7 @@ pub struct ReaderSettings {
     pub viewers_per_minute: u64,
     /// The time limit for emptying a reader, in milliseconds.
     pub drain_timeout_ms: Millis,
-    /// Whether a reader is removed after that time although it has viewers.
+    /// Whether a reader that is not empty at the end of the time limit is removed with its viewers.
     pub force: bool,
     /// Number of new readers beyond the wanted number while readers are replaced.
     pub max_surge: u32,
@@ -129,7 +132,7 @@ impl Default for ReaderSettings {
 
 impl ReaderSettings {
     /// Returns the policy of the scaler.
-    pub fn policy(&self) -> ScalingPolicy {
+    pub fn scaling_policy(&self) -> ScalingPolicy {
         ScalingPolicy {
             min: self.min,
             max: self.max,
@@ -144,11 +147,11 @@ impl ReaderSettings {
     }
 
     /// Returns the limits of the planner. `available` is the number of viewers that may be moved now.
-    pub fn limits(&self, available: u64) -> PlanLimits {
+    pub fn plan_limits(&self, available: u64) -> PlanLimits {
         PlanLimits {
             hot_video_viewers: self.hot_video_viewers,
             tolerance: self.tolerance_percent * 10,
-            rest_ms: ASSIGNMENT_REST_MS,
+            rest_ms: ASSIGNMENT_SETTLE_MS,
             budget: ViewerMoveBudget { available, full: self.viewers_per_minute },
             ..PlanLimits::default()
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seen::ReaderDrain;
 
-/// A step to be done. Each may be done twice, and is repeated in the next rounds until it is observed to be done.
+/// A step to be done. Each step may be done twice, and is repeated in the next rounds until it is observed to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReaderStep {
     /// Create a reader with the wanted template.

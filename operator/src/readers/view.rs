@@ -22,19 +22,19 @@ pub enum LoadTrouble {
     /// No manager answered recently.
     Missing,
     /// The managers that answer do not see the store.
-    Blind,
+    StoreUnreachable,
     /// A manager has suspended moves; with its reason.
-    Held(String),
+    MovesSuspended(String),
     /// Managers contradict each other about the named readers.
     Contradictory(Vec<String>),
 }
 
 impl LoadTrouble {
-    /// Returns the reason for the condition.
+    /// Returns the name of the trouble, for the reason of a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Missing | Self::Blind => "LoadMissing",
-            Self::Held(_) => "MovesSuspended",
+            Self::Missing | Self::StoreUnreachable => "LoadMissing",
+            Self::MovesSuspended(_) => "MovesSuspended",
             Self::Contradictory(_) => "LoadContradictory",
         }
     }
@@ -43,8 +43,8 @@ impl LoadTrouble {
     pub fn describe(&self) -> String {
         match self {
             Self::Missing => "no manager has said of late what load there is".to_owned(),
-            Self::Blind => "the managers that answer do not see the store".to_owned(),
-            Self::Held(why) => format!("a manager holds: {why}"),
+            Self::StoreUnreachable => "the managers that answer do not see the store".to_owned(),
+            Self::MovesSuspended(why) => format!("a manager holds: {why}"),
             Self::Contradictory(readers) => {
                 format!("managers contradict each other about {}", readers.join(", "))
             }
@@ -61,16 +61,17 @@ pub struct KnownReader {
     /// Number of viewers that the reader can hold.
     pub capacity: u64,
     /// Number of videos assigned to the reader, by the manager that counts most.
-    pub assigned: u64,
+    pub assigned_videos: u64,
     /// Whether every manager hears the reader.
     pub alive: bool,
     /// Whether every manager considers the reader gone.
-    pub gone: bool,
+    pub is_gone: bool,
     /// Whether a manager has heard from the reader that it is draining.
     pub leaving: bool,
     /// Whether every manager's report on the reader is recent, whatever it says.
     pub is_report_fresh: bool,
-    /// Number of viewers who came in the last minute from another reader, and how many of them failed.
+    /// The number of viewers who were to reconnect to this reader from another one in the last minute, and the number
+    /// of those who failed.
     pub reconnects: (u64, u64),
 }
 
@@ -83,7 +84,7 @@ pub struct LoadView<'a> {
     pub as_of: Option<Millis>,
     readers: BTreeMap<&'a str, KnownReader>,
     /// The answers of managers that see the store and are recent enough.
-    usable: Vec<&'a ManagerReport>,
+    usable_reports: Vec<&'a ManagerReport>,
 }
 
 impl<'a> LoadView<'a> {
@@ -93,19 +94,20 @@ impl<'a> LoadView<'a> {
         let young = |heard: &&ManagerReport| (0..=settings.load_max_age_ms).contains(&(seen.now - heard.at));
         let young: Vec<&ManagerReport> = seen.managers.iter().filter(young).collect();
         let any = !young.is_empty();
-        let usable: Vec<&ManagerReport> = young.into_iter().filter(|heard| heard.load.fresh).collect();
+        let usable_reports: Vec<&ManagerReport> =
+            young.into_iter().filter(|heard| heard.load.fresh).collect();
         let mut view = LoadView {
             trouble: None,
-            as_of: usable.iter().map(|heard| heard.at).min(),
-            readers: merge_reports(&usable),
-            usable,
+            as_of: usable_reports.iter().map(|heard| heard.at).min(),
+            readers: merge_reports(&usable_reports),
+            usable_reports,
         };
-        let held = view.usable.iter().find_map(|heard| heard.load.hold.clone());
-        let contradicted = view.contradicted_reports(&settings.policy());
+        let held = view.usable_reports.iter().find_map(|heard| heard.load.hold.clone());
+        let contradicted = view.contradicted_reports(&settings.scaling_policy());
         view.trouble = match () {
-            () if view.usable.is_empty() && any => Some(LoadTrouble::Blind),
-            () if view.usable.is_empty() => Some(LoadTrouble::Missing),
-            () => held.map(LoadTrouble::Held),
+            () if view.usable_reports.is_empty() && any => Some(LoadTrouble::StoreUnreachable),
+            () if view.usable_reports.is_empty() => Some(LoadTrouble::Missing),
+            () => held.map(LoadTrouble::MovesSuspended),
         };
         if view.trouble.is_none() && !contradicted.is_empty() {
             view.trouble = Some(LoadTrouble::Contradictory(contradicted));
@@ -125,31 +127,31 @@ impl<'a> LoadView<'a> {
 
     /// Returns the usable answers of managers, the latest first.
     pub fn latest_reports(&self) -> impl Iterator<Item = &'a ManagerReport> {
-        let mut usable = self.usable.clone();
+        let mut usable = self.usable_reports.clone();
         usable.sort_by_key(|heard| std::cmp::Reverse(heard.at));
         usable.into_iter()
     }
 
     /// Returns whether every manager has this cordon on the reader.
     pub fn has_cordon(&self, name: &str, cordon: Option<CordonLevel>) -> bool {
-        self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
+        self.usable_reports.iter().all(|heard| cordon_in_report(heard, name) == cordon)
     }
 
-    /// Returns whether every manager moves the reader's viewers away.
-    pub fn is_emptied(&self, name: &str) -> bool {
+    /// Returns whether every manager is moving the reader's viewers to other readers.
+    pub fn is_drained_by_all_managers(&self, name: &str) -> bool {
         let emptied = [Some(CordonLevel::Draining), Some(CordonLevel::Removed)];
-        self.usable.iter().all(|heard| emptied.contains(&cordon_at(heard, name)))
+        self.usable_reports.iter().all(|heard| emptied.contains(&cordon_in_report(heard, name)))
     }
 
     /// Returns whether some manager has the cordon *removed* on the reader.
     pub fn is_removed(&self, name: &str) -> bool {
-        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(CordonLevel::Removed))
+        self.usable_reports.iter().any(|heard| cordon_in_report(heard, name) == Some(CordonLevel::Removed))
     }
 
     /// Returns the names of all readers that have a cordon at some manager.
     pub fn cordoned_readers(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = Vec::new();
-        for heard in &self.usable {
+        for heard in &self.usable_reports {
             let readers = heard.load.readers.iter().filter(|reader| reader.cordon.is_some());
             names.extend(readers.map(|reader| reader.id.as_str()));
             names.extend(heard.load.cordons.iter().map(|cordon| cordon.reader.as_str()));
@@ -161,19 +163,19 @@ impl<'a> LoadView<'a> {
 
     /// Returns the requests of viewers without a reader, by the manager that has seen them for longest; `None` if there
     /// are none.
-    pub fn unserved(&self) -> Option<&UnservedRequests> {
-        let told = self.usable.iter().filter_map(|heard| heard.load.unserved.as_ref());
+    pub fn unserved_requests(&self) -> Option<&UnservedRequests> {
+        let told = self.usable_reports.iter().filter_map(|heard| heard.load.unserved.as_ref());
         told.max_by_key(|unserved| unserved.since_ms)
     }
 
     /// Returns the readers that send reports and cannot be reached.
     pub fn unreachable_readers(&self) -> BTreeSet<&'a str> {
-        let readers = self.usable.iter().flat_map(|heard| &heard.load.readers);
+        let readers = self.usable_reports.iter().flat_map(|heard| &heard.load.readers);
         readers.filter(|reader| reader.unreachable).map(|reader| reader.id.as_str()).collect()
     }
 
     /// Returns the scaler's input: the reports in every answer, with the time of each report.
-    pub fn reports(seen: &RoundInput) -> Vec<ReaderLoadReport> {
+    pub fn reader_load_reports(seen: &RoundInput) -> Vec<ReaderLoadReport> {
         let of = |heard: &ManagerReport| {
             let believed = heard.load.fresh;
             let stale = heard.at - seen.settings.load_max_age_ms - 1;
@@ -206,7 +208,7 @@ impl<'a> LoadView<'a> {
 
     fn contradicted_reports(&self, policy: &ScalingPolicy) -> Vec<String> {
         let states = |name: &str| {
-            let of = self.usable.iter().flat_map(|heard| &heard.load.readers);
+            let of = self.usable_reports.iter().flat_map(|heard| &heard.load.readers);
             of.filter(|state| state.id.as_str() == name).collect::<Vec<_>>()
         };
         let at_odds = |name: &&str| {
@@ -217,7 +219,7 @@ impl<'a> LoadView<'a> {
             apart
                 || (fresh().next().is_some() && states.iter().any(|state| state.state == ReaderStatus::Gone))
         };
-        if self.usable.len() < 2 {
+        if self.usable_reports.len() < 2 {
             return Vec::new();
         }
         self.readers.keys().copied().filter(at_odds).map(str::to_owned).collect()
@@ -229,17 +231,17 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
     for heard in usable {
         for state in &heard.load.readers {
             let first =
-                KnownReader { alive: true, gone: true, is_report_fresh: true, ..KnownReader::default() };
+                KnownReader { alive: true, is_gone: true, is_report_fresh: true, ..KnownReader::default() };
             let (times, known) = readers.entry(state.id.as_str()).or_insert((0, first));
             *times += 1;
             let gone = state.state == ReaderStatus::Gone;
             // A gone reader has no viewers: its former viewers are counted where they went.
             known.viewers = known.viewers.max(if gone { 0 } else { state.viewers });
             known.capacity = known.capacity.max(state.capacity);
-            known.assigned = known.assigned.max(state.assigned);
+            known.assigned_videos = known.assigned_videos.max(state.assigned);
             known.alive &= state.state == ReaderStatus::Alive && state.fresh;
             known.is_report_fresh &= state.fresh && !gone;
-            known.gone &= gone;
+            known.is_gone &= gone;
             known.leaving |= state.state == ReaderStatus::Draining;
             known.reconnects.0 = known.reconnects.0.max(state.reconnects);
             known.reconnects.1 = known.reconnects.1.max(state.reconnect_errors);
@@ -253,7 +255,7 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
     readers.into_iter().map(everywhere).collect()
 }
 
-fn cordon_at(heard: &ManagerReport, name: &str) -> Option<CordonLevel> {
+fn cordon_in_report(heard: &ManagerReport, name: &str) -> Option<CordonLevel> {
     let listed = heard.load.cordons.iter().find(|cordon| cordon.reader.as_str() == name);
     let listed = listed.and_then(|cordon| cordon.cordon.as_ref());
     let reader = || heard.load.readers.iter().find(|reader| reader.id.as_str() == name);

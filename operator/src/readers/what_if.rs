@@ -78,7 +78,7 @@ pub fn answer_what_if(
     let now = reader_forecasts(&situation);
     let first = make_plan(&situation, &unlimited_limits(settings)).before;
     let gone = resize_fleet(&mut situation, settings, readers);
-    let situation = situation.in_name_order();
+    let situation = situation.sorted_by_name();
     let (mut then, moved, orders, last) = carry_out_plans(situation, settings);
     let mut notes = answer_notes(load, settings, readers);
     if !gone.is_empty() {
@@ -104,7 +104,7 @@ pub fn answer_what_if(
 }
 
 fn unlimited_limits(settings: &ReaderSettings) -> PlanLimits {
-    PlanLimits { budget: ViewerMoveBudget::without_limit(), ..settings.limits(0) }
+    PlanLimits { budget: ViewerMoveBudget::without_limit(), ..settings.plan_limits(0) }
 }
 
 /// Adds readers, or marks surplus readers with the fewest viewers as draining and returns their names.

@@ -18,11 +18,13 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::cache::{HANDOVER, Live, MANAGER};
-use super::contest::{self, Contests};
-use super::lanes::Lanes;
+use super::cache::{
+    FIELD_MANAGER, HANDOVER_FIELD_MANAGER, LiveObject, is_applied_by_operator, is_writable_for,
+};
+use super::contest::{self, RepairHistory};
+use super::lanes::RequestLimit;
 use super::metrics::OperatorMetrics;
-use super::store::{CachedObject, Key, Store};
+use super::store::{CachedObject, ClusterKey, ClusterStore};
 use super::subset::first_difference;
 use crate::build::object::hash;
 use crate::build::{Component, Kind, Object, names};
@@ -36,17 +38,17 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after refused writes: somebody may have raised a quota or changed a policy meanwhile.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// The longest pause if somebody else uses the object's name: the operator gets no event when that object is deleted.
-const NAME_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause of a kind whose writes hang: everything of that kind waits for one write.
-const HUNG_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_HUNG_KIND_PAUSE: Duration = Duration::from_mins(1);
 /// The time limit of all writes of one look together.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest text of a refusal that is shown, in characters.
-const MAX_TEXT_BYTES: usize = 500;
+const MAX_TEXT_CHARS: usize = 500;
 
 /// The reason why an object is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedObject {
     /// The reason for conditions, one of a fixed set of words.
     pub reason: &'static str,
     /// The object, and the API server's message.
@@ -54,16 +56,16 @@ pub struct Refused {
 }
 
 /// The kind and the name of an object.
-type Name = (Kind, String);
+type ObjectName = (Kind, String);
 
 /// A write that the watch has to show before a decision is based on its store.
-enum Awaited {
+enum AwaitedWrite {
     Version(String),
     Gone { uid: Box<str> },
 }
 
 struct Backoff {
-    refused: Refused,
+    refusal: RefusedObject,
     hash: String,
     /// The uid of the object that existed when the write was refused: if it is deleted, there is no reason to wait.
     seen_when_refused: Option<Box<str>>,
@@ -72,15 +74,15 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// Returns whether the same write still has to wait. Another text, or another object or none in its place, makes it
-    /// another write.
+    /// Returns whether the same write still has to wait. A write with another text, to another object of the same name, or
+    /// after the object was deleted, counts as another write.
     fn must_wait(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
         self.hash == hash && self.seen_when_refused.as_deref() == seen && now < self.retry_at
     }
 }
 
 /// The pause of a kind whose writes are not answered.
-struct Hung {
+struct HungKind {
     tries: u32,
     hung_until: Instant,
 }
@@ -88,62 +90,71 @@ struct Hung {
 /// The writer of one cluster's objects, with its memory of earlier writes.
 pub struct Applier {
     client: Client,
-    cluster: Key,
+    cluster: ClusterKey,
     uid: String,
     metrics: OperatorMetrics,
-    lanes: Lanes,
-    awaited_objects: HashMap<Name, (Awaited, Instant)>,
-    backoff: HashMap<Name, Backoff>,
-    hung: HashMap<Kind, Hung>,
+    request_limit: RequestLimit,
+    awaited_objects: HashMap<ObjectName, (AwaitedWrite, Instant)>,
+    backoff: HashMap<ObjectName, Backoff>,
+    hung_kinds: HashMap<Kind, HungKind>,
     /// The hash of the text that each object was last applied from.
-    written: HashMap<Name, String>,
-    contests: Contests<Name>,
-    /// The end of this look, whether it was cut short by that, and whether a kind that hangs was left out.
+    applied_hashes: HashMap<ObjectName, String>,
+    repair_history: RepairHistory<ObjectName>,
+    /// The time at which the writes of the present look end.
     look_deadline: Instant,
-    cut: bool,
-    left_out: bool,
+    /// Whether the present look ended at its deadline before everything was written.
+    deadline_passed: bool,
+    /// Whether the present look left out objects of a kind whose writes hang.
+    hung_kind_skipped: bool,
     /// The objects that the API server (or a webhook) stores in another form than they were sent, with the hash of what
     /// was sent. While the stored form stays the same, sending it again would change nothing.
-    settled: HashMap<Name, (String, Value)>,
+    stored_differently: HashMap<ObjectName, (String, Value)>,
     /// The objects that were looked at since [`Applier::begin_round`].
-    touched: HashSet<Name>,
+    seen_this_round: HashSet<ObjectName>,
 }
 
 /// The stores of all kinds of objects that the operator makes.
-pub type Stores = HashMap<Kind, Arc<Store<Live>>>;
+pub type Stores = HashMap<Kind, Arc<ClusterStore<LiveObject>>>;
 
 impl Applier {
     /// Creates the writer for the cluster `uid`.
-    pub fn new(client: Client, lanes: Lanes, cluster: Key, uid: String, metrics: OperatorMetrics) -> Self {
-        let (awaited, backoff, hung, written, settled, touched) = Default::default();
+    pub fn new(
+        client: Client,
+        request_limit: RequestLimit,
+        cluster: ClusterKey,
+        uid: String,
+        metrics: OperatorMetrics,
+    ) -> Self {
+        let (awaited, backoff, hung_kinds, applied_hashes, stored_differently, seen_this_round) =
+            Default::default();
         Self {
             client,
             cluster,
             uid,
             metrics,
-            lanes,
+            request_limit,
             awaited_objects: awaited,
             backoff,
-            hung,
-            written,
-            contests: Contests::default(),
+            hung_kinds,
+            applied_hashes,
+            repair_history: RepairHistory::default(),
             look_deadline: Instant::now(),
-            cut: false,
-            left_out: false,
-            settled,
-            touched,
+            deadline_passed: false,
+            hung_kind_skipped: false,
+            stored_differently,
+            seen_this_round,
         }
     }
 
-    /// Returns for how long the stores have not shown one of our writes; `None` if they show all. An object whose last
-    /// write is not shown is left alone until it is.
+    /// Returns for how long the stores have not shown a write of this operator; `None` if they show all its writes. An
+    /// object whose last write is not shown is left alone until it is.
     pub fn stores_behind_for(&mut self, stores: &Stores) -> Option<Duration> {
         let cluster = &self.cluster;
         self.awaited_objects.retain(|(kind, name), (awaited, _)| {
             let Some(store) = stores.get(kind).filter(|store| store.is_listed()) else { return false };
             match awaited {
-                Awaited::Version(version) => !store.has_seen(&cluster.namespace, version),
-                Awaited::Gone { uid } => {
+                AwaitedWrite::Version(version) => !store.has_seen(&cluster.namespace, version),
+                AwaitedWrite::Gone { uid } => {
                     store.get(cluster, name).is_some_and(|live| live.uid == *uid && !live.deleting)
                 }
             }
@@ -154,41 +165,41 @@ impl Applier {
     }
 
     /// Returns the refused writes, each with its reason, sorted by object.
-    pub fn refusals(&self) -> Vec<Refused> {
+    pub fn refusals(&self) -> Vec<RefusedObject> {
         let mut all: Vec<_> = self.backoff.iter().collect();
         all.sort_by_key(|(name, _)| *name);
-        all.into_iter().map(|(_, backoff)| backoff.refused.clone()).collect()
+        all.into_iter().map(|(_, backoff)| backoff.refusal.clone()).collect()
     }
 
     /// Returns the fields that somebody else writes, too, each with the object and the other writers.
     pub fn contested_fields(&self) -> Vec<String> {
-        self.contests.describe_contested(Instant::now())
+        self.repair_history.describe_contested(Instant::now())
     }
 
-    /// Returns when the next thing that waits is due: a refused write, a contested field, a kind that hangs.
-    pub fn next_try(&self) -> Option<Instant> {
+    /// Returns the time of the next retry: of a refused write, of a contested field, or of a kind whose writes hang.
+    pub fn next_retry(&self) -> Option<Instant> {
         let refused = self.backoff.values().map(|backoff| backoff.retry_at);
-        let hung = self.hung.values().map(|hung| hung.hung_until).filter(|_| self.left_out);
-        let rest = self.cut.then_some(self.look_deadline);
-        refused.chain(hung).chain(rest).chain(self.contests.next(Instant::now())).min()
+        let hung = self.hung_kinds.values().map(|hung| hung.hung_until).filter(|_| self.hung_kind_skipped);
+        let rest = self.deadline_passed.then_some(self.look_deadline);
+        refused.chain(hung).chain(rest).chain(self.repair_history.next_due(Instant::now())).min()
     }
 
     /// Returns whether the last look left something unwritten that is not among the refusals.
     pub const fn is_unfinished(&self) -> bool {
-        self.cut || self.left_out
+        self.deadline_passed || self.hung_kind_skipped
     }
 
     /// Applies an object if it differs from the live one and nothing makes it wait. `listed` says whether the watch of
     /// its kind has listed.
-    pub async fn apply_if_different(&mut self, object: &Object, live: Option<&Live>, listed: bool) {
+    pub async fn apply_if_different(&mut self, object: &Object, live: Option<&LiveObject>, listed: bool) {
         let name = (object.kind, object.name.clone());
         let hash = hash(&object.body);
-        self.touched.insert(name.clone());
+        self.seen_this_round.insert(name.clone());
         if self.awaited_objects.contains_key(&name) {
             // The store does not show the last write yet.
             return;
         }
-        let written = self.written.get(&name).is_some_and(|written| *written == hash);
+        let written = self.applied_hashes.get(&name).is_some_and(|written| *written == hash);
         if !listed && written {
             // The watch does not tell whether the object still exists.
             return;
@@ -198,34 +209,34 @@ impl Applier {
         if self.is_waiting(&name, &hash, live) {
             return;
         }
-        if self.contests.wait(&name, now).is_some() || !self.may_write(name.0, now) {
+        if self.repair_history.repair_waits_until(&name, now).is_some() || !self.may_write(name.0, now) {
             return;
         }
         if written {
             let about = self.describe_contested_field(&name, &path).await;
-            self.contests.note_repair(&name, about, now);
+            self.repair_history.note_repair(&name, about, now);
         }
         let result = self.write_object(object, &hash, live).await;
         match result {
             Ok(version) => {
-                self.hung.remove(&name.0);
+                self.hung_kinds.remove(&name.0);
                 self.backoff.remove(&name);
-                self.written.insert(name.clone(), hash);
-                self.awaited_objects.insert(name, (Awaited::Version(version), Instant::now()));
+                self.applied_hashes.insert(name.clone(), hash);
+                self.awaited_objects.insert(name, (AwaitedWrite::Version(version), Instant::now()));
             }
             Err(refused) => self.back_off(name, hash, refused, live),
         }
     }
 
-    /// Describes an object's contested field, and its other writers. These are only looked up if the field was repaired
-    /// before: an operator without other writers sends no request.
-    async fn describe_contested_field(&self, name: &Name, path: &str) -> String {
+    /// Describes an object's contested field, and its other writers. The other writers are only looked up if the field
+    /// was repaired before: where nobody else writes, no request is sent.
+    async fn describe_contested_field(&self, name: &ObjectName, path: &str) -> String {
         let what = format!("{} {}: {path}", kind_name(name.0), name.1);
-        if !self.contests.is_suspicious(name) {
+        if !self.repair_history.is_suspicious(name) {
             return what;
         }
         let api = self.api_of_kind(name.0);
-        let found = self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(&name.1))).await;
+        let found = self.request_limit.run(timeout(WRITE_TIMEOUT, api.get_opt(&name.1))).await;
         let writers = match flatten_timeout(found) {
             Ok(Some(found)) => contest::other_writers(found.managed_fields(), path),
             Ok(None) => return format!("{what} is deleted again and again"),
@@ -238,9 +249,9 @@ impl Applier {
     }
 
     /// Deletes an object of ours that is not wanted any more, if it is still as it was seen.
-    pub async fn delete_object(&mut self, kind: Kind, live: &Live) {
-        let name: Name = (kind, live.name().to_owned());
-        self.touched.insert(name.clone());
+    pub async fn delete_object(&mut self, kind: Kind, live: &LiveObject) {
+        let name: ObjectName = (kind, live.name().to_owned());
+        self.seen_this_round.insert(name.clone());
         if self.awaited_objects.contains_key(&name) || self.is_waiting(&name, "delete", Some(live)) {
             return;
         }
@@ -249,7 +260,7 @@ impl Applier {
         }
         let preconditions = Preconditions {
             uid: Some(live.uid.to_string()),
-            resource_version: Some(live.version.to_string()),
+            resource_version: Some(live.resource_version.to_string()),
         };
         let parameters = DeleteParams {
             preconditions: Some(preconditions),
@@ -257,15 +268,17 @@ impl Applier {
             ..DeleteParams::default()
         };
         let api = self.api_of_kind(kind);
-        let result =
-            flatten_timeout(self.lanes.run(timeout(WRITE_TIMEOUT, api.delete(&name.1, &parameters))).await);
+        let result = flatten_timeout(
+            self.request_limit.run(timeout(WRITE_TIMEOUT, api.delete(&name.1, &parameters))).await,
+        );
         tracing::info!(cluster = %self.cluster, kind = kind_name(kind), name = name.1, ok = result.is_ok(), "delete");
         self.metrics.count_write(kind_name(kind), "delete");
         match result {
             Ok(_) => {
                 self.backoff.remove(&name);
-                self.written.remove(&name);
-                self.awaited_objects.insert(name, (Awaited::Gone { uid: live.uid.clone() }, Instant::now()));
+                self.applied_hashes.remove(&name);
+                self.awaited_objects
+                    .insert(name, (AwaitedWrite::Gone { uid: live.uid.clone() }, Instant::now()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             // The object has changed meanwhile: the next look decides anew.
@@ -278,11 +291,11 @@ impl Applier {
     }
 
     /// Restores the labels of a reader's Deployment that the watch does not show. Returns whether the Deployment has
-    /// them again; a refusal must not delay everything else. Other fields are repaired once the watch shows the
-    /// Deployment.
+    /// the labels again; a refused write must not delay other writes. Other fields are repaired once the watch shows
+    /// the Deployment.
     pub async fn restore_labels(&mut self, reader: &str) -> bool {
         let api = self.api_of_kind(Kind::Deployment);
-        let found = self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(reader))).await;
+        let found = self.request_limit.run(timeout(WRITE_TIMEOUT, api.get_opt(reader))).await;
         let found = flatten_timeout(found).ok().flatten();
         let ours =
             |found: &DynamicObject| self.is_owner(found) && found.metadata.deletion_timestamp.is_none();
@@ -290,52 +303,58 @@ impl Applier {
             return false;
         }
         let labels = names::object_labels(&self.cluster.name, Some(Component::Reader), Some(reader));
-        let name: Name = (Kind::Deployment, reader.to_owned());
+        let name: ObjectName = (Kind::Deployment, reader.to_owned());
         let body = json!({"metadata": {"labels": labels}});
         tracing::warn!(cluster = %self.cluster, reader, "somebody changed the labels that a reader is known by");
-        let Ok(seen) = self.send(&api, &name, MANAGER, Patch::Merge(body)).await else { return false };
+        let Ok(seen) = self.send(&api, &name, FIELD_MANAGER, Patch::Merge(body)).await else { return false };
         let version = seen.metadata.resource_version.unwrap_or_default();
-        self.awaited_objects.insert(name, (Awaited::Version(version), Instant::now()));
+        self.awaited_objects.insert(name, (AwaitedWrite::Version(version), Instant::now()));
         true
     }
 
     /// Begins a round: a look at all objects.
     pub fn begin_round(&mut self) {
-        self.touched.clear();
+        self.seen_this_round.clear();
         self.look_deadline = Instant::now() + WRITES_TIMEOUT;
-        (self.cut, self.left_out) = (false, false);
+        (self.deadline_passed, self.hung_kind_skipped) = (false, false);
     }
 
     /// Ends the round and forgets the notes on objects that were not looked at.
     pub fn finish_round(&mut self) {
-        self.backoff.retain(|name, _| self.touched.contains(name));
-        self.settled.retain(|name, _| self.touched.contains(name));
-        self.written.retain(|name, _| self.touched.contains(name));
+        self.backoff.retain(|name, _| self.seen_this_round.contains(name));
+        self.stored_differently.retain(|name, _| self.seen_this_round.contains(name));
+        self.applied_hashes.retain(|name, _| self.seen_this_round.contains(name));
     }
 
     /// Returns whether this look has time left and the writes of this kind do not hang.
     fn may_write(&mut self, kind: Kind, now: Instant) -> bool {
         let cut = now >= self.look_deadline;
-        let hangs = self.hung.get(&kind).is_some_and(|hung| now < hung.hung_until);
-        self.cut |= cut;
-        self.left_out |= hangs;
+        let hangs = self.hung_kinds.get(&kind).is_some_and(|hung| now < hung.hung_until);
+        self.deadline_passed |= cut;
+        self.hung_kind_skipped |= hangs;
         !cut && !hangs
     }
 
-    fn is_waiting(&self, name: &Name, hash: &str, live: Option<&Live>) -> bool {
+    fn is_waiting(&self, name: &ObjectName, hash: &str, live: Option<&LiveObject>) -> bool {
         let backoff = self.backoff.get(name);
         backoff.is_some_and(|backoff| backoff.must_wait(hash, live.map(|live| &*live.uid), Instant::now()))
     }
 
     /// Returns the path of a field of `object` that the live one lacks; `None` if it lacks nothing.
-    fn missing_path(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> Option<String> {
+    fn missing_path(
+        &self,
+        name: &ObjectName,
+        object: &Object,
+        hash: &str,
+        live: Option<&LiveObject>,
+    ) -> Option<String> {
         let Some(live) = live else { return Some("the object itself".to_owned()) };
         if live.our_annotation(APPLIED_HASH_ANNOTATION) != Some(hash) {
             return Some(format!("metadata.annotations.{APPLIED_HASH_ANNOTATION}"));
         }
         let body = live.to_value();
         let path = first_difference(kind_name(object.kind), &object.body, &body)?;
-        let settled = self.settled.get(name).filter(|(sent, _)| sent == hash);
+        let settled = self.stored_differently.get(name).filter(|(sent, _)| sent == hash);
         if settled.is_some_and(|(_, usual)| *usual == body) {
             return None;
         }
@@ -347,9 +366,9 @@ impl Applier {
         &mut self,
         object: &Object,
         hash: &str,
-        live: Option<&Live>,
-    ) -> Result<String, Refused> {
-        let name: Name = (object.kind, object.name.clone());
+        live: Option<&LiveObject>,
+    ) -> Result<String, RefusedObject> {
+        let name: ObjectName = (object.kind, object.name.clone());
         self.expect_ours(&name, live).await?;
         let api = self.api_of_kind(object.kind);
         let gives_replicas = object.kind == Kind::Deployment && object.body["spec"].get("replicas").is_none();
@@ -360,48 +379,50 @@ impl Applier {
                 "apiVersion": object.body["apiVersion"], "kind": object.body["kind"],
                 "metadata": {"name": object.name}, "spec": {"replicas": live.to_value()["spec"]["replicas"]},
             });
-            self.send_patch(&api, &name, HANDOVER, held).await?;
+            self.send_patch(&api, &name, HANDOVER_FIELD_MANAGER, held).await?;
         }
         if let Some(cleared) = live.and_then(|live| patch_to_clear_first(object, live)) {
-            self.send(&api, &name, MANAGER, Patch::Merge(cleared)).await?;
+            self.send(&api, &name, FIELD_MANAGER, Patch::Merge(cleared)).await?;
         }
         let mut body = object.body.clone();
         body["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = hash.into();
-        let written = self.send_patch(&api, &name, MANAGER, body).await?;
+        let written = self.send_patch(&api, &name, FIELD_MANAGER, body).await?;
         let version = written.metadata.resource_version.clone().unwrap_or_default();
-        let body = Live::from_watched(written).map(|live| live.to_value()).unwrap_or_default();
+        let body = LiveObject::from_watched(written).map(|live| live.to_value()).unwrap_or_default();
         if let Some(path) = first_difference(kind_name(name.0), &object.body, &body) {
             tracing::debug!(cluster = %self.cluster, name = name.1, path, "the API server has its own way with this field");
-            self.settled.insert(name, (hash.to_owned(), body));
+            self.stored_differently.insert(name, (hash.to_owned(), body));
         } else {
-            self.settled.remove(&name);
+            self.stored_differently.remove(&name);
         }
         Ok(version)
     }
 
-    /// Returns an error if somebody else made an object of this name.
-    async fn expect_ours(&self, name: &Name, live: Option<&Live>) -> Result<(), Refused> {
-        let taken = |what: &str| Refused {
+    /// Returns an error if somebody else made an object of this name. Writes are forced, so that this check is all that
+    /// keeps foreign objects from being overwritten.
+    async fn expect_ours(&self, name: &ObjectName, live: Option<&LiveObject>) -> Result<(), RefusedObject> {
+        let taken = |what: &str| RefusedObject {
             reason: "NameTaken",
             message: format!("{} {} {what}", kind_name(name.0), name.1),
         };
         match live {
             // The watch shows the end of its deletion, and the write is then tried at once.
-            Some(live) if live.deleting => Err(Refused {
+            Some(live) if live.deleting => Err(RefusedObject {
                 reason: "BeingDeleted",
                 ..taken("is being deleted: it is made anew when it is gone")
             }),
-            Some(live) => match live.owner.as_deref() {
-                None => Ok(()),
-                Some(owner) if *owner == *self.uid => Ok(()),
-                Some(_) => Err(taken("belongs to another object: rename or delete that one")),
-            },
+            Some(live) if live.is_writable_for(&self.uid) => Ok(()),
+            Some(LiveObject { controller_uid: Some(_), .. }) => {
+                Err(taken("belongs to another object: rename or delete that one"))
+            }
+            Some(_) => Err(taken("exists and is not ours: rename or delete it")),
             None => {
                 let api = self.api_of_kind(name.0);
-                let found =
-                    flatten_timeout(self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(&name.1))).await);
+                let found = flatten_timeout(
+                    self.request_limit.run(timeout(WRITE_TIMEOUT, api.get_opt(&name.1))).await,
+                );
                 let found = found.map_err(|error| self.note_refusal(name, &error))?;
-                if found.is_none_or(|found| self.is_owner(&found)) {
+                if found.is_none_or(|found| self.may_write_over(&found)) {
                     Ok(())
                 } else {
                     Err(taken("exists and is not ours: rename or delete it"))
@@ -414,76 +435,90 @@ impl Applier {
         object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid)
     }
 
+    /// Returns whether an object that the watch does not show may be written; [`LiveObject::is_writable_for`] is the
+    /// same for one that it shows.
+    fn may_write_over(&self, object: &DynamicObject) -> bool {
+        let controller = object.owner_references().iter().find(|it| it.controller == Some(true));
+        let controller = controller.map(|it| it.uid.as_str());
+        is_writable_for(&self.uid, controller, is_applied_by_operator(object.managed_fields()))
+    }
+
     async fn send_patch(
         &self,
         api: &Api<DynamicObject>,
-        name: &Name,
+        name: &ObjectName,
         manager: &str,
         body: Value,
-    ) -> Result<DynamicObject, Refused> {
+    ) -> Result<DynamicObject, RefusedObject> {
         self.send(api, name, manager, Patch::Apply(body)).await
     }
 
     async fn send(
         &self,
         api: &Api<DynamicObject>,
-        name: &Name,
+        name: &ObjectName,
         manager: &str,
         patch: Patch<Value>,
-    ) -> Result<DynamicObject, Refused> {
+    ) -> Result<DynamicObject, RefusedObject> {
         let parameters = PatchParams::apply(manager);
         let parameters = if matches!(patch, Patch::Apply(_)) { parameters.force() } else { parameters };
-        let sent = self.lanes.run(timeout(WRITE_TIMEOUT, api.patch(&name.1, &parameters, &patch)));
+        let sent = self.request_limit.run(timeout(WRITE_TIMEOUT, api.patch(&name.1, &parameters, &patch)));
         let result = flatten_timeout(sent.await);
         self.metrics.count_write(kind_name(name.0), "apply");
         tracing::info!(cluster = %self.cluster, kind = kind_name(name.0), name = name.1, manager, ok = result.is_ok(), "apply");
         result.map_err(|error| self.note_refusal(name, &error))
     }
 
-    fn note_refusal(&self, name: &Name, error: &kube::Error) -> Refused {
+    fn note_refusal(&self, name: &ObjectName, error: &kube::Error) -> RefusedObject {
         let (reason, said) = classify_error(error);
         self.metrics.count_failure(reason);
-        let said: String = said.chars().take(MAX_TEXT_BYTES).collect();
-        Refused { reason, message: format!("{} {}: {said}", kind_name(name.0), name.1) }
+        let said: String = said.chars().take(MAX_TEXT_CHARS).collect();
+        RefusedObject { reason, message: format!("{} {}: {said}", kind_name(name.0), name.1) }
     }
 
-    fn back_off(&mut self, name: Name, hash: String, refused: Refused, live: Option<&Live>) {
+    fn back_off(
+        &mut self,
+        name: ObjectName,
+        hash: String,
+        refusal: RefusedObject,
+        live: Option<&LiveObject>,
+    ) {
         let seen: Option<Box<str>> = live.map(|live| live.uid.clone());
         let before =
             self.backoff.get(&name).filter(|before| before.hash == hash && before.seen_when_refused == seen);
         let tries = before.map_or(0, |before| before.tries);
-        if before.is_none_or(|before| before.refused != refused) {
-            tracing::warn!(cluster = %self.cluster, reason = refused.reason, refused.message, "refused");
+        if before.is_none_or(|before| before.refusal != refusal) {
+            tracing::warn!(cluster = %self.cluster, reason = refusal.reason, refusal.message, "refused");
         }
-        if refused.reason == UNANSWERED {
-            let tries = self.hung.get(&name.0).map_or(0, |hung| hung.tries);
-            let until = Instant::now() + pause_after_tries(tries, HUNG_PAUSE);
-            self.hung.insert(name.0, Hung { tries: tries + 1, hung_until: until });
+        if refusal.reason == UNANSWERED {
+            let tries = self.hung_kinds.get(&name.0).map_or(0, |hung| hung.tries);
+            let until = Instant::now() + pause_after_tries(tries, LONGEST_HUNG_KIND_PAUSE);
+            self.hung_kinds.insert(name.0, HungKind { tries: tries + 1, hung_until: until });
         }
-        let longest = if refused.reason == "NameTaken" { NAME_PAUSE } else { LONGEST_PAUSE };
+        let longest = if refusal.reason == "NameTaken" { LONGEST_NAME_CONFLICT_PAUSE } else { LONGEST_PAUSE };
         let until = Instant::now() + pause_after_tries(tries, longest);
         self.backoff.insert(
             name,
-            Backoff { refused, hash, seen_when_refused: seen, tries: tries + 1, retry_at: until },
+            Backoff { refusal, hash, seen_when_refused: seen, tries: tries + 1, retry_at: until },
         );
     }
 
     fn api_of_kind(&self, kind: Kind) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.cluster.namespace, &kind.resource())
+        Api::namespaced_with(self.client.clone(), &self.cluster.namespace, &kind.api_resource())
     }
 }
 
 /// Returns a patch that has to be sent before `object` can be applied to `live`; `None` if nothing is in the way.
 /// Server-side apply keeps fields of others, but a Deployment with strategy `Recreate` must not have somebody's
 /// `rollingUpdate`.
-fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
+fn patch_to_clear_first(object: &Object, live: &LiveObject) -> Option<Value> {
     const ROLLING_UPDATE_PATH: &str = "/spec/strategy/rollingUpdate";
     let recreated = object.body.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
     let is_in_the_way =
         recreated && live.to_value().pointer(ROLLING_UPDATE_PATH).is_some_and(|it| !it.is_null());
     is_in_the_way.then(|| {
         json!({
-            "metadata": {"resourceVersion": &*live.version},
+            "metadata": {"resourceVersion": &*live.resource_version},
             "spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}},
         })
     })
@@ -554,10 +589,10 @@ mod tests {
     #[test]
     fn a_wait_ends_with_its_cause() {
         let now = Instant::now();
-        let refused = Refused { reason: "BeingDeleted", message: String::new() };
+        let refusal = RefusedObject { reason: "BeingDeleted", message: String::new() };
         let until = now + LONGEST_PAUSE;
         let backoff = Backoff {
-            refused,
+            refusal,
             hash: "text".into(),
             seen_when_refused: Some("old".into()),
             tries: 9,

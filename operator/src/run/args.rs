@@ -8,7 +8,9 @@ use anyhow::Context;
 use liverank_runtime::telemetry::LogArgs;
 use liverank_runtime::tls::{ProcessTls, TlsArgs};
 
-use super::managers::Templates;
+use super::answer_budget::DEFAULT_MIB;
+use super::conversion::ConversionSettings;
+use super::managers::UrlTemplates;
 use super::shard::MAX_SHARDS;
 use crate::policy::Policy;
 
@@ -55,6 +57,9 @@ pub struct Args {
     /// gives each namespace (`OpenShift`).
     #[arg(long, env = "LIVERANK_POD_USER", value_enum, default_value_t = PodUserArg::Image)]
     pub pod_user: PodUserArg,
+    /// The memory for what managers answer, over all `RankingCluster`s, in MiB. Give it half of the container's limit.
+    #[arg(long, env = "LIVERANK_ANSWERS_MIB", value_name = "MIB", default_value_t = DEFAULT_MIB, value_parser = clap::value_parser!(u16).range(16..))]
+    pub answers_mib: u16,
     /// The address of /livez, /readyz and /metrics.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9060")]
     pub admin_listen: SocketAddr,
@@ -65,6 +70,26 @@ pub struct Args {
     /// The key of --tls-cert-file, in PEM.
     #[arg(long, env = "LIVERANK_TLS_KEY_FILE", value_name = "FILE")]
     pub tls_key_file: Option<PathBuf>,
+    /// The address of the webhook that converts between v1alpha1 and v1beta1, say 0.0.0.0:9443; without it, there is no
+    /// webhook. It shows the certificate of --tls-cert-file, or else one that the operator makes itself.
+    #[arg(long, env = "LIVERANK_CONVERSION_LISTEN", value_name = "ADDRESS")]
+    pub conversion_listen: Option<SocketAddr>,
+    /// The Service, in the namespace of the Lease, by which the API server finds the webhook.
+    #[arg(
+        long,
+        env = "LIVERANK_CONVERSION_SERVICE",
+        value_name = "NAME",
+        default_value = "liverank-operator"
+    )]
+    pub conversion_service: String,
+    /// The Secret, in the namespace of the Lease, in which the operator keeps the webhook's own certificate.
+    #[arg(
+        long,
+        env = "LIVERANK_CONVERSION_SECRET",
+        value_name = "NAME",
+        default_value = "liverank-operator-conversion"
+    )]
+    pub conversion_secret: String,
     /// The settings of logging.
     #[command(flatten)]
     pub log: LogArgs,
@@ -115,15 +140,25 @@ impl Args {
         Policy::parse(&text).with_context(|| format!("--allow-file: {}", file.display()))
     }
 
-    /// Opens the TLS files of the admin port. The operator has no other port, and verifies managers by what their
+    /// Opens the TLS files of the admin port, whose certificate the webhook shows, too. The operator verifies managers by what their
     /// `RankingCluster` says.
     pub(super) fn tls(&self) -> anyhow::Result<ProcessTls> {
         let (tls_cert_file, tls_key_file) = (self.tls_cert_file.clone(), self.tls_key_file.clone());
         TlsArgs { tls_cert_file, tls_key_file, ..TlsArgs::default() }.open()
     }
 
-    pub(super) fn templates(&self) -> Templates {
-        Templates { manager: self.manager_url_template.clone(), reader: self.reader_url_template.clone() }
+    /// Returns the settings of the webhook that converts between versions; `None` if there is to be none.
+    pub(super) fn conversion_settings(&self) -> Option<ConversionSettings> {
+        Some(ConversionSettings {
+            listen: self.conversion_listen?,
+            namespace: self.lease_namespace.clone(),
+            service: self.conversion_service.clone(),
+            secret: self.conversion_secret.clone(),
+        })
+    }
+
+    pub(super) fn url_templates(&self) -> UrlTemplates {
+        UrlTemplates { manager: self.manager_url_template.clone(), reader: self.reader_url_template.clone() }
     }
 }
 

@@ -10,31 +10,31 @@ use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::store::{CachedObject, Key};
+use super::store::{CachedObject, ClusterKey};
 use crate::build::names;
 use crate::crd::RankingCluster;
 use crate::validate::{self, FieldProblem};
 
 /// The field manager of everything that the operator applies.
-pub const MANAGER: &str = names::MANAGED_BY_OPERATOR;
+pub const FIELD_MANAGER: &str = names::MANAGED_BY_OPERATOR;
 /// The field manager that owns `replicas` during the hand-over to a `HorizontalPodAutoscaler`: see [`super::apply`].
-pub const HANDOVER: &str = "liverank-operator-handover";
+pub const HANDOVER_FIELD_MANAGER: &str = "liverank-operator-handover";
 
 /// Longest text of a pod's or a controller's trouble that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 300;
 
 /// A watched `RankingCluster`.
-pub struct Cluster {
-    key: Key,
+pub struct CachedCluster {
+    key: ClusterKey,
     /// The resource, without fields that no reconcile reads; or the reason why these types cannot parse it.
-    pub resource: Result<Arc<RankingCluster>, Unreadable>,
+    pub resource: Result<Arc<RankingCluster>, UnreadableResource>,
     /// Fields that these types do not have, in the parts of the resource that the definition leaves open.
-    pub unknown: Vec<FieldProblem>,
+    pub unknown_fields: Vec<FieldProblem>,
 }
 
 /// A resource that the API server accepted and these types cannot parse, for example one of a later definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableResource {
     /// The resource's uid.
     pub uid: String,
     /// The number of changes of the resource's spec.
@@ -45,14 +45,14 @@ pub struct Unreadable {
     pub why: String,
 }
 
-impl Cluster {
-    /// Makes the kept form of a resource. A resource that these types cannot parse is kept with the reason, because it
-    /// must not stop the watch of all others.
+impl CachedCluster {
+    /// Makes the cached form of a watched resource. A resource that these types cannot parse is kept with the reason,
+    /// because it must not stop the watch of all others.
     pub fn from_watched(mut object: DynamicObject) -> Option<Self> {
         object.metadata.managed_fields = None;
-        let key = Key::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
+        let key = ClusterKey::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
         let class = object.data.pointer("/spec/operatorClass").and_then(Value::as_str).unwrap_or("default");
-        let unreadable = Unreadable {
+        let unreadable = UnreadableResource {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or(0),
             class: class.to_owned(),
@@ -62,15 +62,15 @@ impl Cluster {
         let whole = serde_json::to_value(object).ok()?;
         let resource = serde_path_to_error::deserialize::<_, RankingCluster>(whole)
             .map(Arc::new)
-            .map_err(|error| Unreadable { why: shorten(&error.to_string()), ..unreadable });
+            .map_err(|error| UnreadableResource { why: shorten(&error.to_string()), ..unreadable });
         let read = resource.as_ref().ok().and_then(|cluster| serde_json::to_value(&cluster.spec).ok());
-        let unknown = read.map(|read| validate::unknown_fields(&given, &read)).unwrap_or_default();
-        Some(Self { key, resource, unknown })
+        let unknown_fields = read.map(|read| validate::unknown_fields(&given, &read)).unwrap_or_default();
+        Some(Self { key, resource, unknown_fields })
     }
 }
 
-impl CachedObject for Cluster {
-    fn cluster_key(&self) -> &Key {
+impl CachedObject for CachedCluster {
+    fn cluster_key(&self) -> &ClusterKey {
         &self.key
     }
     fn name(&self) -> &str {
@@ -80,13 +80,13 @@ impl CachedObject for Cluster {
 
 /// A watched object that the operator made, or might have made.
 #[derive(Debug)]
-pub struct Live {
-    key: Key,
+pub struct LiveObject {
+    key: ClusterKey,
     name: Box<str>,
     /// The object's uid.
     pub uid: Box<str>,
     /// The object's resource version.
-    pub version: Box<str>,
+    pub resource_version: Box<str>,
     /// The number of changes of the object's spec.
     pub generation: i64,
     /// The time of the object's creation, in milliseconds since 1970.
@@ -94,9 +94,11 @@ pub struct Live {
     /// Whether the deletion of the object has begun.
     pub deleting: bool,
     /// The uid of the object that controls this one.
-    pub owner: Option<Box<str>>,
+    pub controller_uid: Option<Box<str>>,
     /// Whether the operator owns the field `spec.replicas`.
     pub owns_replicas: bool,
+    /// Whether `managedFields` show that the operator has applied the object.
+    applied_by_operator: bool,
     /// The parts of the object's status that are used; `Null` if there are none.
     pub status: Value,
     /// The object's annotations with the operator's own keys.
@@ -105,15 +107,16 @@ pub struct Live {
     body: Box<str>,
 }
 
-impl Live {
-    /// Makes the kept form of an object; `None` if it belongs to no cluster.
+impl LiveObject {
+    /// Makes the cached form of a watched object; `None` if the object belongs to no cluster.
     pub fn from_watched(object: DynamicObject) -> Option<Self> {
         let cluster = object.labels().get(names::INSTANCE_LABEL)?;
-        let key = Key::new(object.metadata.namespace.as_deref()?, cluster);
+        let key = ClusterKey::new(object.metadata.namespace.as_deref()?, cluster);
         let name = object.metadata.name.as_deref()?.into();
         let owner = object.owner_references().iter().find(|it| it.controller == Some(true));
-        let owner = owner.map(|it| it.uid.as_str().into());
+        let controller_uid = owner.map(|it| it.uid.as_str().into());
         let owns_replicas = object.managed_fields().iter().any(applies_replicas);
+        let applied_by_operator = is_applied_by_operator(object.managed_fields());
         let created = creation_millis(&object.metadata);
         let marks = object.annotations().iter().filter(|(name, _)| name.starts_with(names::OUR_PREFIX));
         let marks = marks.map(|(name, text)| (name.as_str().into(), text.as_str().into())).collect();
@@ -132,12 +135,13 @@ impl Live {
             key,
             name,
             uid: metadata.uid?.into(),
-            version: metadata.resource_version?.into(),
+            resource_version: metadata.resource_version?.into(),
             generation: metadata.generation.unwrap_or(0),
             created,
             deleting: metadata.deletion_timestamp.is_some(),
-            owner,
+            controller_uid,
             owns_replicas,
+            applied_by_operator,
             status,
             own_annotations: marks,
             body: data.to_string().into(),
@@ -149,14 +153,20 @@ impl Live {
         self.own_annotations.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
     }
 
+    /// Returns whether the operator may write the object for the cluster `uid`. Labels are not enough: anybody who may
+    /// create objects can set them.
+    pub fn is_writable_for(&self, uid: &str) -> bool {
+        is_writable_for(uid, self.controller_uid.as_deref(), self.applied_by_operator)
+    }
+
     /// Returns the object as JSON, without status and managed fields.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.body).expect("was written by us from a value")
     }
 }
 
-impl CachedObject for Live {
-    fn cluster_key(&self) -> &Key {
+impl CachedObject for LiveObject {
+    fn cluster_key(&self) -> &ClusterKey {
         &self.key
     }
     fn name(&self) -> &str {
@@ -168,8 +178,23 @@ fn creation_millis(metadata: &ObjectMeta) -> i64 {
     metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond())
 }
 
+/// Returns whether an object with the controller `owner` may be written for the cluster `uid`. An object without a
+/// controller is taken back if the operator applied it before: somebody removed the reference.
+pub fn is_writable_for(uid: &str, owner: Option<&str>, applied_by_operator: bool) -> bool {
+    owner.map_or(applied_by_operator, |owner| owner == uid)
+}
+
+/// Returns whether the operator has applied the object with these managed fields.
+pub fn is_applied_by_operator(managed: &[ManagedFieldsEntry]) -> bool {
+    managed.iter().any(is_our_apply)
+}
+
+fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+}
+
 fn applies_replicas(entry: &ManagedFieldsEntry) -> bool {
-    let ours = entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply");
+    let ours = is_our_apply(entry);
     let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
     ours && fields.is_some_and(|spec| spec.get("f:replicas").is_some())
 }
@@ -219,7 +244,10 @@ fn shorten(text: &str) -> String {
 }
 
 /// The label with the zone of a node, and of pods that the API server bound to it.
-const ZONE: &str = "topology.kubernetes.io/zone";
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// The label with the hash of a pod's template, which Deployments give the pods of each `ReplicaSet`.
+const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 /// A pod with only the fields that are read.
 pub type SlimPod = Object<SlimSpec, SlimStatus>;
@@ -296,8 +324,8 @@ struct SlimWaiting {
 
 /// A watched pod of a cluster.
 #[derive(Debug)]
-pub struct Pod {
-    key: Key,
+pub struct CachedPod {
+    key: ClusterKey,
     name: Box<str>,
     /// The value of the pod's component label.
     pub component: Box<str>,
@@ -322,27 +350,30 @@ pub struct Pod {
     /// The pod's uid.
     pub uid: Box<str>,
     /// The `ConfigMap`s that the pod mounts.
-    pub configs: Box<[Box<str>]>,
+    pub config_maps: Box<[Box<str>]>,
     /// Whether the pod is on a node that has not started its containers yet: it may be waiting for a volume.
     pub starting: bool,
     /// Number of restarts of the pod's container that was restarted most.
     pub restarts: u32,
     /// The time at which one of the pod's containers last ended, in milliseconds since 1970.
-    pub crashed: Option<i64>,
+    pub last_crash_at: Option<i64>,
     /// The reason why no node accepts the pod.
     pub unschedulable: Option<Box<str>>,
     /// The reason why the pod does not run: a container's reason to wait, or the pod's reason to have failed.
     pub trouble: Option<Box<str>>,
+    /// The Deployment that the pod belongs to; `None` if it belongs to none.
+    deployment: Option<Box<str>>,
 }
 
-impl Pod {
-    /// Makes the kept form of a pod; `None` if it belongs to no cluster.
+impl CachedPod {
+    /// Makes the cached form of a watched pod; `None` if the pod belongs to no cluster.
     pub fn from_watched(pod: SlimPod) -> Option<Self> {
         let labels = pod.labels();
-        let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE_LABEL)?);
+        let key = ClusterKey::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE_LABEL)?);
         let component = labels.get(names::COMPONENT_LABEL)?.as_str().into();
         let reader = labels.get(names::READER_LABEL).map(|name| name.as_str().into());
-        let zone = labels.get(ZONE).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into());
+        let deployment = deployment_of(&pod.metadata).map(Into::into);
+        let zone = labels.get(ZONE_LABEL).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into());
         let created = creation_millis(&pod.metadata);
         let status = pod.status.unwrap_or_default();
         let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
@@ -369,13 +400,38 @@ impl Pod {
             termination_due: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0.as_millisecond()),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             starting,
-            configs: pod.spec.volumes.into_iter().filter_map(|it| it.config_map).map(|it| it.name).collect(),
+            config_maps: pod
+                .spec
+                .volumes
+                .into_iter()
+                .filter_map(|it| it.config_map)
+                .map(|it| it.name)
+                .collect(),
             restarts: status.container_statuses.iter().map(|it| it.restart_count).max().unwrap_or(0),
-            crashed: last_crash_millis(&status),
+            last_crash_at: last_crash_millis(&status),
             unschedulable,
             trouble: pod_trouble(&status).map(Into::into),
+            deployment,
         })
     }
+
+    /// Returns whether the pod belongs to a Deployment.
+    pub fn is_of_deployment(&self, name: &str) -> bool {
+        self.deployment.as_deref() == Some(name)
+    }
+}
+
+/// Returns the name of the Deployment that a pod belongs to, by the `ReplicaSet` that controls the pod: `ReplicaSet`s
+/// are not watched, and a Deployment names each by its own name and the hash of the template, which has no hyphen. So
+/// the `ReplicaSet` of another Deployment has another name. A person who may create `ReplicaSet`s, or pods with any
+/// controller, can get round this check, but has more permissions than a Deployment's author anyway.
+fn deployment_of(metadata: &ObjectMeta) -> Option<&str> {
+    let hash = metadata.labels.as_ref()?.get(TEMPLATE_HASH_LABEL).filter(|hash| !hash.contains('-'))?;
+    let owners = metadata.owner_references.iter().flatten();
+    let controller = owners.into_iter().find(|owner| owner.controller == Some(true))?;
+    let is_replica_set = controller.kind == "ReplicaSet" && controller.api_version == "apps/v1";
+    let name = controller.name.strip_suffix(hash.as_str())?.strip_suffix('-')?;
+    (is_replica_set && !hash.is_empty()).then_some(name)
 }
 
 /// Waiting reasons that every pod has while it starts; they are no trouble.
@@ -407,8 +463,8 @@ fn pod_trouble(status: &SlimStatus) -> Option<String> {
     }
 }
 
-impl CachedObject for Pod {
-    fn cluster_key(&self) -> &Key {
+impl CachedObject for CachedPod {
+    fn cluster_key(&self) -> &ClusterKey {
         &self.key
     }
     fn name(&self) -> &str {
@@ -417,7 +473,7 @@ impl CachedObject for Pod {
 }
 
 /// Returns the resource version of any object that the API server sent.
-pub fn version_of<K: Resource>(object: &K) -> String {
+pub fn resource_version_of<K: Resource>(object: &K) -> String {
     object.meta().resource_version.clone().unwrap_or_default()
 }
 
@@ -435,12 +491,12 @@ mod tests {
             let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3},
                 "metadata": {"name": "d", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {names::INSTANCE_LABEL: "x"}, "managedFields": [entry]}});
-            Live::from_watched(serde_json::from_value(object).unwrap()).unwrap()
+            LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
-        assert!(live(entry(MANAGER, "Apply")).owns_replicas);
-        assert!(!live(entry(HANDOVER, "Apply")).owns_replicas);
-        assert!(!live(entry(MANAGER, "Update")).owns_replicas);
-        let body = live(entry(MANAGER, "Apply")).to_value();
+        assert!(live(entry(FIELD_MANAGER, "Apply")).owns_replicas);
+        assert!(!live(entry(HANDOVER_FIELD_MANAGER, "Apply")).owns_replicas);
+        assert!(!live(entry(FIELD_MANAGER, "Update")).owns_replicas);
+        let body = live(entry(FIELD_MANAGER, "Apply")).to_value();
         assert_eq!(
             (body["spec"]["replicas"].as_i64(), body["metadata"].get("managedFields")),
             (Some(3), None)
@@ -448,12 +504,63 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_written_by_its_owner_or_by_who_applied_it_and_never_by_its_labels() {
+        let live = |owner: Option<&str>, manager: &str, operation: &str| {
+            let owners: Vec<Value> = owner
+                .map(|uid| json!({"apiVersion": "v1", "kind": "K", "name": "k", "uid": uid, "controller": true}))
+                .into_iter()
+                .collect();
+            let object = json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "x-gateway", "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                    "labels": {names::INSTANCE_LABEL: "x"}, "ownerReferences": owners,
+                    "managedFields": [{"manager": manager, "operation": operation, "fieldsType": "FieldsV1",
+                        "apiVersion": "v1", "fieldsV1": {"f:spec": {}}}]}});
+            LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let cases = [
+            (Some("mine"), FIELD_MANAGER, "Apply", true),
+            (Some("mine"), "kubectl", "Apply", true),
+            (Some("other"), FIELD_MANAGER, "Apply", false),
+            (None, FIELD_MANAGER, "Apply", true),
+            (None, FIELD_MANAGER, "Update", false),
+            (None, "kubectl-client-side-apply", "Update", false),
+            (None, "helm", "Apply", false),
+        ];
+        for (owner, manager, operation, writable) in cases {
+            let live = live(owner, manager, operation);
+            assert_eq!(live.is_writable_for("mine"), writable, "{owner:?} {manager} {operation}");
+        }
+    }
+
+    #[test]
+    fn a_pod_belongs_to_the_deployment_of_its_replica_set() {
+        let of = |kind: &str, owner: &str, hash: &str, controller: bool| {
+            let object = json!({"spec": {}, "metadata": {"name": "p", "namespace": "ns",
+                "labels": {names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "manager", TEMPLATE_HASH_LABEL: hash},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": "u",
+                    "controller": controller}]}});
+            let pod = CachedPod::from_watched(serde_json::from_value(object).unwrap()).unwrap();
+            pod.is_of_deployment("x-manager")
+        };
+        assert!(of("ReplicaSet", "x-manager-abc12", "abc12", true));
+        assert!(!of("ReplicaSet", "x-manager-abc12", "abc12", false), "it does not control the pod");
+        assert!(!of("ReplicaSet", "x-manager-abc12", "other", true), "the label is not that of the name");
+        assert!(!of("ReplicaSet", "mine-abc12", "abc12", true), "another Deployment");
+        assert!(!of("ReplicaSet", "x-manager-more-abc12", "more-abc12", true));
+        assert!(!of("Job", "x-manager-abc12", "abc12", true));
+        let bare = json!({"spec": {}, "metadata": {"name": "p", "namespace": "ns", "labels": {
+            names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "manager", TEMPLATE_HASH_LABEL: "abc12"}}});
+        let bare = CachedPod::from_watched(serde_json::from_value(bare).unwrap()).unwrap();
+        assert!(!bare.is_of_deployment("x-manager"), "labels alone");
+    }
+
+    #[test]
     fn a_pod_tells_where_it_is_and_what_is_wrong_with_it() {
         let pod = |status: Value| {
             let object = json!({"metadata": {"name": "p", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "reader", names::READER_LABEL: "x-reader-0", ZONE: "b"}},
+                "labels": {names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "reader", names::READER_LABEL: "x-reader-0", ZONE_LABEL: "b"}},
                 "spec": {"nodeName": "node1", "containers": []}, "status": status});
-            Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap()
+            CachedPod::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
         let ready = pod(json!({"podIP": "10.0.0.1", "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"}]}));
@@ -475,7 +582,7 @@ mod tests {
         let crashed = pod(json!({"containerStatuses": [{"restartCount": 3, "state": {"running": {}},
             "lastState": {"terminated": {"finishedAt": "2026-01-01T00:00:05Z"}}}]}));
         assert!(!crashed.starting && crashed.restarts == 3);
-        assert_eq!(crashed.crashed, Some(crashed.created + 5_000));
+        assert_eq!(crashed.last_crash_at, Some(crashed.created + 5_000));
     }
 
     #[test]
@@ -486,7 +593,7 @@ mod tests {
                 "spec": {"operatorClass": "blue", "image": image, "kafka": {"bootstrapServers": "k:1"},
                     "redis": {"urlSecret": {"name": "a", "key": "b"}}, "mongodb": {"uriSecret": {"name": "a", "key": "b"}},
                     "auth": {"internalTokenSecret": {"name": "a", "key": "b"}}}});
-            Cluster::from_watched(serde_json::from_value(object).unwrap()).unwrap()
+            CachedCluster::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
         assert!(cluster("i:1".into()).resource.is_ok());
         let unreadable = cluster(7.into()).resource.unwrap_err();

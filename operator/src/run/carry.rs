@@ -6,46 +6,46 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::Applier;
-use super::cache::{Live, Pod};
+use super::cache::{CachedPod, LiveObject};
 use super::context::OperatorContext;
 use super::hibernation;
-use super::rollout::{self, State};
-use super::shrink::{self, Shrinks};
+use super::rollout::{self, RolloutState};
+use super::shrink::{self, ScaleDownPacer};
 use super::steering;
-use super::store::{CachedObject, Key};
+use super::store::{CachedObject, ClusterKey};
 use crate::build::{self, Component, Kind, Object, OperatorFacts, names};
 use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::ReaderStep;
 use liverank_runtime::now_ms;
 
 /// The inputs for carrying out one look's decisions: the resource in force and the existing objects.
-pub struct Carry<'a> {
+pub struct RoundWriter<'a> {
     /// The state that all actors share.
-    pub world: &'a OperatorContext,
+    pub context: &'a OperatorContext,
     /// The namespace and the name of the cluster.
-    pub key: &'a Key,
+    pub key: &'a ClusterKey,
     /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The facts about the operator that the cluster's objects contain.
-    pub facts: &'a OperatorFacts,
+    pub operator_facts: &'a OperatorFacts,
     /// The builder revision in force.
     pub revision: u32,
     /// The roll-out states of the cluster's components.
-    pub states: &'a [State],
+    pub rollout_states: &'a [RolloutState],
     /// All Deployments of the cluster.
-    pub deployments: &'a [Arc<Live>],
+    pub deployments: &'a [Arc<LiveObject>],
     /// All pods of the cluster.
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<CachedPod>],
 }
 
-impl Carry<'_> {
-    /// Writes what differs. Returns when the next pod of a component that becomes smaller may be removed; `None` if
-    /// none waits.
+impl RoundWriter<'_> {
+    /// Writes the objects that differ from the wanted ones. Returns the time at which the next pod of a shrinking
+    /// component may be removed; `None` if no pod waits for removal.
     pub async fn carry_out(
         &self,
         steps: Vec<ReaderStep>,
         applier: &mut Applier,
-        shrinks: &mut Shrinks,
+        shrinks: &mut ScaleDownPacer,
     ) -> Option<Instant> {
         applier.begin_round();
         let readers = self.carry_out_steps(steps, applier).await;
@@ -54,7 +54,7 @@ impl Carry<'_> {
         next
     }
 
-    /// Carries out the steps about readers. Returns the readers that are to exist after them.
+    /// Carries out the steps about readers. Returns the readers that are to exist after these steps.
     async fn carry_out_steps(&self, steps: Vec<ReaderStep>, applier: &mut Applier) -> Vec<build::Reader> {
         let mut readers = steering::existing_readers(self.cluster.name(), self.deployments);
         for step in steps {
@@ -85,14 +85,18 @@ impl Carry<'_> {
         &self,
         readers: &[build::Reader],
         applier: &mut Applier,
-        shrinks: &mut Shrinks,
+        shrinks: &mut ScaleDownPacer,
     ) -> Option<Instant> {
-        let input =
-            build::Input { cluster: self.cluster, revision: self.revision, readers, operator: self.facts };
+        let input = build::Input {
+            cluster: self.cluster,
+            revision: self.revision,
+            readers,
+            operator: self.operator_facts,
+        };
         let mut objects = build::desired_objects(&input);
         let awake = hibernation::components_with_pods(self.pods, now_ms());
         hibernation::set_replicas(&mut objects, self.cluster, self.deployments, &awake);
-        let turn = rollout::next_component(self.states).map(|state| state.component);
+        let turn = rollout::next_component(self.rollout_states).map(|state| state.component);
         let mut next = None;
         for object in &objects {
             let live = self.live_object(object.kind, &object.name);
@@ -100,15 +104,15 @@ impl Carry<'_> {
             if let Some(at) = self.limit_scale_down(&mut admitted, live.as_deref(), shrinks) {
                 next = Some(next.map_or(at, |next: Instant| next.min(at)));
             }
-            let listed = self.world.stores[&object.kind].is_listed();
+            let listed = self.context.stores[&object.kind].is_listed();
             applier.apply_if_different(&admitted, live.as_deref(), listed).await;
         }
         self.delete_unwanted(&objects, applier).await;
         next
     }
 
-    fn live_object(&self, kind: Kind, name: &str) -> Option<Arc<Live>> {
-        self.world.stores.get(&kind)?.get(self.key, name)
+    fn live_object(&self, kind: Kind, name: &str) -> Option<Arc<LiveObject>> {
+        self.context.stores.get(&kind)?.get(self.key, name)
     }
 
     /// Limits the replicas of a component that holds clients, so that it loses one pod at a time. Returns when the next
@@ -116,8 +120,8 @@ impl Carry<'_> {
     fn limit_scale_down(
         &self,
         object: &mut Object,
-        live: Option<&Live>,
-        shrinks: &mut Shrinks,
+        live: Option<&LiveObject>,
+        shrinks: &mut ScaleDownPacer,
     ) -> Option<Instant> {
         // If the cluster hibernates, no pods remain that could take the clients of the first ones.
         let is_paced = object.kind == Kind::Deployment && !self.cluster.spec.hibernate;
@@ -134,9 +138,12 @@ impl Carry<'_> {
             .iter()
             .any(|pod| *pod.component == *component.name() && shrink::may_still_hold_clients(pod, now));
         let counted = live?.status["replicas"].as_i64().unwrap_or(0);
-        let seen =
-            shrink::Seen { wanted_pods: wanted, deployment_pods: here, settled: !ending && counted <= here };
-        let (replicas, next) = shrinks.next(component, seen, drain, Instant::now());
+        let seen = shrink::PodCounts {
+            wanted_pods: wanted,
+            deployment_pods: here,
+            settled: !ending && counted <= here,
+        };
+        let (replicas, next) = shrinks.next_replicas(component, seen, drain, Instant::now());
         object.body["spec"]["replicas"] = replicas.into();
         next
     }
@@ -146,8 +153,8 @@ impl Carry<'_> {
         let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
         let used = configs_in_use(self.deployments, self.pods);
         for kind in Kind::ALL {
-            for live in self.world.stores[&kind].objects_of(self.key) {
-                let ours = live.owner.as_deref() == Some(self.cluster.uid()) && !live.deleting;
+            for live in self.context.stores[&kind].objects_of(self.key) {
+                let ours = live.controller_uid.as_deref() == Some(self.cluster.uid()) && !live.deleting;
                 if !ours || wanted.contains(&(kind, live.name())) {
                     continue;
                 }
@@ -161,11 +168,11 @@ impl Carry<'_> {
 
     /// Returns whether the component of a `ConfigMap` still has pods to replace: one of them may be started again and
     /// need it.
-    fn is_rolling(&self, config: &Live) -> bool {
+    fn is_rolling(&self, config: &LiveObject) -> bool {
         let body = config.to_value();
         let component =
             body["metadata"]["labels"][names::COMPONENT_LABEL].as_str().and_then(Component::parse);
-        self.states.iter().any(|state| Some(state.component) == component && !state.rolled)
+        self.rollout_states.iter().any(|state| Some(state.component) == component && !state.is_rolled_out)
     }
 }
 
@@ -179,8 +186,8 @@ fn http_workload(cluster: &RankingCluster, component: Component) -> Option<&Http
 }
 
 /// Returns the names of the `ConfigMap`s that a Deployment or a pod uses.
-pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(std::string::ToString::to_string);
+pub fn configs_in_use(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) -> BTreeSet<String> {
+    let of_pods = pods.iter().flat_map(|pod| pod.config_maps.iter()).map(std::string::ToString::to_string);
     let of_deployments = deployments.iter().flat_map(|live| {
         let body = live.to_value();
         let volumes = body.pointer("/spec/template/spec/volumes").and_then(|it| it.as_array().cloned());
@@ -191,6 +198,6 @@ pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<
 }
 
 /// Returns the `HTTPRoute`s among a cluster's objects.
-pub fn routes_of_cluster(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
+pub fn routes_of_cluster(world: &OperatorContext, key: &ClusterKey) -> Vec<Arc<LiveObject>> {
     world.stores.get(&Kind::HttpRoute).map(|store| store.objects_of(key)).unwrap_or_default()
 }

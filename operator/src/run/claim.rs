@@ -24,50 +24,50 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 
-use super::lanes::Lanes;
+use super::lanes::RequestLimit;
 use super::lease::{LEASE_LASTS, record};
 use super::metrics::OperatorMetrics;
 use super::shard::{self, Installation, Shard};
-use super::store::Key;
+use super::store::ClusterKey;
 use crate::build::names;
 
 /// The time for which a claim lasts without being renewed.
 pub const CLAIM_LASTS: Duration = Duration::from_mins(3);
 /// The time between two renewals of a claim: one write a minute for each cluster.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// The time of failed renewals after which an operator stops acting. It is less than the time after which another
-/// operator may begin, by more than one look takes.
+/// The time of failed renewals after which an operator stops acting. The time is shorter than `CLAIM_LASTS`, after
+/// which another operator may begin, by more than one look takes.
 const STOP_UNRENEWED_AFTER: Duration = Duration::from_mins(2);
 /// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The result of taking or renewing the claim on a cluster.
+/// The result of an attempt to take or renew the claim on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
+pub enum ClaimState {
     /// This shard holds the claim.
     Held,
     /// Another installation holds the claim: its name.
-    Others(String),
+    HeldByInstallation(String),
     /// Another shard of this installation holds the claim, from before the number of shards was changed, and still
     /// works.
-    OtherShard(Shard),
+    HeldByShard(Shard),
     /// The claim could not be read or written; with the reason.
     Unknown(String),
 }
 
 /// The next action on the Lease of a cluster.
 #[derive(Debug, PartialEq, Eq)]
-enum Act {
+enum LeaseAction {
     /// Write the Lease: the claim is ours, belongs to nobody, or was given up.
     Write,
     /// Leave the Lease to its holder, another installation or shard, whose name is given.
-    Respect(String),
+    LeaveToHolder(String),
 }
 
 /// The claim of this shard on one cluster.
 pub struct Claim {
     api: Api<Lease>,
-    lanes: Lanes,
+    request_limit: RequestLimit,
     metrics: OperatorMetrics,
     name: String,
     installation: Installation,
@@ -76,70 +76,72 @@ pub struct Claim {
     /// The API for the installation's own Leases.
     leases: Api<Lease>,
     owner: OwnerReference,
-    others: StandsStill,
-    other_shard: StandsStill,
-    renewed: Option<Instant>,
+    foreign_lease_age: UnchangedSince,
+    shard_lease_age: UnchangedSince,
+    renewed_at: Option<Instant>,
 }
 
 impl Claim {
     /// Creates the claim of a shard of `installation` on the cluster `key`; `owner` is the cluster's resource.
     pub fn new(
         client: Client,
-        lanes: Lanes,
+        request_limit: RequestLimit,
         metrics: OperatorMetrics,
-        key: &Key,
+        key: &ClusterKey,
         owner: OwnerReference,
         (installation, shard): (&Installation, Shard),
     ) -> Self {
         Self {
             leases: Api::namespaced(client.clone(), &installation.namespace),
             api: Api::namespaced(client, &key.namespace),
-            lanes,
+            request_limit,
             metrics,
             name: names::claim_lease_name(&key.name),
             claimant: installation.claimant(shard),
             installation: installation.clone(),
             owner,
-            others: StandsStill::default(),
-            other_shard: StandsStill::default(),
-            renewed: None,
+            foreign_lease_age: UnchangedSince::default(),
+            shard_lease_age: UnchangedSince::default(),
+            renewed_at: None,
         }
     }
 
-    /// Takes the claim, or renews it if that is due. Returns whether this shard holds it.
-    pub async fn take_or_renew(&mut self) -> Hold {
+    /// Takes the claim, or renews it if that is due. Returns who holds the claim.
+    pub async fn take_or_renew(&mut self) -> ClaimState {
         let age = |at: Instant| at.elapsed();
-        if self.renewed.is_some_and(|at| age(at) < RENEW_EVERY) {
-            return Hold::Held;
+        if self.renewed_at.is_some_and(|at| age(at) < RENEW_EVERY) {
+            return ClaimState::Held;
         }
         match self.write_lease().await {
-            Ok(Hold::Held) => Hold::Held,
+            Ok(ClaimState::Held) => ClaimState::Held,
             Ok(other) => {
-                self.renewed = None;
+                self.renewed_at = None;
                 other
             }
-            Err(_) if self.renewed.is_some_and(|at| age(at) < STOP_UNRENEWED_AFTER) => Hold::Held,
-            Err(error) => Hold::Unknown(error),
+            Err(_) if self.renewed_at.is_some_and(|at| age(at) < STOP_UNRENEWED_AFTER) => ClaimState::Held,
+            Err(error) => ClaimState::Unknown(error),
         }
     }
 
-    async fn write_lease(&mut self) -> Result<Hold, String> {
+    async fn write_lease(&mut self) -> Result<ClaimState, String> {
         let began = Instant::now();
-        let found = self.lanes.run(timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name))).await;
+        let found = self.request_limit.run(timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name))).await;
         let found = found.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
-        if let Act::Respect(holder) = self.decide(found.as_ref(), began) {
+        if let LeaseAction::LeaveToHolder(holder) = self.decide(found.as_ref(), began) {
             match self.installation.shard_of_claimant(&holder) {
-                None => return Ok(Hold::Others(holder)),
-                Some(shard) if !self.has_no_leader(shard).await => return Ok(Hold::OtherShard(shard)),
+                None => return Ok(ClaimState::HeldByInstallation(holder)),
+                Some(shard) if !self.has_no_leader(shard).await => return Ok(ClaimState::HeldByShard(shard)),
                 Some(_) => {}
             }
         }
         let mine = self.lease_as_ours(found.clone(), Timestamp::now());
         let parameters = PostParams::default();
         let written = match found {
-            None => self.lanes.run(timeout(REQUEST_TIMEOUT, self.api.create(&parameters, &mine))).await,
+            None => {
+                self.request_limit.run(timeout(REQUEST_TIMEOUT, self.api.create(&parameters, &mine))).await
+            }
             Some(_) => {
-                self.lanes
+                self.request_limit
                     .run(timeout(REQUEST_TIMEOUT, self.api.replace(&self.name, &parameters, &mine)))
                     .await
             }
@@ -147,31 +149,35 @@ impl Claim {
         self.metrics.count_write("Lease", "claim");
         written.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
         // The claim is counted from before it was written.
-        self.renewed = Some(began);
-        Ok(Hold::Held)
+        self.renewed_at = Some(began);
+        Ok(ClaimState::Held)
     }
 
     /// Returns whether another shard of this installation has no leader, so that nobody works under its claims.
     async fn has_no_leader(&mut self, shard: Shard) -> bool {
         let name = shard.lease_name(&self.installation.lease_name);
-        let found = self.lanes.run(timeout(REQUEST_TIMEOUT, self.leases.get_opt(&name))).await;
+        let found = self.request_limit.run(timeout(REQUEST_TIMEOUT, self.leases.get_opt(&name))).await;
         // A Lease that cannot be read may be held, and one that is gone may have been deleted while it was held.
         let Ok(Ok(Some(lease))) = found else { return false };
         let holder = record::holder(&lease);
         if holder.is_empty() || shard::shards_of_holder(holder) != shard.shard_count {
             return true;
         }
-        self.other_shard.age(&lease, Instant::now()) >= LEASE_LASTS
+        self.shard_lease_age.note_and_age(&lease, Instant::now()) >= LEASE_LASTS
     }
 
-    fn decide(&mut self, found: Option<&Lease>, now: Instant) -> Act {
-        let Some(lease) = found else { return Act::Write };
+    fn decide(&mut self, found: Option<&Lease>, now: Instant) -> LeaseAction {
+        let Some(lease) = found else { return LeaseAction::Write };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
         if holder.is_empty() || holder == self.claimant {
-            self.others = StandsStill::default();
-            return Act::Write;
+            self.foreign_lease_age = UnchangedSince::default();
+            return LeaseAction::Write;
         }
-        if self.others.age(lease, now) >= CLAIM_LASTS { Act::Write } else { Act::Respect(holder.to_owned()) }
+        if self.foreign_lease_age.note_and_age(lease, now) >= CLAIM_LASTS {
+            LeaseAction::Write
+        } else {
+            LeaseAction::LeaveToHolder(holder.to_owned())
+        }
     }
 
     /// Returns the Lease as this installation writes it; the version of the Lease that was found guards the write.
@@ -205,11 +211,11 @@ impl Claim {
 
 /// The version of another holder's Lease, and since when, on our own clock, it has not changed.
 #[derive(Default)]
-struct StandsStill(Option<(String, Instant)>);
+struct UnchangedSince(Option<(String, Instant)>);
 
-impl StandsStill {
-    /// Notes the Lease as it is at `now`. Returns for how long it has not changed.
-    fn age(&mut self, lease: &Lease, now: Instant) -> Duration {
+impl UnchangedSince {
+    /// Notes the Lease as it is at `now`. Returns the time for which the Lease has not changed.
+    fn note_and_age(&mut self, lease: &Lease, now: Instant) -> Duration {
         let id = |value: &Option<String>| value.clone().unwrap_or_default();
         let version = id(&lease.metadata.uid) + "/" + &id(&lease.metadata.resource_version);
         let since = match &self.0 {
@@ -228,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    fn claim(installation: &str) -> Claim {
+    fn claim_of_installation(installation: &str) -> Claim {
         // No request is sent.
         let nobody = |_: http::Request<Body>| async {
             Err::<http::Response<Body>, std::io::Error>(std::io::Error::other("nobody"))
@@ -236,11 +242,11 @@ mod tests {
         let metrics = OperatorMetrics::new(&Metrics::default());
         let client = Client::new(tower::service_fn(nobody), "ns");
         let owner = OwnerReference { name: "live".into(), ..OwnerReference::default() };
-        let lanes = Lanes::new(metrics.clone());
+        let lanes = RequestLimit::new(metrics.clone());
         let (namespace, lease_name) = installation.split_once('/').unwrap();
         let installation = Installation { namespace: namespace.into(), lease_name: lease_name.into() };
         let ours = (&installation, Shard::WHOLE);
-        Claim::new(client, lanes, metrics, &Key::new("tv", "live"), owner, ours)
+        Claim::new(client, lanes, metrics, &ClusterKey::new("tv", "live"), owner, ours)
     }
 
     /// Gives a Lease a new version, as the API server does for each write.
@@ -251,34 +257,44 @@ mod tests {
 
     #[tokio::test]
     async fn one_of_two_installations_has_it_and_the_other_when_it_is_left() {
-        let (mut a, mut b) = (claim("system/liverank"), claim("tv/liverank"));
+        let (mut a, mut b) = (claim_of_installation("system/liverank"), claim_of_installation("tv/liverank"));
         let (start, now) = (Instant::now(), Timestamp::UNIX_EPOCH);
-        assert_eq!(a.decide(None, start), Act::Write);
+        assert_eq!(a.decide(None, start), LeaseAction::Write);
         let mut lease = stored(a.lease_as_ours(None, now), 1);
         // The claim is respected as long as it is renewed.
         for minute in 0..10 {
             let at = start + minute * RENEW_EVERY;
-            assert_eq!(b.decide(Some(&lease), at), Act::Respect("system/liverank".into()));
-            assert_eq!(a.decide(Some(&lease), at), Act::Write, "its own");
+            assert_eq!(b.decide(Some(&lease), at), LeaseAction::LeaveToHolder("system/liverank".into()));
+            assert_eq!(a.decide(Some(&lease), at), LeaseAction::Write, "its own");
             lease = stored(a.lease_as_ours(Some(lease), now), u64::from(minute) + 2);
         }
         let left = start + 10 * RENEW_EVERY;
-        assert_eq!(b.decide(Some(&lease), left), Act::Respect("system/liverank".into()));
-        assert_eq!(b.decide(Some(&lease), left + CLAIM_LASTS / 2), Act::Respect("system/liverank".into()));
-        assert_eq!(b.decide(Some(&lease), left + CLAIM_LASTS), Act::Write);
+        assert_eq!(b.decide(Some(&lease), left), LeaseAction::LeaveToHolder("system/liverank".into()));
+        assert_eq!(
+            b.decide(Some(&lease), left + CLAIM_LASTS / 2),
+            LeaseAction::LeaveToHolder("system/liverank".into())
+        );
+        assert_eq!(b.decide(Some(&lease), left + CLAIM_LASTS), LeaseAction::Write);
         lease = stored(b.lease_as_ours(Some(lease), now), 99);
         let spec = lease.spec.clone().unwrap();
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("tv/liverank"), Some(2)));
-        assert_eq!(a.decide(Some(&lease), left + CLAIM_LASTS), Act::Respect("tv/liverank".into()));
+        assert_eq!(
+            a.decide(Some(&lease), left + CLAIM_LASTS),
+            LeaseAction::LeaveToHolder("tv/liverank".into())
+        );
     }
 
     #[tokio::test]
     async fn who_cannot_renew_stops_before_another_may_begin() {
-        let mut held = claim("system/liverank");
-        held.renewed = Some(Instant::now().checked_sub(RENEW_EVERY).unwrap());
-        assert_eq!(held.take_or_renew().await, Hold::Held, "a write that failed may succeed the next time");
-        held.renewed = Some(Instant::now().checked_sub(STOP_UNRENEWED_AFTER).unwrap());
-        assert!(matches!(held.take_or_renew().await, Hold::Unknown(_)));
+        let mut held = claim_of_installation("system/liverank");
+        held.renewed_at = Some(Instant::now().checked_sub(RENEW_EVERY).unwrap());
+        assert_eq!(
+            held.take_or_renew().await,
+            ClaimState::Held,
+            "a write that failed may succeed the next time"
+        );
+        held.renewed_at = Some(Instant::now().checked_sub(STOP_UNRENEWED_AFTER).unwrap());
+        assert!(matches!(held.take_or_renew().await, ClaimState::Unknown(_)));
         assert!(STOP_UNRENEWED_AFTER < CLAIM_LASTS);
     }
 }

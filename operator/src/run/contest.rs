@@ -10,90 +10,97 @@ use std::time::{Duration, Instant};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
-use super::cache::{HANDOVER, MANAGER};
+use super::cache::{FIELD_MANAGER, HANDOVER_FIELD_MANAGER};
 
-/// Number of repairs that are made at once: somebody may try something by hand.
-const REPAIRS_AT_ONCE: u32 = 3;
+/// Number of repairs of one object that are made without a pause: somebody may try something by hand.
+const REPAIRS_WITHOUT_PAUSE: u32 = 3;
 /// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two repairs: a fight costs the API server one write in this time, and pods are rolled no
 /// more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// The time, in addition to twice its pause, for which a repair has to last to end the fight.
-const CALM_AFTER: Duration = Duration::from_mins(1);
+const FIGHT_OVER_AFTER: Duration = Duration::from_mins(1);
 /// Maximal number of other writers that are named.
 const MAX_WRITERS_NAMED: usize = 3;
 
 /// The repairs that were made to one object.
 #[derive(Debug, Clone)]
-struct Contest {
+struct ObjectRepairs {
     repairs: u32,
-    last: Instant,
+    last_repair: Instant,
     /// The contested field and its other writers, in words.
-    about: String,
+    description: String,
 }
 
-impl Contest {
+impl ObjectRepairs {
     /// Returns how long the next repair has to wait.
     fn pause_before_repair(&self) -> Duration {
-        match self.repairs.checked_sub(REPAIRS_AT_ONCE) {
+        match self.repairs.checked_sub(REPAIRS_WITHOUT_PAUSE) {
             None => Duration::ZERO,
             Some(more) => liverank_core::backoff::wait_after_failures(more, FIRST_PAUSE, LONGEST_PAUSE),
         }
     }
 
-    fn is_over(&self, now: Instant) -> bool {
-        now >= self.over_at()
+    fn is_fight_over(&self, now: Instant) -> bool {
+        now >= self.fight_over_at()
     }
 
-    fn over_at(&self) -> Instant {
-        self.last + 2 * self.pause_before_repair() + CALM_AFTER
+    fn fight_over_at(&self) -> Instant {
+        self.last_repair + 2 * self.pause_before_repair() + FIGHT_OVER_AFTER
     }
 }
 
 /// The repairs of all objects of one cluster.
 #[derive(Debug)]
-pub struct Contests<N>(HashMap<N, Contest>);
+pub struct RepairHistory<N>(HashMap<N, ObjectRepairs>);
 
-impl<N> Default for Contests<N> {
+impl<N> Default for RepairHistory<N> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
+impl<N: Ord + Clone + std::hash::Hash> RepairHistory<N> {
     /// Returns until when a repair of this object has to wait; `None` if it may be made now.
-    pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
+    pub fn repair_waits_until(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
-        Some(contest.last + contest.pause_before_repair()).filter(|until| now < *until)
+        Some(contest.last_repair + contest.pause_before_repair()).filter(|until| now < *until)
     }
 
     /// Returns whether the object was repaired so often that its other writers should be looked up.
     pub fn is_suspicious(&self, name: &N) -> bool {
-        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= REPAIRS_AT_ONCE)
+        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= REPAIRS_WITHOUT_PAUSE)
     }
 
     /// Notes a repair of an object; `about` describes the field and its other writers.
     pub fn note_repair(&mut self, name: &N, about: String, now: Instant) {
-        self.0.retain(|_, contest| !contest.is_over(now));
-        let contest =
-            self.0.entry(name.clone()).or_insert(Contest { repairs: 0, last: now, about: String::new() });
+        self.0.retain(|_, contest| !contest.is_fight_over(now));
+        let contest = self.0.entry(name.clone()).or_insert(ObjectRepairs {
+            repairs: 0,
+            last_repair: now,
+            description: String::new(),
+        });
         contest.repairs += 1;
-        contest.last = now;
-        contest.about = about;
+        contest.last_repair = now;
+        contest.description = about;
     }
 
     /// Describes the contested fields, in words that stay the same as long as they are contested.
     pub fn describe_contested(&self, now: Instant) -> Vec<String> {
-        let mut all: Vec<_> =
-            self.0.iter().filter(|(_, it)| it.repairs > REPAIRS_AT_ONCE && !it.is_over(now)).collect();
+        let mut all: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, it)| it.repairs > REPAIRS_WITHOUT_PAUSE && !it.is_fight_over(now))
+            .collect();
         all.sort_by_key(|(name, _)| (*name).clone());
-        all.into_iter().map(|(_, contest)| contest.about.clone()).collect()
+        all.into_iter().map(|(_, contest)| contest.description.clone()).collect()
     }
 
     /// Returns when the next waiting repair is due, or a fight is over; `None` if there is neither.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        let times = self.0.values().flat_map(|it| [it.last + it.pause_before_repair(), it.over_at()]);
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let times =
+            self.0.values().flat_map(|it| [it.last_repair + it.pause_before_repair(), it.fight_over_at()]);
         times.filter(|at| *at > now).min()
     }
 }
@@ -107,7 +114,7 @@ pub fn other_writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> 
         .iter()
         .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns_path(&fields.0, &parts)))
         .filter_map(|entry| entry.manager.clone())
-        .filter(|name| name != MANAGER && name != HANDOVER)
+        .filter(|name| name != FIELD_MANAGER && name != HANDOVER_FIELD_MANAGER)
         .collect();
     names.sort();
     names.dedup();
@@ -152,7 +159,7 @@ mod tests {
             entry("keda", &json!({"f:spec": {"f:replicas": {}}})),
             entry("kubectl-edit", &template),
             entry("tagger", &json!({"f:metadata": {"f:annotations": {"f:example.org/a": {}}}})),
-            entry(MANAGER, &json!({"f:spec": {"f:replicas": {}}})),
+            entry(FIELD_MANAGER, &json!({"f:spec": {"f:replicas": {}}})),
         ];
         assert_eq!(other_writers(&managed, "spec.replicas"), ["keda", "kube-controller-manager"]);
         assert_eq!(other_writers(&managed, "spec.template.spec.containers.0.image"), ["kubectl-edit"]);
@@ -162,40 +169,40 @@ mod tests {
 
     #[test]
     fn a_hand_is_answered_at_once_and_a_fight_is_told_and_over() {
-        let (mut contests, start) = (Contests::default(), Instant::now());
+        let (mut contests, start) = (RepairHistory::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        for _ in 0..REPAIRS_AT_ONCE {
-            assert_eq!(contests.wait(&"d", start), None);
+        for _ in 0..REPAIRS_WITHOUT_PAUSE {
+            assert_eq!(contests.repair_waits_until(&"d", start), None);
             contests.note_repair(&"d", "Deployment d: spec.replicas".into(), start);
             assert!(contests.describe_contested(start).is_empty());
         }
-        assert_eq!(contests.wait(&"d", start), Some(at(1)));
-        assert_eq!(contests.wait(&"other", start), None, "each object for itself");
+        assert_eq!(contests.repair_waits_until(&"d", start), Some(at(1)));
+        assert_eq!(contests.repair_waits_until(&"other", start), None, "each object for itself");
         contests.note_repair(&"d", "Deployment d: spec.replicas".into(), at(1));
         assert_eq!(contests.describe_contested(at(1)), ["Deployment d: spec.replicas"]);
-        assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
+        assert_eq!(contests.repair_waits_until(&"d", at(1)), Some(at(3)));
         // Nobody changes the object any more.
         assert!(!contests.describe_contested(at(60)).is_empty());
         assert!(contests.describe_contested(at(66)).is_empty());
         contests.note_repair(&"d", "again".into(), at(100));
-        assert_eq!(contests.wait(&"d", at(100)), None, "what is over is forgotten");
+        assert_eq!(contests.repair_waits_until(&"d", at(100)), None, "what is over is forgotten");
     }
 
     proptest! {
         /// However fast somebody writes, an hour of it costs a few dozen repairs, and it is reported all the time.
         #[test]
         fn an_endless_fight_costs_little_and_is_not_silent(answer_ms in 10_u64..20_000) {
-            let (mut contests, start) = (Contests::default(), Instant::now());
+            let (mut contests, start) = (RepairHistory::default(), Instant::now());
             let (mut now, mut repairs) = (start, 0);
             while now < start + Duration::from_hours(1) {
-                if contests.wait(&0, now).is_none() {
+                if contests.repair_waits_until(&0, now).is_none() {
                     contests.note_repair(&0, "about".into(), now);
                     repairs += 1;
                 }
-                if repairs > REPAIRS_AT_ONCE {
+                if repairs > REPAIRS_WITHOUT_PAUSE {
                     prop_assert!(!contests.describe_contested(now).is_empty());
                 }
-                let next = contests.wait(&0, now);
+                let next = contests.repair_waits_until(&0, now);
                 now = next.unwrap_or(now).max(now + Duration::from_millis(answer_ms));
             }
             prop_assert!(repairs < 30, "{repairs} repairs");

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::answer_budget::AnswerBudget;
 use super::apply::Stores;
-use super::cache::{Cluster, Pod, Unreadable};
-use super::events::Announcer;
-use super::lanes::Lanes;
-use super::managers::{AnswerBudget, Templates};
+use super::cache::{CachedCluster, CachedPod, UnreadableResource};
+use super::events::EventPublisher;
+use super::lanes::RequestLimit;
+use super::managers::UrlTemplates;
 use super::metrics::OperatorMetrics;
 use super::shard::Installation;
-use super::store::{Key, Store, Wakers};
+use super::store::{ClusterKey, ClusterStore, Wakers};
 use super::tokens::{OperatorTokens, PublicKeys};
 use crate::build::OperatorFacts;
 use crate::crd::RankingCluster;
@@ -24,31 +25,31 @@ pub struct OperatorContext {
     /// The stores of all objects that the operator makes.
     pub stores: Stores,
     /// The store of the clusters' pods.
-    pub pods: Arc<Store<Pod>>,
+    pub pods: Arc<ClusterStore<CachedPod>>,
     /// The store of the `RankingCluster` resources.
-    pub clusters: Arc<Store<Cluster>>,
+    pub clusters: Arc<ClusterStore<CachedCluster>>,
     /// The wakers of the clusters' actors.
-    pub bells: Arc<Wakers>,
+    pub wakers: Arc<Wakers>,
     /// The limit on concurrent requests to the API server.
-    pub lanes: Lanes,
+    pub request_limit: RequestLimit,
     /// This installation of the operator: the namespace and name of its Leases.
     pub installation: Installation,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
     /// The publisher of Kubernetes events.
-    pub announcer: Announcer,
+    pub event_publisher: EventPublisher,
     /// The tokens by which managers authenticate the operator.
     pub tokens: Arc<OperatorTokens>,
     /// The public keys by which the processes of a cluster verify each other's tokens.
-    pub keys: Arc<PublicKeys>,
+    pub public_keys: Arc<PublicKeys>,
     /// The URLs of managers and readers for an operator outside of their Kubernetes cluster.
-    pub templates: Templates,
+    pub url_templates: UrlTemplates,
     /// The client for managers and readers, and the memory limit for their answers.
     pub peers: (PeerClient, AnswerBudget),
     /// The newest revision of the builder.
-    pub newest: u32,
+    pub newest_revision: u32,
     /// The operator class of the resources that this operator manages.
-    pub class: String,
+    pub operator_class: String,
     /// The operator's own namespace, `ServiceAccount`, and pod labels; the keys are empty.
     pub operator: OperatorFacts,
     /// The policy that says what authors of resources may use.
@@ -58,26 +59,26 @@ pub struct OperatorContext {
 impl OperatorContext {
     /// Returns the facts about the operator that objects contain, with the present public keys.
     pub fn operator_facts(&self) -> OperatorFacts {
-        OperatorFacts { keys: self.keys.known_keys().to_string(), ..self.operator.clone() }
+        OperatorFacts { public_keys: self.public_keys.known_keys().to_string(), ..self.operator.clone() }
     }
 
     /// Returns the resource of this name; `None` if it does not exist, cannot be parsed, or belongs to another
     /// operator.
-    pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
+    pub fn cluster(&self, key: &ClusterKey) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
         let resource = found.resource.as_ref().ok()?;
-        (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
+        (resource.spec.operator_class == self.operator_class).then(|| Arc::clone(resource))
     }
 
     /// Returns the unknown fields of the resource of this name, in the parts that the definition leaves open.
-    pub fn unknown_fields(&self, key: &Key) -> Vec<FieldProblem> {
-        self.clusters.get(key, &key.name).map(|found| found.unknown.clone()).unwrap_or_default()
+    pub fn unknown_fields(&self, key: &ClusterKey) -> Vec<FieldProblem> {
+        self.clusters.get(key, &key.name).map(|found| found.unknown_fields.clone()).unwrap_or_default()
     }
 
     /// Returns the resource of this name that cannot be parsed, with the reason; `None` if it can, or belongs to
     /// another operator.
-    pub fn unreadable_resource(&self, key: &Key) -> Option<Unreadable> {
+    pub fn unreadable_resource(&self, key: &ClusterKey) -> Option<UnreadableResource> {
         let found = self.clusters.get(key, &key.name)?;
-        found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
+        found.resource.as_ref().err().filter(|it| it.class == self.operator_class).cloned()
     }
 }

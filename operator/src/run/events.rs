@@ -27,31 +27,31 @@ const MAX_EVENTS_IN_FLIGHT: usize = 64;
 
 /// The publisher of events.
 #[derive(Clone)]
-pub struct Announcer {
+pub struct EventPublisher {
     recorder: Recorder,
-    places: Arc<Semaphore>,
+    publish_permits: Arc<Semaphore>,
     metrics: OperatorMetrics,
 }
 
 /// An event to publish about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
-    warning: bool,
+pub struct PendingEvent {
+    is_warning: bool,
     reason: String,
     note: String,
 }
 
-impl Announcer {
+impl EventPublisher {
     /// Makes a publisher that reports as `identity`.
     pub fn new(client: Client, identity: &str, metrics: OperatorMetrics) -> Self {
         let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(identity.to_owned()) };
-        let places = Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT));
-        Self { recorder: Recorder::new(client, reporter), places, metrics }
+        let publish_permits = Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT));
+        Self { recorder: Recorder::new(client, reporter), publish_permits, metrics }
     }
 
     /// Publishes an event in the background. A lost event does no harm: the status says the same.
-    pub fn publish(&self, about: &ObjectReference, news: &News) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+    pub fn publish(&self, about: &ObjectReference, news: &PendingEvent) {
+        let Ok(place) = Arc::clone(&self.publish_permits).try_acquire_owned() else {
             self.metrics.count_failure("event");
             return;
         };
@@ -67,12 +67,12 @@ impl Announcer {
     }
 }
 
-fn to_event(news: &News) -> Event {
+fn to_event(news: &PendingEvent) -> Event {
     // The recorder counts events of the same action and reason as one, even if their notes differ; the action therefore
     // contains a hash of the note.
     let mark = Sha256::digest(&news.note);
     Event {
-        type_: if news.warning { EventType::Warning } else { EventType::Normal },
+        type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
         reason: news.reason.clone(),
         note: Some(news.note.clone()),
         action: format!("{}-{:02x}{:02x}{:02x}{:02x}", news.reason, mark[0], mark[1], mark[2], mark[3]),
@@ -81,23 +81,26 @@ fn to_event(news: &News) -> Event {
 }
 
 /// Makes a warning that belongs to no decision and no condition.
-pub fn warning_news(reason: &str, note: &str) -> News {
-    News { warning: true, reason: reason.to_owned(), note: shorten(note.to_owned()) }
+pub fn warning_event(reason: &str, note: &str) -> PendingEvent {
+    PendingEvent { is_warning: true, reason: reason.to_owned(), note: shorten(note.to_owned()) }
 }
 
 /// Makes the Kubernetes event of a decision.
-pub fn of_decision(decision: &Decision) -> News {
+pub fn decision_event(decision: &Decision) -> PendingEvent {
     let mut note = decision.reason.clone();
     if !decision.chosen.is_empty() {
         note = format!("{note}: {}", decision.chosen.join("; "));
     }
     let reason = decision.action.as_str().to_owned();
-    News { warning: decision.action.is_warning(), reason, note: shorten(note) }
+    PendingEvent { is_warning: decision.action.is_warning(), reason, note: shorten(note) }
 }
 
 /// Returns the events about conditions that changed between two statuses, if a person waits for them or has to act on
 /// them.
-pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<News> {
+pub fn condition_events(
+    before: Option<&RankingClusterStatus>,
+    after: &RankingClusterStatus,
+) -> Vec<PendingEvent> {
     let find = |kind: &str| before?.conditions.iter().find(|it| it.type_ == kind);
     let mut news = Vec::new();
     for it in &after.conditions {
@@ -111,7 +114,11 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
         let turned = find(&it.type_)
             .map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
         if turned {
-            news.push(News { warning: !good, reason: reason_of(it), note: shorten(it.message.clone()) });
+            news.push(PendingEvent {
+                is_warning: !good,
+                reason: reason_of(it),
+                note: shorten(it.message.clone()),
+            });
         }
     }
     news
@@ -119,7 +126,7 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
 
 fn reason_of(condition: &Condition) -> String {
     match (condition.type_.as_str(), condition.status == "True") {
-        ("Ready", _) if it_sleeps(condition) => condition.reason.clone(),
+        ("Ready", _) if is_hibernation(condition) => condition.reason.clone(),
         ("Ready", true) => "Ready".into(),
         ("Ready", false) => "NotReady".into(),
         ("Degraded", false) => "Recovered".into(),
@@ -129,7 +136,7 @@ fn reason_of(condition: &Condition) -> String {
 }
 
 /// Returns whether the cluster is not ready because somebody wants it to hibernate.
-fn it_sleeps(condition: &Condition) -> bool {
+fn is_hibernation(condition: &Condition) -> bool {
     matches!(condition.reason.as_str(), "Hibernated" | "Hibernating")
 }
 
@@ -164,7 +171,7 @@ mod tests {
     }
 
     fn reasons(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<(bool, String)> {
-        of_conditions(before, after).into_iter().map(|it| (it.warning, it.reason)).collect()
+        condition_events(before, after).into_iter().map(|it| (it.is_warning, it.reason)).collect()
     }
 
     #[test]

@@ -9,10 +9,10 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
 use super::actor::Actor;
-use super::cache::Unreadable;
+use super::cache::UnreadableResource;
 use super::context::OperatorContext;
 use super::leadership::Leadership;
-use super::store::Key;
+use super::store::ClusterKey;
 use super::unreadable;
 
 /// The time between two checks whether all stores are filled; used only at the beginning.
@@ -23,28 +23,28 @@ const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
 /// Runs an actor for each cluster of the shard until this process no longer leads it.
 pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
-    let mut fleet = Fleet {
-        world: Arc::clone(&world),
-        office: Arc::clone(&office),
+    let mut fleet = ShardActors {
+        context: Arc::clone(&world),
+        leadership: Arc::clone(&office),
         actors: JoinSet::new(),
-        keys: HashMap::new(),
-        unreadable: HashMap::new(),
-        counted: (0, 0),
-        telling: JoinSet::new(),
+        cluster_of_task: HashMap::new(),
+        reported_unreadable: HashMap::new(),
+        gauge_share: (0, 0),
+        report_tasks: JoinSet::new(),
     };
-    let mut clusters = world.bells.clusters.subscribe();
+    let mut clusters = world.wakers.clusters_changed.subscribe();
     tokio::select! {
-        () = office.over.cancelled() => return Ok(()),
+        () = office.ended.cancelled() => return Ok(()),
         () = wait_until_filled(&world) => {}
     }
     loop {
         fleet.start_missing_actors();
         tokio::select! {
-            () = office.over.cancelled() => break,
+            () = office.ended.cancelled() => break,
             // The channel ends only with the context, which is held here.
             _ = clusters.changed() => {}
             Some(ended) = fleet.actors.join_next_with_id() => fleet.note_actor_ended(&ended),
-            Some(told) = fleet.telling.join_next() => {
+            Some(told) = fleet.report_tasks.join_next() => {
                 if told.is_err() {
                     world.metrics.count_failure("panic");
                 }
@@ -52,10 +52,10 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
         }
     }
     fleet.actors.shutdown().await;
-    fleet.telling.shutdown().await;
-    fleet.count(0, 0);
-    for key in fleet.keys.values() {
-        world.bells.take_down(key);
+    fleet.report_tasks.shutdown().await;
+    fleet.set_gauges(0, 0);
+    for key in fleet.cluster_of_task.values() {
+        world.wakers.remove(key);
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ pub async fn wait_until_filled(world: &OperatorContext) {
         let mut needed = world.stores.iter().filter(|(kind, _)| !kind.is_optional());
         let all = needed.all(|(_, store)| store.is_listed());
         // Without the keys, their ConfigMap would be written empty.
-        let knows_keys = !world.keys.known_keys().is_empty();
+        let knows_keys = !world.public_keys.known_keys().is_empty();
         all && knows_keys && world.pods.is_listed() && world.clusters.is_listed()
     };
     while !is_filled() {
@@ -75,29 +75,29 @@ pub async fn wait_until_filled(world: &OperatorContext) {
     }
 }
 
-struct Fleet {
-    world: Arc<OperatorContext>,
-    office: Arc<Leadership>,
+struct ShardActors {
+    context: Arc<OperatorContext>,
+    leadership: Arc<Leadership>,
     actors: JoinSet<()>,
-    keys: HashMap<Id, Key>,
+    cluster_of_task: HashMap<Id, ClusterKey>,
     /// The resources that cannot be parsed, as they were last reported.
-    unreadable: HashMap<Key, Unreadable>,
+    reported_unreadable: HashMap<ClusterKey, UnreadableResource>,
     /// This shard's part of the gauges of clusters and of unreadable resources, to which other shards of this process
     /// add theirs.
-    counted: (i64, i64),
-    telling: JoinSet<()>,
+    gauge_share: (i64, i64),
+    report_tasks: JoinSet<()>,
 }
 
-impl Fleet {
+impl ShardActors {
     /// Starts the actors of clusters that have none. Actors of deleted clusters end by themselves.
     fn start_missing_actors(&mut self) {
-        let running: HashSet<Key> = self.keys.values().cloned().collect();
+        let running: HashSet<ClusterKey> = self.cluster_of_task.values().cloned().collect();
         let mut unreadable = HashMap::new();
-        for key in self.world.clusters.clusters() {
-            if !self.office.shard.has(&key.namespace) {
+        for key in self.context.clusters.clusters() {
+            if !self.leadership.shard.includes(&key.namespace) {
                 continue;
             }
-            if let Some(found) = self.world.unreadable_resource(&key) {
+            if let Some(found) = self.context.unreadable_resource(&key) {
                 self.report_unreadable_once(&key, &found);
                 unreadable.insert(key, found);
                 continue;
@@ -105,30 +105,30 @@ impl Fleet {
             if running.contains(&key) {
                 continue;
             }
-            let Some(cluster) = self.world.cluster(&key) else { continue };
-            let actor = Actor::new(&self.world, &self.office, &key, &cluster);
+            let Some(cluster) = self.context.cluster(&key) else { continue };
+            let actor = Actor::new(&self.context, &self.leadership, &key, &cluster);
             // A panic ends only this actor: see `note_actor_ended`.
             let begun = self.actors.spawn(confine_panics(actor.run()));
-            self.keys.insert(begun.id(), key);
+            self.cluster_of_task.insert(begun.id(), key);
         }
-        self.count(self.keys.len() as i64, unreadable.len() as i64);
-        self.unreadable = unreadable;
+        self.set_gauges(self.cluster_of_task.len() as i64, unreadable.len() as i64);
+        self.reported_unreadable = unreadable;
     }
 
-    fn count(&mut self, clusters: i64, unreadable: i64) {
+    fn set_gauges(&mut self, clusters: i64, unreadable: i64) {
         let (clusters_before, unreadable_before) =
-            std::mem::replace(&mut self.counted, (clusters, unreadable));
-        self.world.metrics.clusters.inc_by(clusters - clusters_before);
-        self.world.metrics.unreadable.inc_by(unreadable - unreadable_before);
+            std::mem::replace(&mut self.gauge_share, (clusters, unreadable));
+        self.context.metrics.managed_clusters.inc_by(clusters - clusters_before);
+        self.context.metrics.unreadable_clusters.inc_by(unreadable - unreadable_before);
     }
 
     /// Reports a resource that cannot be parsed, once for each reason.
-    fn report_unreadable_once(&mut self, key: &Key, found: &Unreadable) {
-        if self.unreadable.get(key) == Some(found) {
+    fn report_unreadable_once(&mut self, key: &ClusterKey, found: &UnreadableResource) {
+        if self.reported_unreadable.get(key) == Some(found) {
             return;
         }
-        let (world, key, found) = (Arc::clone(&self.world), key.clone(), found.clone());
-        self.telling.spawn(confine_panics(async move {
+        let (world, key, found) = (Arc::clone(&self.context), key.clone(), found.clone());
+        self.report_tasks.spawn(confine_panics(async move {
             Box::pin(unreadable::report_unreadable(&world, &key, &found)).await;
         }));
     }
@@ -138,13 +138,13 @@ impl Fleet {
             Ok((id, ())) => (*id, None),
             Err(error) => (error.id(), Some(error.to_string())),
         };
-        let Some(key) = self.keys.remove(&id) else { return };
-        self.world.bells.take_down(&key);
+        let Some(key) = self.cluster_of_task.remove(&id) else { return };
+        self.context.wakers.remove(&key);
         let Some(error) = broke else { return };
-        self.world.metrics.count_failure("panic");
+        self.context.metrics.count_failure("panic");
         tracing::error!(cluster = %key, error, "an actor broke: it begins anew");
         // A sleeping task takes the actor's place meanwhile.
         let begun = self.actors.spawn(sleep(RESTART_ACTOR_AFTER));
-        self.keys.insert(begun.id(), key);
+        self.cluster_of_task.insert(begun.id(), key);
     }
 }

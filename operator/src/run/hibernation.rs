@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use liverank_core::Millis;
 
-use super::cache::{Live, Pod};
+use super::cache::{CachedPod, LiveObject};
 use super::shrink;
 use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, Store};
@@ -17,13 +17,13 @@ use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterS
 
 /// Returns the components that have pods. A pod that is lost with its node counts until a minute after it should have
 /// ended.
-pub fn components_with_pods(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
-    let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::may_still_hold_clients(pod, now);
+pub fn components_with_pods(pods: &[Arc<CachedPod>], now: Millis) -> BTreeSet<Component> {
+    let is_there = |pod: &&Arc<CachedPod>| !pod.terminating || shrink::may_still_hold_clients(pod, now);
     pods.iter().filter(is_there).filter_map(|pod| Component::parse(&pod.component)).collect()
 }
 
 /// Returns whether a component may end: no component is left that calls it, or whose entries of the log it reads.
-pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
+pub fn may_scale_to_zero(component: Component, awake: &BTreeSet<Component>) -> bool {
     let needs = |other: &Component| match component {
         Component::Consumer => other.stores().contains(&Store::Kafka),
         _ => other.talks_to().contains(&component),
@@ -36,11 +36,11 @@ pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
 pub fn set_replicas(
     objects: &mut [Object],
     cluster: &RankingCluster,
-    deployments: &[Arc<Live>],
+    deployments: &[Arc<LiveObject>],
     awake: &BTreeSet<Component>,
 ) {
     if cluster.spec.hibernate {
-        return lay_down(objects, awake);
+        return scale_to_zero(objects, awake);
     }
     for object in objects.iter_mut().filter(|object| object.kind == Kind::Deployment) {
         let live = deployments.iter().find(|live| live.name() == object.name);
@@ -48,11 +48,12 @@ pub fn set_replicas(
     }
 }
 
-/// Removes the pods of components that may end. Readers are not among them: their Deployments are deleted.
-fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
+/// Removes the pods of components that may end. Readers' pods are not removed here, because the Deployments of readers
+/// are deleted instead.
+fn scale_to_zero(objects: &mut [Object], awake: &BTreeSet<Component>) {
     let deployments = objects.iter_mut().filter(|it| it.kind == Kind::Deployment && it.reader.is_none());
     for object in deployments {
-        if object.component.is_some_and(|component| may_go(component, awake)) {
+        if object.component.is_some_and(|component| may_scale_to_zero(component, awake)) {
             object.body["spec"]["replicas"] = 0.into();
         }
     }
@@ -60,7 +61,7 @@ fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
 
 /// Sets the first number of pods of a Deployment whose number an autoscaler or somebody else owns, if the operator made
 /// it zero: no autoscaler begins at zero by itself.
-fn restore_replicas(object: &mut Object, live: Option<&Live>, spec: &RankingClusterSpec) {
+fn restore_replicas(object: &mut Object, live: Option<&LiveObject>, spec: &RankingClusterSpec) {
     let ours = object.body["spec"].get("replicas").is_none();
     let Some(live) = live.filter(|live| ours && live.owns_replicas) else { return };
     if live.to_value()["spec"]["replicas"] != 0 {
@@ -87,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::build::{self, Input, OperatorFacts};
-    use crate::run::cache::MANAGER;
+    use crate::run::cache::FIELD_MANAGER;
 
     fn cluster() -> RankingCluster {
         let text = include_str!("../../tests/build/clusters/full.yaml");
@@ -112,7 +113,7 @@ mod tests {
             let mut awake: BTreeSet<Component> = Component::ROLL_OUT_ORDER.into();
             for pick in picks {
                 let going: Vec<Component> =
-                    awake.iter().copied().filter(|component| may_go(*component, &awake)).collect();
+                    awake.iter().copied().filter(|component| may_scale_to_zero(*component, &awake)).collect();
                 prop_assert!(!going.is_empty(), "{awake:?} wait for each other");
                 let gone = going[pick % going.len()];
                 awake.remove(&gone);
@@ -129,13 +130,13 @@ mod tests {
     fn those_whose_turn_it_is_lose_their_pods_and_no_others() {
         let mut all = objects(&cluster());
         let before = all.clone();
-        lay_down(&mut all, &Component::ROLL_OUT_ORDER.into());
+        scale_to_zero(&mut all, &Component::ROLL_OUT_ORDER.into());
         let changed = |all: &[Object]| -> Vec<String> {
             let pairs = before.iter().zip(all).filter(|(before, after)| before.body != after.body);
             pairs.map(|(before, _)| before.component.unwrap().name().to_owned()).collect()
         };
         assert_eq!(changed(&all), ["gateway"]);
-        lay_down(&mut all, &BTreeSet::new());
+        scale_to_zero(&mut all, &BTreeSet::new());
         assert_eq!(changed(&all), ["manager", "consumer", "comment", "websocket", "statistics", "gateway"]);
         assert!(all.iter().all(|it| it.kind != Kind::Deployment || it.body["spec"]["replicas"] == 0));
     }
@@ -155,13 +156,13 @@ mod tests {
             let live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
                 "metadata": {"name": "g", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {"app.kubernetes.io/instance": "x"}, "managedFields": [entry]}});
-            let live = Live::from_watched(serde_json::from_value(live).unwrap()).unwrap();
+            let live = LiveObject::from_watched(serde_json::from_value(live).unwrap()).unwrap();
             let mut object = gateway.clone();
             restore_replicas(&mut object, Some(&live), &cluster.spec);
             object.body["spec"]["replicas"].as_i64()
         };
-        assert_eq!(woken(MANAGER, 0), Some(3));
-        assert_eq!(woken(MANAGER, 3), None, "from here on the autoscaler has it");
+        assert_eq!(woken(FIELD_MANAGER, 0), Some(3));
+        assert_eq!(woken(FIELD_MANAGER, 3), None, "from here on the autoscaler has it");
         assert_eq!(woken("somebody", 0), None, "it is somebody else's zero");
     }
 }

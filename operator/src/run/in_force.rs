@@ -12,8 +12,8 @@ use crate::maintenance;
 /// readers from `Auto` until somebody sets another one, and nothing that waits for a maintenance window.
 pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
     let mut cluster = cluster.clone();
-    cluster.spec.restart_at = restarted_at(&cluster, now);
-    if let Some(readers) = held_readers(&cluster) {
+    cluster.spec.restart_at = restart_in_force(&cluster, now);
+    if let Some(readers) = kept_reader_count(&cluster) {
         cluster.spec.readers.replicas = readers;
     }
     let waits = |what| maintenance::must_wait(&cluster.spec.maintenance, what, now);
@@ -28,9 +28,8 @@ pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingClu
     cluster
 }
 
-/// Returns the builder revision in force. Without windows it is the newest once the spec has changed, and until then
-/// the one that the cluster was built with; with windows it becomes the newest in a window, and stays as it is
-/// otherwise.
+/// Returns the builder revision in force. The newest revision comes into force when the spec changes; if the resource
+/// defers operator updates to maintenance windows, it comes into force in the next window instead.
 pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) -> u32 {
     let status = last_status(cluster);
     let maintenance = &cluster.spec.maintenance;
@@ -48,20 +47,20 @@ pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) 
 
 /// Returns the restart in force: the latest whose time has come. A restart that is removed, or set to an earlier time,
 /// undoes nothing.
-pub fn restarted_at(cluster: &RankingCluster, now: Timestamp) -> Option<Time> {
+pub fn restart_in_force(cluster: &RankingCluster, now: Timestamp) -> Option<Time> {
     let before = cluster.status.as_ref().and_then(|status| status.restarted_at.clone());
     let asked = cluster.spec.restart_at.clone().filter(|at| at.0 <= now);
     [before, asked].into_iter().flatten().max_by_key(|time| time.0)
 }
 
 /// Returns the time of a restart that is set and has not come yet; `None` if there is none.
-pub fn restarts_at(cluster: &RankingCluster, now: Timestamp) -> Option<Timestamp> {
+pub fn scheduled_restart(cluster: &RankingCluster, now: Timestamp) -> Option<Timestamp> {
     cluster.spec.restart_at.as_ref().map(|time| time.0).filter(|at| *at > now)
 }
 
 /// Returns the value of `spec.readers.replicas` for the status if it is ignored, because it is from before the scaler
 /// decided; `None` if it is followed.
-pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
+pub fn ignored_replicas(cluster: &RankingCluster) -> Option<i32> {
     let replicas = cluster.spec.readers.replicas;
     match cluster.spec.readers.scaling.mode {
         ScalingMode::Auto | ScalingMode::Proposal => Some(replicas),
@@ -73,11 +72,11 @@ pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
 
 /// Returns the number of readers that is kept after a change from `Auto` to another mode; `None` if
 /// `spec.readers.replicas` is followed.
-fn held_readers(cluster: &RankingCluster) -> Option<i32> {
+fn kept_reader_count(cluster: &RankingCluster) -> Option<i32> {
     if matches!(cluster.spec.readers.scaling.mode, ScalingMode::Auto | ScalingMode::Proposal) {
         return None;
     }
-    unheeded_replicas(cluster)?;
+    ignored_replicas(cluster)?;
     Some(last_status(cluster)?.readers.as_ref()?.desired)
 }
 
@@ -103,7 +102,7 @@ mod tests {
 
     /// Returns the status that is written after a look.
     fn after(cluster: &RankingCluster, desired: i32) -> ReadersStatus {
-        let unheeded_replicas = unheeded_replicas(cluster);
+        let unheeded_replicas = ignored_replicas(cluster);
         ReadersStatus { desired, unheeded_replicas, ..ReadersStatus::default() }
     }
 
@@ -164,11 +163,11 @@ mod tests {
         let mut cluster = cluster(ScalingMode::Auto, 2, None);
         let mut look = |asked: Option<i64>, now: i64| {
             cluster.spec.restart_at = asked.map(|seconds| Time(at(seconds)));
-            let restarted = restarted_at(&cluster, at(now));
+            let restarted = restart_in_force(&cluster, at(now));
             cluster.status.as_mut().unwrap().restarted_at.clone_from(&restarted);
             (
                 restarted.map(|time| time.0.as_second()),
-                restarts_at(&cluster, at(now)).map(Timestamp::as_second),
+                scheduled_restart(&cluster, at(now)).map(Timestamp::as_second),
             )
         };
         assert_eq!(look(None, 100), (None, None));

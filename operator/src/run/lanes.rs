@@ -1,7 +1,7 @@
 //! Limits concurrent requests to the API server, so that one operator does not use all of its capacity, and a few
 //! clusters whose admission webhooks hang do not block the operator.
 //!
-//! A request holds a place while it is young. A request that is not answered [soon](YOUNG_FOR) gives its place back and
+//! A request holds a place while it is young. A request that is not answered [soon](SLOT_TIME) gives its place back and
 //! continues without one: each cluster has at most one such request, and its [`super::apply::Applier`] backs off.
 
 use std::pin::pin;
@@ -13,36 +13,37 @@ use tokio::time::sleep;
 
 use super::metrics::OperatorMetrics;
 
-/// Maximal number of young requests: they cost the API server's time, and it allows some hundred requests at once.
+/// Maximal number of requests to the API server that are younger than `SLOT_TIME`: young requests take the API server's
+/// time, and it allows some hundred requests at once.
 const MAX_YOUNG_REQUESTS: usize = 16;
 /// The time for which a request counts as young: ten times what a write takes on a busy API server. A slower request is
 /// not waiting for the operator.
-const YOUNG_FOR: Duration = Duration::from_millis(250);
+const SLOT_TIME: Duration = Duration::from_millis(250);
 
-/// The limit on young requests to the API server. Clones share the places.
+/// The limit on the requests to the API server that are younger than `SLOT_TIME`. Clones share the limit.
 #[derive(Clone)]
-pub struct Lanes {
-    places: Arc<Semaphore>,
+pub struct RequestLimit {
+    permits: Arc<Semaphore>,
     metrics: OperatorMetrics,
 }
 
-impl Lanes {
-    /// Creates the limit with all places free.
+impl RequestLimit {
+    /// Creates the limit without any requests.
     pub fn new(metrics: OperatorMetrics) -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
+        Self { permits: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
-    /// Runs a request when there is a place for it. `work` has to bound its own time.
+    /// Runs a request as soon as the limit allows another one. `work` has to bound its own time.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        let queued = Counted::new(&self.metrics.queued);
-        let place = self.places.acquire().await;
+        let queued = GaugeGuard::new(&self.metrics.queued_requests);
+        let place = self.permits.acquire().await;
         drop(queued);
-        let _running = Counted::new(&self.metrics.running);
+        let _running = GaugeGuard::new(&self.metrics.running_requests);
         let mut work = pin!(work);
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = sleep(YOUNG_FOR) => {}
+            () = sleep(SLOT_TIME) => {}
         }
         drop(place);
         work.await
@@ -50,16 +51,16 @@ impl Lanes {
 }
 
 /// Increases a gauge as long as it lives, also if the future that holds it is cancelled.
-struct Counted<'a>(&'a prometheus_client::metrics::gauge::Gauge);
+struct GaugeGuard<'a>(&'a prometheus_client::metrics::gauge::Gauge);
 
-impl<'a> Counted<'a> {
+impl<'a> GaugeGuard<'a> {
     fn new(gauge: &'a prometheus_client::metrics::gauge::Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -74,7 +75,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_hang_keep_nobody_else_from_theirs() {
-        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        let lanes = RequestLimit::new(OperatorMetrics::new(&Metrics::default()));
         // Each of these clusters has a request that hangs for ten seconds, and another one at once.
         for _ in 0..60 {
             let lanes = lanes.clone();
@@ -98,7 +99,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_waiting_is_not_counted_any_more() {
-        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        let lanes = RequestLimit::new(OperatorMetrics::new(&Metrics::default()));
         let all = futures::future::join_all(
             (0..MAX_YOUNG_REQUESTS).map(|_| lanes.run(std::future::pending::<()>())),
         );
@@ -108,12 +109,12 @@ mod tests {
             _ = all => unreachable!("they hang"),
             waited = waits => assert!(waited.is_err(), "there was a place"),
         }
-        assert_eq!((lanes.metrics.queued.get(), lanes.metrics.running.get()), (0, 0));
+        assert_eq!((lanes.metrics.queued_requests.get(), lanes.metrics.running_requests.get()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_than_so_many_young_ones_run_at_once() {
-        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        let lanes = RequestLimit::new(OperatorMetrics::new(&Metrics::default()));
         // Each request measures its time from its start: a sleep alone would count from its creation.
         let request = || async { sleep(Duration::from_millis(100)).await };
         let all = (0..100).map(|_| lanes.run(request()));

@@ -1,14 +1,14 @@
 //! A period of leadership: everything that the leader's work needs.
 
-use super::lease::{Candidate, Held};
+use super::lease::{Candidate, HeldLease};
 use super::metrics::OperatorMetrics;
 use super::shard::Shard;
 use tokio_util::sync::CancellationToken;
 
-/// One period in which this process leads a shard.
+/// A period in which this process leads a shard.
 pub struct Leadership {
     /// The held Lease, which fences the leader's orders.
-    pub held_lease: Held,
+    pub held_lease: HeldLease,
     /// The shard that is led: nothing is done about clusters in other shards' namespaces.
     pub shard: Shard,
     /// The name of the process that holds the Lease.
@@ -16,7 +16,7 @@ pub struct Leadership {
     /// The candidate that reads and writes the Lease.
     pub candidate: Candidate,
     /// Cancelled when the leadership is over.
-    pub over: CancellationToken,
+    pub ended: CancellationToken,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
 }
@@ -25,11 +25,11 @@ impl Leadership {
     /// Checks, because another leader seems to exist, whether this process still holds the Lease, and ends the
     /// leadership if it does not. If the Lease cannot be read, nothing is concluded: the renewals decide then.
     pub async fn check_still_leading(&self) {
-        match self.candidate.is_unchanged(&self.held_lease).await {
+        match self.candidate.still_holds_lease(&self.held_lease).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("not leading any more: the Lease is another's");
-                self.over.cancel();
+                self.ended.cancel();
             }
             Err(error) => tracing::debug!(error = format!("{error:#}"), "the Lease cannot be read"),
         }

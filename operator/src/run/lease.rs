@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::OperatorMetrics;
 use super::shard::{self, Shard};
-use super::spread::{OwnState, Spread, Step};
-use record::{LeaseSeen, asked_by, holder, release_lease, renew_lease, take_lease, transitions};
+use super::spread::{LeaseStep, OwnState, ReplicaCandidates};
+use record::{SeenLease, asked_by, holder, release_lease, renew_lease, take_lease, transitions};
 
 pub mod record;
 
@@ -44,7 +44,7 @@ const WATCH_SECONDS: u32 = 200;
 
 /// A held Lease, which fences the orders of one period of leadership.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldLease {
     /// The Lease's uid: the transitions of another Lease are counted separately.
     pub uid: String,
     /// Number of changes of the Lease's holder.
@@ -59,16 +59,16 @@ pub struct Candidate {
     shard: Shard,
     /// The candidate's name as a holder of the Lease; no other process ever has the same.
     holder_name: String,
-    spread: Arc<Spread>,
+    replica_candidates: Arc<ReplicaCandidates>,
     metrics: OperatorMetrics,
 }
 
 /// The reason why a Lease is not held any more.
-enum Lost {
-    Asked,
+enum LossReason {
+    Stopped,
     HandedOver,
     Overtaken(String),
-    Late,
+    NotRenewed,
 }
 
 impl Candidate {
@@ -80,9 +80,9 @@ impl Candidate {
         shards: u32,
         identity: &str,
         metrics: &OperatorMetrics,
-    ) -> (Vec<Self>, Arc<Spread>) {
+    ) -> (Vec<Self>, Arc<ReplicaCandidates>) {
         let me = shard::lease_holder(identity, shards);
-        let spread = Arc::new(Spread::new(&me, shards));
+        let spread = Arc::new(ReplicaCandidates::new(&me, shards));
         let candidate = |index| {
             let shard = Shard { index, shard_count: shards };
             Self {
@@ -90,7 +90,7 @@ impl Candidate {
                 name: shard.lease_name(name),
                 shard,
                 holder_name: me.clone(),
-                spread: Arc::clone(&spread),
+                replica_candidates: Arc::clone(&spread),
                 metrics: metrics.clone(),
             }
         };
@@ -102,7 +102,7 @@ impl Candidate {
         self.shard
     }
 
-    fn seat(&self) -> usize {
+    fn shard_index(&self) -> usize {
         self.shard.index as usize
     }
 
@@ -115,16 +115,16 @@ impl Candidate {
     pub async fn run_while_leading<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
         &self,
         stop: CancellationToken,
-        work: impl Fn(Held, CancellationToken) -> F,
+        work: impl Fn(HeldLease, CancellationToken) -> F,
     ) -> anyhow::Result<()> {
         while let Some((lease, since)) = self.wait_for_lease(&stop).await {
             let uid = lease.metadata.uid.clone().unwrap_or_default();
-            let held = Held { uid, transitions: transitions(&lease) };
+            let held = HeldLease { uid, transitions: transitions(&lease) };
             tracing::info!(identity = self.holder_name, shard = %self.shard, transitions = held.transitions, "leading");
-            self.spread.note_own_state(self.seat(), OwnState::Holds);
+            self.replica_candidates.note_own_state(self.shard_index(), OwnState::Holding);
             self.metrics.note_leading(self.shard.index, true);
             let lost = stop.child_token();
-            let mut working = tokio::spawn(end_within(lost.clone(), work(held, lost.clone())));
+            let mut working = tokio::spawn(run_work_until_told(lost.clone(), work(held, lost.clone())));
             let mut keeping = pin!(self.keep_renewing(lease, since, &lost));
             let kept = tokio::select! {
                 kept = &mut keeping => {
@@ -141,17 +141,21 @@ impl Candidate {
             self.metrics.note_leading(self.shard.index, false);
             let (lease, why) = kept;
             match why {
-                Lost::Asked | Lost::HandedOver => self.write_release(lease).await,
-                Lost::Overtaken(by) => tracing::warn!(by, "not leading any more: the Lease is another's"),
-                Lost::Late => tracing::warn!("not leading any more: the Lease could not be renewed in time"),
+                LossReason::Stopped | LossReason::HandedOver => self.write_release(lease).await,
+                LossReason::Overtaken(by) => {
+                    tracing::warn!(by, "not leading any more: the Lease is another's");
+                }
+                LossReason::NotRenewed => {
+                    tracing::warn!("not leading any more: the Lease could not be renewed in time");
+                }
             }
-            self.spread.note_own_state(self.seat(), OwnState::Waits);
+            self.replica_candidates.note_own_state(self.shard_index(), OwnState::Waiting);
         }
         Ok(())
     }
 
     /// Returns whether the Lease is still as it was when `held` began; used when somebody else seems to lead.
-    pub async fn is_unchanged(&self, held: &Held) -> anyhow::Result<bool> {
+    pub async fn still_holds_lease(&self, held: &HeldLease) -> anyhow::Result<bool> {
         let lease =
             timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
         Ok(lease.is_some_and(|lease| {
@@ -163,7 +167,7 @@ impl Candidate {
     /// Waits until this candidate holds the Lease. Returns the Lease and the time from which it is certainly held;
     /// `None` if `stop` was cancelled.
     async fn wait_for_lease(&self, stop: &CancellationToken) -> Option<(Lease, Instant)> {
-        let mut sight = LeaseSeen::default();
+        let mut sight = SeenLease::default();
         let mut failing = false;
         loop {
             let tried = tokio::select! {
@@ -186,19 +190,19 @@ impl Candidate {
     }
 
     /// Reads the Lease, watches it until it can be taken, and takes it.
-    async fn wait_and_take_lease(&self, sight: &mut LeaseSeen) -> anyhow::Result<(Lease, Instant)> {
-        self.read(sight).await?;
+    async fn wait_and_take_lease(&self, sight: &mut SeenLease) -> anyhow::Result<(Lease, Instant)> {
+        self.read_lease(sight).await?;
         loop {
-            let written = match self.spread.next_step(self.seat()) {
-                Step::WaitUntil(_) | Step::HandOver => {
+            let written = match self.replica_candidates.next_step(self.shard_index()) {
+                LeaseStep::WaitUntil(_) | LeaseStep::HandOver => {
                     self.watch_until_due(sight).await?;
                     continue;
                 }
-                Step::Ask => self.ask(sight).await,
-                Step::Take => match self.take(sight).await {
+                LeaseStep::Ask => self.request_release(sight).await,
+                LeaseStep::Take => match self.take_lease(sight).await {
                     Ok(won) => return Ok(won),
                     Err(error) => {
-                        self.spread.note_own_state(self.seat(), OwnState::Waits);
+                        self.replica_candidates.note_own_state(self.shard_index(), OwnState::Waiting);
                         Err(error)
                     }
                 },
@@ -206,21 +210,21 @@ impl Candidate {
             match written {
                 Ok(()) => {}
                 Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
-                    self.read(sight).await?;
+                    self.read_lease(sight).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn read(&self, sight: &mut LeaseSeen) -> anyhow::Result<()> {
+    async fn read_lease(&self, sight: &mut SeenLease) -> anyhow::Result<()> {
         let found =
             timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
         self.note_lease(sight, found);
         Ok(())
     }
 
-    fn note_lease(&self, sight: &mut LeaseSeen, found: Option<Lease>) {
+    fn note_lease(&self, sight: &mut SeenLease, found: Option<Lease>) {
         let now = Instant::now();
         sight.note_lease(found, now);
         let lease = sight.lease.as_ref();
@@ -230,11 +234,11 @@ impl Candidate {
         let free_from = sight.free_from().filter(|_| !is_mine).unwrap_or(now);
         let name = lease.map(|(lease, _)| holder(lease)).filter(|name| !name.is_empty());
         let asked = lease.and_then(|(lease, _)| asked_by(lease));
-        self.spread.note_lease(self.seat(), name, free_from, asked);
+        self.replica_candidates.note_lease(self.shard_index(), name, free_from, asked);
     }
 
     /// Asks the holder to give the Lease up, by an annotation of the Lease.
-    async fn ask(&self, sight: &mut LeaseSeen) -> kube::Result<()> {
+    async fn request_release(&self, sight: &mut SeenLease) -> kube::Result<()> {
         let Some((lease, _)) = &sight.lease else { return Ok(()) };
         let mine = record::ask_for_lease(lease.clone(), &self.holder_name);
         let parameters = PostParams::default();
@@ -242,11 +246,11 @@ impl Candidate {
         let lease = written.await.unwrap_or_else(|_| Err(no_answer()))?;
         tracing::info!(shard = %self.shard, holder = holder(&lease), "asked for the Lease: its holder has more");
         self.note_lease(sight, Some(lease));
-        self.spread.note_asked(self.seat());
+        self.replica_candidates.note_asked(self.shard_index());
         Ok(())
     }
 
-    async fn take(&self, sight: &LeaseSeen) -> kube::Result<(Lease, Instant)> {
+    async fn take_lease(&self, sight: &SeenLease) -> kube::Result<(Lease, Instant)> {
         let began = Instant::now();
         let parameters = PostParams::default();
         let written = match &sight.lease {
@@ -265,17 +269,21 @@ impl Candidate {
 
     /// Watches the Lease until a step is due. A watch that broke silently does no harm: the Lease then seems not to
     /// change, and the guarded write fails.
-    async fn watch_until_due(&self, sight: &mut LeaseSeen) -> anyhow::Result<()> {
-        let mut others = self.spread.changes();
+    async fn watch_until_due(&self, sight: &mut SeenLease) -> anyhow::Result<()> {
+        let mut others = self.replica_candidates.changes();
         let version = sight.lease.as_ref().and_then(|(lease, _)| lease.metadata.resource_version.clone());
         let field = format!("metadata.name={}", self.name);
         let parameters = WatchParams::default().fields(&field).timeout(WATCH_SECONDS);
-        let Step::WaitUntil(at) = self.spread.peek_step(self.seat()) else { return Ok(()) };
+        let LeaseStep::WaitUntil(at) = self.replica_candidates.peek_step(self.shard_index()) else {
+            return Ok(());
+        };
         let opening = self.api.watch(&parameters, version.as_deref().unwrap_or("0"));
         let Ok(opened) = tokio::time::timeout_at(at, opening).await else { return Ok(()) };
         let mut events = opened?.boxed();
         loop {
-            let Step::WaitUntil(at) = self.spread.peek_step(self.seat()) else { return Ok(()) };
+            let LeaseStep::WaitUntil(at) = self.replica_candidates.peek_step(self.shard_index()) else {
+                return Ok(());
+            };
             let event = tokio::select! {
                 event = events.next() => event,
                 _ = others.changed() => continue,
@@ -302,16 +310,16 @@ impl Candidate {
         mut lease: Lease,
         since: Instant,
         lost: &CancellationToken,
-    ) -> (Lease, Lost) {
+    ) -> (Lease, LossReason) {
         let mut good = since;
         let mut next = RENEW_EVERY;
         loop {
             let late = (good + RENEW_WITHIN).saturating_duration_since(Instant::now());
             if late.is_zero() {
-                return (lease, Lost::Late);
+                return (lease, LossReason::NotRenewed);
             }
             tokio::select! {
-                () = lost.cancelled() => return (lease, Lost::Asked),
+                () = lost.cancelled() => return (lease, LossReason::Stopped),
                 () = sleep(next.min(late)) => {}
             }
             let began = Instant::now();
@@ -319,17 +327,17 @@ impl Candidate {
             match timeout(late, self.write_renewal(&lease)).await.unwrap_or_else(|late| Err(late.into())) {
                 Ok(Ok(written)) => {
                     (lease, good, next) = (written, began, RENEW_EVERY);
-                    self.spread.note_lease(
-                        self.seat(),
+                    self.replica_candidates.note_lease(
+                        self.shard_index(),
                         Some(&self.holder_name),
                         began + LEASE_LASTS,
                         asked_by(&lease),
                     );
-                    if self.spread.next_step(self.seat()) == Step::HandOver {
-                        return (lease, Lost::HandedOver);
+                    if self.replica_candidates.next_step(self.shard_index()) == LeaseStep::HandOver {
+                        return (lease, LossReason::HandedOver);
                     }
                 }
-                Ok(Err(by)) => return (lease, Lost::Overtaken(by)),
+                Ok(Err(by)) => return (lease, LossReason::Overtaken(by)),
                 Err(error) => {
                     self.metrics.renewals_failed.inc();
                     tracing::debug!(error = format!("{error:#}"), "the Lease was not renewed");
@@ -371,8 +379,8 @@ impl Candidate {
     }
 }
 
-/// Runs the leader's work; an error if it ends before it is told to.
-async fn end_within(
+/// Runs the leader's work; returns an error if the work ends before `told` is cancelled.
+async fn run_work_until_told(
     told: CancellationToken,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {

@@ -13,15 +13,15 @@ use liverank_core::Millis;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::cache::{Live, Pod};
-use super::lanes::Lanes;
-use crate::status::Trouble;
+use super::cache::{CachedPod, LiveObject};
+use super::lanes::RequestLimit;
+use crate::status::ReportedProblem;
 
 /// The time in milliseconds that the containers of a pod may take to start before its events are read: usually they
 /// take less.
-const ASK_AFTER_MS: Millis = 2_000;
+const READ_EVENTS_AFTER_MS: Millis = 2_000;
 /// The time between two reads of a pod's events.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+const READ_EVENTS_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximal number of events of one pod that are read.
@@ -29,30 +29,30 @@ const MAX_EVENTS_READ: u32 = 5;
 
 /// The last mount error of each pod and the time at which it was read, by the pod's uid.
 #[derive(Debug, Default)]
-pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
+pub struct MountChecker(HashMap<Box<str>, (Instant, Option<String>)>);
 
-impl Mounts {
+impl MountChecker {
     /// Returns the troubles of pods that do not start because a volume cannot be mounted, and when to look again;
     /// `None` if no pod is waiting.
     pub async fn check_mounts(
         &mut self,
-        api: (&Client, &Lanes),
+        api: (&Client, &RequestLimit),
         namespace: &str,
-        pods: &[Arc<Pod>],
-        deployments: &[Arc<Live>],
+        pods: &[Arc<CachedPod>],
+        deployments: &[Arc<LiveObject>],
         now: Millis,
-    ) -> (Vec<Trouble>, Option<Instant>) {
+    ) -> (Vec<ReportedProblem>, Option<Instant>) {
         let waiting = oldest_waiting_pods(pods);
         self.0.retain(|uid, _| waiting.values().any(|(pod, _)| pod.uid == *uid));
         let (mut troubles, mut next) = (Vec::new(), None);
         for (component, (pod, count)) in waiting {
             let due = Instant::now()
-                + Duration::from_millis(u64::try_from(pod.created + ASK_AFTER_MS - now).unwrap_or(0));
-            if now < pod.created + ASK_AFTER_MS {
+                + Duration::from_millis(u64::try_from(pod.created + READ_EVENTS_AFTER_MS - now).unwrap_or(0));
+            if now < pod.created + READ_EVENTS_AFTER_MS {
                 next = Some(next.map_or(due, |next: Instant| next.min(due)));
                 continue;
             }
-            let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < ASK_AGAIN_AFTER);
+            let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < READ_EVENTS_AGAIN_AFTER);
             let said = if let Some((_, said)) = known {
                 said.clone()
             } else {
@@ -60,7 +60,7 @@ impl Mounts {
                 self.0.insert(pod.uid.clone(), (Instant::now(), said.clone()));
                 said
             };
-            let again = Instant::now() + ASK_AGAIN_AFTER;
+            let again = Instant::now() + READ_EVENTS_AGAIN_AFTER;
             next = Some(next.map_or(again, |next: Instant| next.min(again)));
             troubles.extend(said.map(|said| mount_trouble(component, count, &said, deployments)));
         }
@@ -69,8 +69,8 @@ impl Mounts {
 }
 
 /// Returns for each component the oldest pod that does not start, and the number of its pods that do not.
-fn oldest_waiting_pods(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
-    let mut waiting: BTreeMap<&str, (&Pod, usize)> = BTreeMap::new();
+fn oldest_waiting_pods(pods: &[Arc<CachedPod>]) -> BTreeMap<&str, (&CachedPod, usize)> {
+    let mut waiting: BTreeMap<&str, (&CachedPod, usize)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {
         let entry = waiting.entry(&pod.component).or_insert((pod, 0));
         entry.1 += 1;
@@ -81,7 +81,11 @@ fn oldest_waiting_pods(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
     waiting
 }
 
-async fn fetch_mount_event((client, lanes): (&Client, &Lanes), namespace: &str, uid: &str) -> Option<String> {
+async fn fetch_mount_event(
+    (client, lanes): (&Client, &RequestLimit),
+    namespace: &str,
+    uid: &str,
+) -> Option<String> {
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let fields = format!("involvedObject.uid={uid},reason=FailedMount");
     let parameters = ListParams::default().fields(&fields).limit(MAX_EVENTS_READ);
@@ -90,7 +94,12 @@ async fn fetch_mount_event((client, lanes): (&Client, &Lanes), namespace: &str, 
     said.max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0)).and_then(|event| event.message)
 }
 
-fn mount_trouble(component: &str, count: usize, said: &str, deployments: &[Arc<Live>]) -> Trouble {
+fn mount_trouble(
+    component: &str,
+    count: usize,
+    said: &str,
+    deployments: &[Arc<LiveObject>],
+) -> ReportedProblem {
     let word = if count == 1 { "pod" } else { "pods" };
     let secret = said
         .split_once("for volume \"")
@@ -100,16 +109,16 @@ fn mount_trouble(component: &str, count: usize, said: &str, deployments: &[Arc<L
         Some(secret) => ("SecretMissing", format!("Secret {secret}: ")),
         None => ("MountFailed", String::new()),
     };
-    Trouble {
+    ReportedProblem {
         reason: reason.to_owned(),
         message: format!("{count} {component} {word}: {named}{said}"),
-        stalled: false,
-        write: false,
+        needs_action: false,
+        is_failed_write: false,
     }
 }
 
 /// Returns the name of the Secret behind a volume of that name: all components use the same volume name for one Secret.
-fn secret_of(volume: &str, deployments: &[Arc<Live>]) -> Option<String> {
+fn secret_of(volume: &str, deployments: &[Arc<LiveObject>]) -> Option<String> {
     deployments.iter().find_map(|live| {
         let body = live.to_value();
         let volumes = body.pointer("/spec/template/spec/volumes").and_then(Value::as_array)?;
@@ -129,40 +138,40 @@ mod tests {
 
     const NOW: Millis = 1_767_225_610_000;
 
-    fn pod(uid: &str, created: &str, reason: &str) -> Arc<Pod> {
+    fn pod(uid: &str, created: &str, reason: &str) -> Arc<CachedPod> {
         let object = json!({
             "metadata": {"name": uid, "namespace": "tv", "uid": uid, "creationTimestamp": created, "labels": {
                 "app.kubernetes.io/instance": "live", "app.kubernetes.io/component": "reader"}},
             "spec": {"nodeName": "n"},
             "status": {"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]},
         });
-        Arc::new(Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(CachedPod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
-    fn deployment() -> Arc<Live> {
+    fn deployment() -> Arc<LiveObject> {
         let volumes = json!([{"name": "jwks", "secret": {"secretName": "users"}}]);
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "live-reader-0", "namespace": "tv", "uid": "d", "resourceVersion": "1",
                 "labels": {"app.kubernetes.io/instance": "live"}},
             "spec": {"template": {"spec": {"volumes": volumes}}}});
-        Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     #[tokio::test]
     async fn a_secret_that_is_missing_is_told_by_name() {
-        const SAID: &str =
+        const MOUNT_ERROR: &str =
             "MountVolume.SetUp failed for volume \"jwks\" : references non-existent secret key: token";
         let answer = |request: http::Request<Body>| async move {
             let query = request.uri().query().unwrap_or_default().to_owned();
             assert!(query.contains("involvedObject.uid%3Dold%2Creason%3DFailedMount"), "{query}");
-            let event = json!({"metadata": {"name": "e"}, "involvedObject": {}, "message": SAID,
+            let event = json!({"metadata": {"name": "e"}, "involvedObject": {}, "message": MOUNT_ERROR,
                 "lastTimestamp": "2026-01-01T00:00:03Z"});
             let list = json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event]});
             Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.to_string().into_bytes())))
         };
         let client = Client::new(tower::service_fn(answer), "tv");
-        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        let mut mounts = Mounts::default();
+        let lanes = RequestLimit::new(OperatorMetrics::new(&Metrics::default()));
+        let mut mounts = MountChecker::default();
         let pods = [
             pod("young", "2026-01-01T00:00:01Z", "ContainerCreating"),
             pod("old", "2026-01-01T00:00:00Z", "ContainerCreating"),
@@ -170,7 +179,7 @@ mod tests {
         let (troubles, next) =
             mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
         assert_eq!(troubles[0].reason, "SecretMissing");
-        assert_eq!(troubles[0].message, format!("2 reader pods: Secret users: {SAID}"));
+        assert_eq!(troubles[0].message, format!("2 reader pods: Secret users: {MOUNT_ERROR}"));
         assert!(next.is_some(), "nothing tells that it was found, so it is looked at again");
         // The pod runs.
         let pods = [pod("old", "2026-01-01T00:00:00Z", "Completed")];

@@ -19,9 +19,9 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time at which each watch last made progress.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<BTreeMap<(&'static str, Box<str>), Instant>>);
+pub struct WatchProgress(Mutex<BTreeMap<(&'static str, Box<str>), Instant>>);
 
-impl Progress {
+impl WatchProgress {
     /// Notes progress of the watch of `kind` in a namespace or in all of them (empty): a list, an event, a bookmark or
     /// a new watch.
     pub fn note_progress(&self, kind: &'static str, namespace: &str) {
@@ -42,7 +42,12 @@ impl Progress {
 
 /// Makes `/livez` fail while watches stall although the API server answers. Never returns. The API server is only
 /// queried if a watch stalls.
-pub async fn report_stalled_watches(progress: &Progress, client: &Client, health: &Health, limit: Duration) {
+pub async fn report_stalled_watches(
+    progress: &WatchProgress,
+    client: &Client,
+    health: &Health,
+    limit: Duration,
+) {
     let mut looks = interval(CHECK_EVERY.min(limit / 4));
     loop {
         looks.tick().await;
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_watch_stands_still_when_nothing_came_for_long_and_not_before() {
-        let progress = Progress::default();
+        let progress = WatchProgress::default();
         progress.note_progress("Pod", "");
         progress.note_progress("Pod", "tv");
         let (now, limit) = (Instant::now(), Duration::from_mins(1));

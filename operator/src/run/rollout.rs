@@ -6,13 +6,13 @@
 
 use serde_json::Value;
 
-use super::cache::Live;
+use super::cache::LiveObject;
 use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, names};
 
 /// The roll-out state of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct RolloutState {
     /// The component that has this state.
     pub component: Component,
     /// Number of pods wanted.
@@ -22,21 +22,21 @@ pub struct State {
     /// Number of pods of the wanted template.
     pub updated: i32,
     /// Whether every pod exists, is ready, and has the wanted template.
-    pub rolled: bool,
+    pub is_rolled_out: bool,
     /// Whether enough pods are ready to serve.
     pub available: bool,
     /// The reason and message of the failure of the roll-out; `None` if it has not failed.
-    pub failed: Option<(&'static str, String)>,
+    pub failure: Option<(&'static str, String)>,
 }
 
 /// Returns the roll-out state of every component, in the order of roll-out.
-pub fn component_states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Vec<State> {
+pub fn component_states(objects: &[Object], live: &[std::sync::Arc<LiveObject>]) -> Vec<RolloutState> {
     let deployments = objects.iter().filter(|it| it.kind == Kind::Deployment);
-    let mut states: Vec<State> = Vec::new();
+    let mut states: Vec<RolloutState> = Vec::new();
     for object in deployments {
         let Some(component) = object.component else { continue };
         let found = live.iter().find(|it| it.name() == object.name);
-        let state = state_of(component, object, found.map(|it| &**it));
+        let state = component_state(component, object, found.map(|it| &**it));
         match states.last_mut().filter(|last| last.component == component) {
             Some(last) => add_reader_state(last, state),
             None => states.push(state),
@@ -46,24 +46,24 @@ pub fn component_states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Ve
 }
 
 /// Adds one reader's state to the state of the component: readers are several Deployments of one component.
-fn add_reader_state(all: &mut State, one: State) {
+fn add_reader_state(all: &mut RolloutState, one: RolloutState) {
     all.desired += one.desired;
     all.ready += one.ready;
     all.updated += one.updated;
-    all.rolled &= one.rolled;
+    all.is_rolled_out &= one.is_rolled_out;
     all.available |= one.available;
-    all.failed = all.failed.take().or(one.failed);
+    all.failure = all.failure.take().or(one.failure);
 }
 
-fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State {
-    let nothing = State {
+fn component_state(component: Component, object: &Object, live: Option<&LiveObject>) -> RolloutState {
+    let nothing = RolloutState {
         component,
         desired: object.body["spec"]["replicas"].as_i64().unwrap_or(1) as i32,
         ready: 0,
         updated: 0,
-        rolled: false,
+        is_rolled_out: false,
         available: false,
-        failed: None,
+        failure: None,
     };
     let Some(live) = live else { return nothing };
     let body = live.to_value();
@@ -77,8 +77,16 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
     let complete =
         updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
     let available = desired == 0 || condition_message(&live.status, "Available", "True").is_some();
-    let failed = newest.then(|| rollout_failure(&live.status)).flatten();
-    State { desired, ready: count("readyReplicas"), updated, rolled: complete, available, failed, ..nothing }
+    let failure = newest.then(|| rollout_failure(&live.status)).flatten();
+    RolloutState {
+        desired,
+        ready: count("readyReplicas"),
+        updated,
+        is_rolled_out: complete,
+        available,
+        failure,
+        ..nothing
+    }
 }
 
 /// Returns the reason and message with which a Deployment's controller reports that it makes no progress; `None` if it
@@ -98,14 +106,15 @@ fn condition_message(status: &Value, kind: &str, wanted: &str) -> Option<String>
     Some(found["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Returns the component whose turn it is: the first that is not rolled out. Those after it keep their templates.
-pub fn next_component(states: &[State]) -> Option<&State> {
-    states.iter().find(|state| !state.rolled)
+/// Returns the component whose turn it is: the first that is not rolled out. The components after this one keep their
+/// templates.
+pub fn next_component(states: &[RolloutState]) -> Option<&RolloutState> {
+    states.iter().find(|state| !state.is_rolled_out)
 }
 
 /// Returns the Deployment as it is to be applied now: with its own template if it is its component's turn, else with
 /// the live one's. The template of a reader is never changed: readers are replaced.
-pub fn deployment_for_turn(object: &Object, live: Option<&Live>, turn: Option<Component>) -> Object {
+pub fn deployment_for_turn(object: &Object, live: Option<&LiveObject>, turn: Option<Component>) -> Object {
     let Some(live) = live.filter(|_| object.kind == Kind::Deployment) else { return object.clone() };
     let changed = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) != object.template_hash();
     let early = turn.is_some_and(|turn| object.component.is_some_and(|it| it > turn));
@@ -134,7 +143,7 @@ mod tests {
         }
     }
 
-    fn live(component: Component, template: &str, status: &Value) -> std::sync::Arc<Live> {
+    fn live(component: Component, template: &str, status: &Value) -> std::sync::Arc<LiveObject> {
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
@@ -144,7 +153,7 @@ mod tests {
             "spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": template}]}}},
             "status": status,
         });
-        std::sync::Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        std::sync::Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     fn well() -> Value {
@@ -154,30 +163,30 @@ mod tests {
         })
     }
 
-    fn only(wanted: &Object, found: &std::sync::Arc<Live>) -> State {
+    fn only(wanted: &Object, found: &std::sync::Arc<LiveObject>) -> RolloutState {
         component_states(std::slice::from_ref(wanted), std::slice::from_ref(found)).remove(0)
     }
 
     #[test]
     fn a_component_is_rolled_when_all_its_pods_are_new_and_answer() {
         let wanted = object(Component::Manager, "new", Some(2));
-        assert!(only(&wanted, &live(Component::Manager, "new", &well())).rolled);
-        assert!(!only(&wanted, &live(Component::Manager, "old", &well())).rolled);
+        assert!(only(&wanted, &live(Component::Manager, "new", &well())).is_rolled_out);
+        assert!(!only(&wanted, &live(Component::Manager, "old", &well())).is_rolled_out);
         for (field, value) in
             [("observedGeneration", 1), ("updatedReplicas", 1), ("availableReplicas", 1), ("replicas", 3)]
         {
             let mut status = well();
             status[field] = value.into();
-            assert!(!only(&wanted, &live(Component::Manager, "new", &status)).rolled, "{field}");
+            assert!(!only(&wanted, &live(Component::Manager, "new", &status)).is_rolled_out, "{field}");
         }
         let none = component_states(std::slice::from_ref(&wanted), &[]).remove(0);
-        assert!(!none.rolled && !none.available && none.desired == 2);
+        assert!(!none.is_rolled_out && !none.available && none.desired == 2);
     }
 
     #[test]
     fn what_an_autoscaler_wrote_is_what_is_wanted() {
         let state = only(&object(Component::Gateway, "t", None), &live(Component::Gateway, "t", &well()));
-        assert!(state.rolled && state.desired == 2);
+        assert!(state.is_rolled_out && state.desired == 2);
     }
 
     #[test]
@@ -185,10 +194,10 @@ mod tests {
         let mut status = well();
         status["conditions"] = json!([{"type": "Progressing", "status": "False", "message": "deadline"}]);
         let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
-        assert_eq!(state.failed, Some(("RolloutFailed", "deadline".into())));
+        assert_eq!(state.failure, Some(("RolloutFailed", "deadline".into())));
         status["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "pods \"x\" is forbidden: exceeded quota: q"}]);
         let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
-        assert_eq!(state.failed.unwrap().0, "QuotaExceeded");
+        assert_eq!(state.failure.unwrap().0, "QuotaExceeded");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-/// The maximal number of shards. A replica watches the Lease of each of them, and each has a time series.
+/// The maximal number of shards. A replica watches the Lease of each shard, and each shard has a time series.
 pub const MAX_SHARDS: u32 = 16;
 
 /// One of the shards into which all namespaces are divided.
@@ -25,12 +25,12 @@ impl Shard {
     pub const WHOLE: Self = Self { index: 0, shard_count: 1 };
 
     /// Returns whether a namespace is in this shard.
-    pub fn has(self, namespace: &str) -> bool {
-        of_namespace(namespace, self.shard_count) == self.index
+    pub fn includes(self, namespace: &str) -> bool {
+        shard_of_namespace(namespace, self.shard_count) == self.index
     }
 
-    /// Returns the name of this shard's Lease; `first` is the name of the first shard's Lease. It does not depend on
-    /// the number of shards: processes with different numbers meet at the first Lease.
+    /// Returns the name of this shard's Lease; `first` is the name of the first shard's Lease. The name does not depend
+    /// on the number of shards, so that processes with different numbers of shards share the first Lease.
     pub fn lease_name(self, first: &str) -> String {
         if self.index == 0 { first.to_owned() } else { format!("{first}-shard-{}", self.index) }
     }
@@ -43,7 +43,7 @@ impl fmt::Display for Shard {
 }
 
 /// Returns the shard that a namespace is in: the 64-bit FNV-1a hash of its name, modulo the number of shards.
-pub fn of_namespace(namespace: &str, shards: u32) -> u32 {
+pub fn shard_of_namespace(namespace: &str, shards: u32) -> u32 {
     (fnv1a(namespace.as_bytes()) % u64::from(shards.max(1))) as u32
 }
 
@@ -55,7 +55,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 /// Returns the holder that a process writes into a Lease: its identity, and the number of shards that it uses. With one
-/// shard it is the identity alone, as releases without shards write it.
+/// shard, the holder is the identity alone, as releases without shards write it.
 pub fn lease_holder(identity: &str, shards: u32) -> String {
     if shards == 1 { identity.to_owned() } else { format!("{identity}/{shards}") }
 }
@@ -116,7 +116,7 @@ mod tests {
             serde_yaml::from_str(include_str!("../../tests/fixtures/shards.yaml")).unwrap();
         assert!(fixture.len() >= 8);
         for (namespace, shards) in fixture {
-            let found = [1, 2, 3, 16].map(|of| of_namespace(&namespace, of));
+            let found = [1, 2, 3, 16].map(|of| shard_of_namespace(&namespace, of));
             assert_eq!(found, shards, "{namespace}");
         }
     }
@@ -128,7 +128,7 @@ mod tests {
             let mut sizes = BTreeMap::<u32, u32>::new();
             for namespace in (0..NAMESPACES).map(|at| format!("team-{at}")) {
                 let of_it: Vec<u32> = (0..of)
-                    .filter(|index| Shard { index: *index, shard_count: of }.has(&namespace))
+                    .filter(|index| Shard { index: *index, shard_count: of }.includes(&namespace))
                     .collect();
                 assert_eq!(of_it.len(), 1, "{namespace}");
                 *sizes.entry(of_it[0]).or_default() += 1;

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use liverank_core::Millis;
 
-use super::cache::Pod;
+use super::cache::CachedPod;
 use crate::build::Component;
 
 /// The time in milliseconds after its due end at which a pod counts as lost with its node: its clients are gone then.
-const LOST_MS: Millis = 60_000;
+const POD_LOST_AFTER_MS: Millis = 60_000;
 
 /// The wanted and the current number of a component's pods.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub struct PodCounts {
     /// Number of pods wanted in the end.
     pub wanted_pods: i64,
     /// Number of pods in the Deployment's spec.
@@ -25,17 +25,18 @@ pub struct Seen {
     pub settled: bool,
 }
 
-/// The time at which each component last lost a pod. A new leader does not know it, but sees the pod that is ending.
+/// The time at which each component last lost a pod. A new leader does not know these times, but sees the pod that is
+/// ending.
 #[derive(Debug, Default)]
-pub struct Shrinks(HashMap<Component, Instant>);
+pub struct ScaleDownPacer(HashMap<Component, Instant>);
 
-impl Shrinks {
+impl ScaleDownPacer {
     /// Returns the number of pods for the Deployment's spec now, and when the next pod may be removed. Pods are added
     /// at once.
-    pub fn next(
+    pub fn next_replicas(
         &mut self,
         component: Component,
-        seen: Seen,
+        seen: PodCounts,
         drain: Duration,
         now: Instant,
     ) -> (i64, Option<Instant>) {
@@ -53,14 +54,18 @@ impl Shrinks {
 }
 
 /// Returns whether a pod that was told to end may still have clients.
-pub fn may_still_hold_clients(pod: &Pod, now: Millis) -> bool {
-    pod.termination_due.is_some_and(|ends| now < ends + LOST_MS)
+pub fn may_still_hold_clients(pod: &CachedPod, now: Millis) -> bool {
+    pod.termination_due.is_some_and(|ends| now < ends + POD_LOST_AFTER_MS)
 }
 
 /// Returns when the next pod that has not ended counts as lost, because no event tells of that; `None` if there is
 /// none.
-pub fn next_lost(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
-    pods.iter().filter_map(|pod| pod.termination_due).map(|ends| ends + LOST_MS).filter(|at| *at > now).min()
+pub fn next_pod_lost_at(pods: &[Arc<CachedPod>], now: Millis) -> Option<Millis> {
+    pods.iter()
+        .filter_map(|pod| pod.termination_due)
+        .map(|ends| ends + POD_LOST_AFTER_MS)
+        .filter(|at| *at > now)
+        .min()
 }
 
 #[cfg(test)]
@@ -100,14 +105,14 @@ mod tests {
         ) {
             let start = Instant::now();
             let mut pods = Simulated { asked_pods: here, pod_ends: Vec::new(), takes: Duration::from_secs(takes) };
-            let mut shrinks = Shrinks::default();
+            let mut shrinks = ScaleDownPacer::default();
             for at in (0..20_000).step_by(tick as usize) {
                 let now = start + Duration::from_secs(at);
                 if at % leader < tick {
-                    shrinks = Shrinks::default();
+                    shrinks = ScaleDownPacer::default();
                 }
-                let seen = Seen { wanted_pods: wanted, deployment_pods: pods.asked_pods, settled: pods.ending(now) == 0 };
-                let (replicas, _) = shrinks.next(Component::Gateway, seen, DRAIN, now);
+                let seen = PodCounts { wanted_pods: wanted, deployment_pods: pods.asked_pods, settled: pods.ending(now) == 0 };
+                let (replicas, _) = shrinks.next_replicas(Component::Gateway, seen, DRAIN, now);
                 pods.ask(replicas, now);
                 prop_assert!(pods.ending(now) <= 1, "{} end at once", pods.ending(now));
             }
@@ -117,15 +122,25 @@ mod tests {
 
     #[test]
     fn one_a_drain_even_where_pods_end_sooner() {
-        let (mut shrinks, start) = (Shrinks::default(), Instant::now());
-        let seen = |here| Seen { wanted_pods: 2, deployment_pods: here, settled: true };
-        assert_eq!(shrinks.next(Component::Websocket, seen(6), DRAIN, start), (5, Some(start + DRAIN)));
-        let soon = start + Duration::from_secs(10);
-        assert_eq!(shrinks.next(Component::Websocket, seen(5), DRAIN, soon), (5, Some(start + DRAIN)));
-        assert_eq!(shrinks.next(Component::Gateway, seen(5), DRAIN, soon).0, 4, "each component for itself");
-        assert_eq!(shrinks.next(Component::Websocket, seen(5), DRAIN, start + DRAIN).0, 4);
+        let (mut shrinks, start) = (ScaleDownPacer::default(), Instant::now());
+        let seen = |here| PodCounts { wanted_pods: 2, deployment_pods: here, settled: true };
         assert_eq!(
-            shrinks.next(Component::Websocket, Seen { wanted_pods: 9, ..seen(4) }, DRAIN, soon),
+            shrinks.next_replicas(Component::Websocket, seen(6), DRAIN, start),
+            (5, Some(start + DRAIN))
+        );
+        let soon = start + Duration::from_secs(10);
+        assert_eq!(
+            shrinks.next_replicas(Component::Websocket, seen(5), DRAIN, soon),
+            (5, Some(start + DRAIN))
+        );
+        assert_eq!(
+            shrinks.next_replicas(Component::Gateway, seen(5), DRAIN, soon).0,
+            4,
+            "each component for itself"
+        );
+        assert_eq!(shrinks.next_replicas(Component::Websocket, seen(5), DRAIN, start + DRAIN).0, 4);
+        assert_eq!(
+            shrinks.next_replicas(Component::Websocket, PodCounts { wanted_pods: 9, ..seen(4) }, DRAIN, soon),
             (9, None)
         );
     }

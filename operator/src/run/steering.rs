@@ -2,25 +2,27 @@
 //! pure), and orders to managers under this leader's term.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use liverank_protocol::{CordonRequest, MoveRequest};
+use liverank_protocol::{CordonRequest, MoveRequest, OutsideDecision, TermState};
 use liverank_runtime::now_ms;
 use reqwest::Url;
 use tokio::time::sleep;
 
-use super::cache::{Live, Pod};
+use super::answer_budget::BudgetedAnswer;
+use super::cache::{CachedPod, LiveObject};
 use super::leadership::Leadership;
-use super::managers::{MAX_MOVES, Managers, Refusal};
+use super::managers::{MAX_MOVES, Managers, RequestRefusal};
 use super::store::CachedObject;
 use crate::build::{self, Component, names};
 use crate::crd::RankingCluster;
 use crate::readers::{
-    self, DrainWhy, ManagerReport, ReaderDrain, ReaderMemory, ReaderSelfReport, ReaderSettings, RoundInput,
-    RoundOutcome,
+    self, DrainReason, ManagerReport, ReaderDrain, ReaderMemory, ReaderSelfReport, ReaderSettings,
+    RoundInput, RoundOutcome,
 };
 
 /// The time between two renewals of a term: managers' autopilots take over after 15 s without one.
@@ -30,32 +32,41 @@ const RETRY_TERM_AFTER: Duration = Duration::from_secs(3);
 
 /// A term in office at a cluster's managers.
 #[derive(Debug, Clone, Copy)]
-struct Term {
+struct PlannerTerm {
     term: u64,
-    renewed: Instant,
+    renewed_at: Instant,
 }
 
-/// The state of one leader about one cluster's readers.
-pub struct Steering {
+/// The client of one cluster's managers and readers in one period of leadership: it queries their load, decides about
+/// readers, and sends orders.
+pub struct ReaderController {
     managers: Managers,
-    office: Arc<Leadership>,
+    leadership: Arc<Leadership>,
     memory: ReaderMemory,
-    manager_reports: BTreeMap<String, ManagerReport>,
+    manager_reports: BTreeMap<String, BudgetedAnswer<ManagerReport>>,
     self_reports: HashMap<String, ReaderSelfReport>,
     /// Readers that have to be queried for their own number of viewers.
     readers_to_ask: Vec<String>,
     /// Whether the next query needs all assignments.
-    detail: bool,
+    needs_assignments: bool,
+    /// Number of queries of the managers so far: it selects the manager that is asked for all assignments.
+    query_count: usize,
     /// The manager that answered last; orders are sent to it.
-    answering: Option<Url>,
-    term: Option<Term>,
-    no_term_before: Instant,
+    last_answering_manager: Option<Url>,
+    /// The other managers that answered: they are told what was decided, too, because any of them may be asked to show it.
+    other_managers: Vec<Url>,
+    /// The last decisions, the latest first.
+    decisions: Vec<OutsideDecision>,
+    /// Whether the last decisions have been sent to the managers.
+    are_decisions_sent: bool,
+    term: Option<PlannerTerm>,
+    next_term_not_before: Instant,
     /// The last problem with the managers, which is reported, and logged once.
     trouble: Option<String>,
 }
 
 /// The input of a round besides the managers' reports.
-pub struct Facts<'a> {
+pub struct RoundFacts<'a> {
     /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
     /// The hash of the pod template that readers are to have.
@@ -65,83 +76,109 @@ pub struct Facts<'a> {
     /// Whether the cluster hibernates and it is the readers' turn to end.
     pub hibernates: bool,
     /// All Deployments of the cluster.
-    pub deployments: &'a [Arc<Live>],
+    pub deployments: &'a [Arc<LiveObject>],
     /// All pods of the cluster.
-    pub pods: &'a [Arc<Pod>],
+    pub pods: &'a [Arc<CachedPod>],
 }
 
-impl Steering {
+impl ReaderController {
     /// Creates the state of a leader that has just begun.
-    pub fn new(managers: Managers, office: Arc<Leadership>, memory: ReaderMemory) -> Self {
+    pub fn new(managers: Managers, leadership: Arc<Leadership>, memory: ReaderMemory) -> Self {
         let now = Instant::now();
         Self {
             managers,
-            office,
+            leadership,
             memory,
             manager_reports: BTreeMap::new(),
             self_reports: HashMap::new(),
             readers_to_ask: Vec::new(),
-            detail: true,
-            answering: None,
+            needs_assignments: true,
+            query_count: 0,
+            last_answering_manager: None,
+            other_managers: Vec::new(),
+            decisions: Vec::new(),
+            are_decisions_sent: true,
             term: None,
-            no_term_before: now,
+            next_term_not_before: now,
             trouble: None,
         }
     }
 
     /// Queries managers and readers for their state, and decides the next steps.
-    pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> RoundOutcome {
+    pub async fn ask_and_decide(&mut self, facts: &RoundFacts<'_>) -> RoundOutcome {
         self.managers.set_tls(facts.cluster.spec.tls.as_ref());
-        self.fetch_loads(facts.pods).await;
-        self.ask_readers().await;
-        if let Some(manager) = self.answering.clone() {
-            self.keep_office(&manager).await;
+        self.fetch_loads(&own_manager_pods(facts)).await;
+        self.ask_readers(facts).await;
+        if let Some(manager) = self.last_answering_manager.clone() {
+            self.keep_term(&manager).await;
         }
-        let seen = self.collect_seen(facts);
+        // The reports are moved into the input and back: a copy of them would take memory that nothing counts.
+        let (managers, rooms): (Vec<_>, Vec<_>) = std::mem::take(&mut self.manager_reports)
+            .into_values()
+            .map(|BudgetedAnswer { answer, reserved_memory }| (answer, reserved_memory))
+            .unzip();
+        let seen = self.collect_round_input(facts, managers);
         let outcome = readers::decide_round(&seen, &mut self.memory);
+        let reports = seen.managers.into_iter().zip(rooms);
+        self.manager_reports = reports
+            .map(|(answer, reserved_memory)| {
+                (answer.manager.clone(), BudgetedAnswer { answer, reserved_memory })
+            })
+            .collect();
         self.readers_to_ask.clone_from(&outcome.readers_to_ask);
-        self.detail = outcome.detail;
+        self.needs_assignments = outcome.needs_assignments;
         outcome
     }
 
-    /// Queries every manager for its load.
-    async fn fetch_loads(&mut self, pods: &[Arc<Pod>]) {
-        let is_ready =
-            |pod: &&Arc<Pod>| *pod.component == *Component::Manager.name() && pod.ready && !pod.terminating;
-        let address = |pod: &Arc<Pod>| Some((pod.name().to_owned(), pod.ip.as_deref()?.to_owned()));
-        let pods: Vec<_> = pods.iter().filter(is_ready).filter_map(address).collect();
-        let managers = self.managers.manager_addresses(&pods);
+    /// Queries every manager for its load, and one of them, in turn, for the assignments: every manager has the same, and
+    /// each answer takes its room of the budget while others wait for theirs.
+    async fn fetch_loads(&mut self, pods: &[(String, String)]) {
+        let managers = self.managers.manager_addresses(pods);
         let at = now_ms();
+        let detailed = self.needs_assignments.then(|| self.query_count % managers.len().max(1));
+        self.query_count = self.query_count.wrapping_add(1);
+        let asked = managers.iter().enumerate();
         let answers =
-            join_all(managers.iter().map(|(_, url)| self.managers.fetch_load(url, self.detail))).await;
+            join_all(asked.map(|(at, (_, url))| self.managers.fetch_load(url, detailed == Some(at)))).await;
         if !managers.is_empty() {
             // The report of a removed manager is dropped; a manager that does not answer keeps its last report, with
             // its time.
             self.manager_reports.retain(|name, _| managers.iter().any(|(manager, _)| manager == name));
         }
-        self.answering = None;
+        self.last_answering_manager = None;
+        self.other_managers.clear();
         let mut trouble = None;
         for ((manager, url), answer) in managers.into_iter().zip(answers) {
             match answer {
                 Ok(load) => {
-                    self.answering.get_or_insert(url);
-                    self.manager_reports.insert(manager.clone(), ManagerReport { manager, at, load });
+                    if self.last_answering_manager.is_none() {
+                        self.last_answering_manager = Some(url);
+                    } else {
+                        self.other_managers.push(url);
+                    }
+                    let report = load.map(|load| ManagerReport { manager: manager.clone(), at, load });
+                    self.manager_reports.insert(manager, report);
                 }
                 Err(refusal) => {
-                    self.office.metrics.count_failure("manager");
+                    self.leadership.metrics.count_failure("manager");
                     trouble = Some(format!("the manager {manager} does not say its load: {refusal}"));
                 }
             }
         }
-        self.note_trouble(trouble.filter(|_| self.answering.is_none()));
+        self.note_trouble(trouble.filter(|_| self.last_answering_manager.is_none()));
     }
 
-    async fn ask_readers(&mut self) {
+    /// Queries the readers in [`Self::readers_to_ask`] that have a pod for their own number of viewers.
+    async fn ask_readers(&mut self, facts: &RoundFacts<'_>) {
         let at = now_ms();
-        let asked = self.readers_to_ask.iter().map(|reader| self.managers.fetch_viewers(reader));
-        let answers = join_all(asked).await;
+        let asked =
+            self.readers_to_ask.iter().filter_map(|name| Some((name, own_reader_address(facts, name)?)));
+        let managers = &self.managers;
+        let answers =
+            asked.map(|(reader, ip)| async move { (reader, managers.fetch_viewers(reader, ip).await) });
+        let answers = join_all(answers).await;
         self.self_reports.retain(|reader, _| self.readers_to_ask.contains(reader));
-        for (reader, answer) in self.readers_to_ask.iter().zip(answers) {
+        for (reader, answer) in answers {
             match answer {
                 Ok(viewers) => {
                     self.self_reports.insert(reader.clone(), ReaderSelfReport { viewers, at });
@@ -152,49 +189,94 @@ impl Steering {
     }
 
     /// Begins a term if this planner has none, or renews it if that is due.
-    async fn keep_office(&mut self, manager: &Url) {
+    async fn keep_term(&mut self, manager: &Url) {
         let now = Instant::now();
         let result = match self.term {
-            Some(term) if now.duration_since(term.renewed) < RENEW_TERM_EVERY => return,
-            None if now < self.no_term_before => return,
-            Some(term) => {
+            Some(term)
+                if self.are_decisions_sent && now.duration_since(term.renewed_at) < RENEW_TERM_EVERY =>
+            {
+                return;
+            }
+            None if now < self.next_term_not_before => return,
+            Some(term) => self.renew_term(manager, term.term).await,
+            None => {
                 self.managers
-                    .renew_term(manager, &self.office.identity, &self.office.held_lease, term.term)
+                    .begin_term(manager, &self.leadership.identity, &self.leadership.held_lease)
                     .await
             }
-            None => self.managers.begin_term(manager, &self.office.identity, &self.office.held_lease).await,
         };
         match result {
             Ok(state) => {
                 if self.term.is_none_or(|term| term.term != state.term) {
                     tracing::info!(%manager, term = state.term, "in office at the managers");
                 }
-                self.term = Some(Term { term: state.term, renewed: now });
+                let begun_before = self.term.is_some();
+                self.term = Some(PlannerTerm { term: state.term, renewed_at: now });
+                if begun_before {
+                    self.inform_other_managers(state.term).await;
+                }
             }
             Err(refusal) => self.handle_refusal(refusal).await,
         }
     }
 
+    async fn renew_term(&self, manager: &Url, term: u64) -> Result<TermState, RequestRefusal> {
+        let office = &self.leadership;
+        self.managers.renew_term(manager, &office.identity, &office.held_lease, term, &self.decisions).await
+    }
+
+    /// Tells the other managers the last decisions, with another renewal of the term. A manager that does not receive
+    /// the decisions now receives them at the next renewal.
+    async fn inform_other_managers(&mut self, term: u64) {
+        if !self.decisions.is_empty() {
+            let told =
+                join_all(self.other_managers.iter().map(|manager| self.renew_term(manager, term))).await;
+            for refusal in told.into_iter().filter_map(Result::err) {
+                tracing::debug!(%refusal, "a manager was not told what was decided");
+            }
+        }
+        self.are_decisions_sent = true;
+    }
+
+    /// Notes the last decisions, the latest first. The next renewal of the term sends the decisions to the managers.
+    pub fn note_decisions(&mut self, decisions: Vec<OutsideDecision>) {
+        if decisions != self.decisions {
+            self.decisions = decisions;
+            self.are_decisions_sent = false;
+        }
+    }
+
+    /// Does `work`, and renews the planner's term at the managers meanwhile.
+    pub async fn renew_term_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        // Both are on the heap: an actor would hold them on its own for as long as a look takes.
+        let (work, renewing) = (Box::pin(work), Box::pin(self.keep_renewing_term()));
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = renewing => match never {},
+        }
+    }
+
     /// Renews the planner's term at the managers again and again, for ever.
-    pub async fn stay_in_office(&mut self) {
+    async fn keep_renewing_term(&mut self) -> Infallible {
         loop {
             let due = self
                 .term
-                .map_or(RENEW_TERM_EVERY, |term| RENEW_TERM_EVERY.saturating_sub(term.renewed.elapsed()));
+                .map_or(RENEW_TERM_EVERY, |term| RENEW_TERM_EVERY.saturating_sub(term.renewed_at.elapsed()));
             sleep(due.max(RETRY_TERM_AFTER)).await;
-            if let Some(manager) = self.answering.clone() {
-                self.keep_office(&manager).await;
+            if let Some(manager) = self.last_answering_manager.clone() {
+                self.keep_term(&manager).await;
             }
         }
     }
 
     /// Handles a refusal: if the term is over, it checks whether another process leads.
-    async fn handle_refusal(&mut self, refusal: Refusal) {
-        self.office.metrics.count_failure("order");
-        if let Refusal::Term(_) = refusal {
+    async fn handle_refusal(&mut self, refusal: RequestRefusal) {
+        self.leadership.metrics.count_failure("order");
+        if let RequestRefusal::TermOver(_) = refusal {
             self.term = None;
-            self.no_term_before = Instant::now() + RETRY_TERM_AFTER;
-            self.office.check_still_leading().await;
+            self.next_term_not_before = Instant::now() + RETRY_TERM_AFTER;
+            self.leadership.check_still_leading().await;
         }
         self.note_trouble(Some(format!("the managers do not do what is ordered: {refusal}")));
     }
@@ -208,42 +290,45 @@ impl Steering {
         self.trouble = trouble;
     }
 
-    /// Sends cordons to a manager. Cordons that fail are steps again after the next look.
+    /// Sends cordons to a manager. A cordon that fails becomes a step again in the next round.
     pub async fn send_cordons(&mut self, cordons: Vec<CordonRequest>) {
-        let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
-        let result =
-            self.managers.send_cordons(&manager, &self.office.held_lease, term.term, cordons).await.map(drop);
+        let (Some(manager), Some(term)) = (self.last_answering_manager.clone(), self.term) else { return };
+        let result = self
+            .managers
+            .send_cordons(&manager, &self.leadership.held_lease, term.term, cordons)
+            .await
+            .map(drop);
         self.note_order_result(result).await;
     }
 
     /// Sends orders for moves to a manager.
     pub async fn send_moves(&mut self, mut moves: Vec<MoveRequest>) {
-        let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
+        let (Some(manager), Some(term)) = (self.last_answering_manager.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
-        match self.managers.send_moves(&manager, &self.office.held_lease, term.term, moves).await {
+        match self.managers.send_moves(&manager, &self.leadership.held_lease, term.term, moves).await {
             // The orders do not fit the present state any more: the next plan is made from that state.
-            Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
+            Err(RequestRefusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
             result => self.note_order_result(result).await,
         }
     }
 
-    async fn note_order_result(&mut self, result: Result<(), Refusal>) {
+    async fn note_order_result(&mut self, result: Result<(), RequestRefusal>) {
         match result {
             Ok(()) => {
-                self.office.metrics.orders.inc();
+                self.leadership.metrics.accepted_orders.inc();
                 if let Some(term) = &mut self.term {
-                    term.renewed = Instant::now();
+                    term.renewed_at = Instant::now();
                 }
             }
             Err(refusal) => self.handle_refusal(refusal).await,
         }
     }
 
-    fn collect_seen(&self, facts: &Facts<'_>) -> RoundInput {
+    fn collect_round_input(&self, facts: &RoundFacts<'_>, managers: Vec<ManagerReport>) -> RoundInput {
         let cluster = facts.cluster.name();
-        let is_reader = |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some();
+        let is_reader = |live: &&Arc<LiveObject>| names::reader_number(cluster, live.name()).is_some();
         let readers =
-            facts.deployments.iter().filter(is_reader).map(|live| self.reader_seen(live, facts.pods));
+            facts.deployments.iter().filter(is_reader).map(|live| self.observed_reader(live, facts.pods));
         RoundInput {
             now: now_ms(),
             cluster: cluster.to_owned(),
@@ -256,13 +341,13 @@ impl Steering {
             readers: readers.collect(),
             orphans: orphaned_readers(facts.deployments, facts.pods),
             approved: approved_plans(facts.cluster),
-            managers: self.manager_reports.values().cloned().collect(),
+            managers,
         }
     }
 
-    fn reader_seen(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::ObservedReader {
+    fn observed_reader(&self, live: &LiveObject, pods: &[Arc<CachedPod>]) -> readers::ObservedReader {
         let drain = live.our_annotation(names::DRAIN_ANNOTATION).map(|why| ReaderDrain {
-            why: DrainWhy::parse(why),
+            why: DrainReason::parse(why),
             since: live
                 .our_annotation(names::DRAIN_SINCE_ANNOTATION)
                 .and_then(|since| since.parse::<Timestamp>().ok())
@@ -291,6 +376,41 @@ impl Steering {
     }
 }
 
+/// Returns the names and addresses of the managers' ready pods, for requests with the operator's token. The pods have
+/// to belong to the managers' Deployment, and the Deployment to the cluster: labels alone would let anybody who may
+/// create a pod receive the token.
+fn own_manager_pods(facts: &RoundFacts<'_>) -> Vec<(String, String)> {
+    let name = names::component_object_name(facts.cluster.name(), Component::Manager);
+    if !has_own_deployment(facts, &name) {
+        return Vec::new();
+    }
+    let is_manager = |pod: &&Arc<CachedPod>| {
+        *pod.component == *Component::Manager.name()
+            && pod.is_of_deployment(&name)
+            && pod.ready
+            && !pod.terminating
+    };
+    let address = |pod: &Arc<CachedPod>| Some((pod.name().to_owned(), pod.ip.as_deref()?.to_owned()));
+    facts.pods.iter().filter(is_manager).filter_map(address).collect()
+}
+
+/// Returns the address of a reader's own pod, of two the one that does not end; `None` if it has none.
+fn own_reader_address<'a>(facts: &RoundFacts<'a>, reader: &str) -> Option<&'a str> {
+    if !has_own_deployment(facts, reader) {
+        return None;
+    }
+    let own = facts.pods.iter().filter(|pod| pod.is_of_deployment(reader) && pod.ip.is_some());
+    own.max_by_key(|pod| (!pod.terminating, pod.created))?.ip.as_deref()
+}
+
+/// Returns whether the cluster has a Deployment of this name and is its controller. A Deployment that the operator only
+/// once applied may be written, but its pods get no token: anybody who may create Deployments can name the operator as
+/// the one who applied them.
+fn has_own_deployment(facts: &RoundFacts<'_>, name: &str) -> bool {
+    let uid = facts.cluster.uid();
+    facts.deployments.iter().any(|live| live.name() == name && live.controller_uid.as_deref() == Some(uid))
+}
+
 /// Maximal number of approved plans that are read from the annotation: few plans wait at a time.
 const MAX_APPROVED: usize = 8;
 
@@ -302,10 +422,10 @@ fn approved_plans(cluster: &RankingCluster) -> BTreeSet<String> {
 }
 
 /// Returns the readers that exist, in the builder's form. A reader whose deletion has begun is left out.
-pub fn existing_readers(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
+pub fn existing_readers(cluster: &str, deployments: &[Arc<LiveObject>]) -> Vec<build::Reader> {
     let is_reader =
-        |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
-    let reader = |live: &Arc<Live>| build::Reader {
+        |live: &&Arc<LiveObject>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
+    let reader = |live: &Arc<LiveObject>| build::Reader {
         name: live.name().to_owned(),
         drain: live.our_annotation(names::DRAIN_ANNOTATION).map(|reason| build::Drain {
             reason: reason.to_owned(),
@@ -316,7 +436,7 @@ pub fn existing_readers(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::
 }
 
 /// Returns readers that have pods but no visible Deployment; `true` if one of the pods was not told to end.
-fn orphaned_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
+fn orphaned_readers(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) -> BTreeMap<String, bool> {
     let mut orphans = BTreeMap::new();
     for pod in pods {
         if let Some(reader) = pod.reader.as_deref() {
@@ -330,7 +450,7 @@ fn orphaned_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<St
 }
 
 /// Returns readers that have running pods but no visible Deployment.
-pub fn lost_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
+pub fn lost_readers(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) -> BTreeSet<String> {
     orphaned_readers(deployments, pods)
         .into_iter()
         .filter_map(|(reader, runs)| runs.then_some(reader))
@@ -343,5 +463,80 @@ pub fn drain_to_build(drain: &ReaderDrain) -> build::Drain {
     build::Drain {
         reason: drain.why.as_str().to_owned(),
         since: since.map(|at| at.to_string()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn cluster() -> RankingCluster {
+        serde_yaml::from_str(include_str!("../../tests/build/clusters/minimal.yaml")).unwrap()
+    }
+
+    fn deployment(name: &str, owner: &str) -> Arc<LiveObject> {
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {
+            "name": name, "namespace": "tv", "uid": "d", "resourceVersion": "1",
+            "labels": {names::INSTANCE_LABEL: "live"},
+            "ownerReferences": [{"apiVersion": "liverank.dev/v1alpha1", "kind": "RankingCluster", "name": "live",
+                "uid": owner, "controller": true}]}});
+        Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    fn pod(component: Component, name: &str, ip: &str, owners: &Value) -> Arc<CachedPod> {
+        let object = json!({"spec": {}, "metadata": {"name": name, "namespace": "tv", "ownerReferences": owners,
+                "labels": {names::INSTANCE_LABEL: "live", names::COMPONENT_LABEL: component.name(),
+                    "pod-template-hash": "abc12"}},
+            "status": {"podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]}});
+        Arc::new(CachedPod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    fn set(name: &str) -> Value {
+        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "r", "controller": true}])
+    }
+
+    fn facts<'a>(
+        cluster: &'a RankingCluster,
+        deployments: &'a [Arc<LiveObject>],
+        pods: &'a [Arc<CachedPod>],
+    ) -> RoundFacts<'a> {
+        RoundFacts { cluster, template: "", upgrade_held_reason: None, hibernates: false, deployments, pods }
+    }
+
+    #[test]
+    fn orders_go_to_pods_of_the_clusters_own_managers_only() {
+        let manager = |name: &str, owners: &Value| pod(Component::Manager, name, "10.0.0.1", owners);
+        let pods = [
+            manager("own", &set("live-manager-abc12")),
+            manager("of-another", &set("theirs-abc12")),
+            manager("by-hand", &json!([])),
+        ];
+        let cluster = cluster();
+        let reached = |deployments: &[Arc<LiveObject>]| -> Vec<String> {
+            let pods = own_manager_pods(&facts(&cluster, deployments, &pods));
+            pods.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(reached(&[deployment("live-manager", cluster.uid())]), ["own"]);
+        let others = [deployment("live-manager", "other")];
+        assert!(reached(&others).is_empty(), "the Deployment is somebody else's");
+        assert!(reached(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_reader_is_asked_at_its_own_pod_only() {
+        let reader = |ip: &str, owners: &Value| pod(Component::Reader, ip, ip, owners);
+        let (foreign, own) =
+            (reader("10.0.0.1", &json!([])), reader("10.0.0.2", &set("live-reader-0-abc12")));
+        let cluster = cluster();
+        let mine = [deployment("live-reader-0", cluster.uid())];
+        let both = [Arc::clone(&foreign), own, Arc::clone(&foreign)];
+        let asked = |deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]| {
+            own_reader_address(&facts(&cluster, deployments, pods), "live-reader-0").map(str::to_owned)
+        };
+        assert_eq!(asked(&mine, &both).as_deref(), Some("10.0.0.2"));
+        assert_eq!(asked(&mine, &[foreign]), None);
+        assert_eq!(asked(&[deployment("live-reader-0", "other")], &both), None);
     }
 }

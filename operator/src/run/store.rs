@@ -7,21 +7,21 @@ use tokio::sync::{Notify, watch};
 
 /// The namespace and name of a `RankingCluster`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
+pub struct ClusterKey {
     /// The resource's namespace.
     pub namespace: Arc<str>,
     /// The resource's name.
     pub name: Arc<str>,
 }
 
-impl Key {
+impl ClusterKey {
     /// Creates the key of the resource `namespace/name`.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
-impl std::fmt::Display for Key {
+impl std::fmt::Display for ClusterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -30,45 +30,46 @@ impl std::fmt::Display for Key {
 /// An object of Kubernetes in the form that a store caches: without the fields that nobody reads.
 pub trait CachedObject: Send + Sync + 'static {
     /// The key of the cluster that the object belongs to; the object is in the cluster's namespace.
-    fn cluster_key(&self) -> &Key;
+    fn cluster_key(&self) -> &ClusterKey;
     /// The object's own name.
     fn name(&self) -> &str;
 }
 
 /// All objects of one kind that its watches have seen. There is one watch of all namespaces, whose part has an empty
 /// name, or one for each namespace, whose part has the namespace's name.
-pub struct Store<T>(RwLock<State<T>>);
+pub struct ClusterStore<T>(RwLock<State<T>>);
 
 struct State<T> {
-    objects: BTreeMap<(Key, Box<str>), Arc<T>>,
+    objects: BTreeMap<(ClusterKey, Box<str>), Arc<T>>,
     /// The cluster of each object by its namespace and name: a label edited by hand moves an object between clusters.
-    homes: HashMap<(Arc<str>, Box<str>), Key>,
+    cluster_of_object: HashMap<(Arc<str>, Box<str>), ClusterKey>,
     /// The latest resource version that the watch of each part has seen of this kind.
     versions: HashMap<Box<str>, u64>,
-    /// The parts that have been listed, and the number of all parts.
+    /// The parts whose watch has listed all objects once.
     listed: BTreeSet<Box<str>>,
-    parts: usize,
+    /// The number of all parts.
+    part_count: usize,
 }
 
-impl<T> Default for Store<T> {
+impl<T> Default for ClusterStore<T> {
     fn default() -> Self {
         Self::of_parts(1)
     }
 }
 
-impl<T> Store<T> {
-    /// Creates a store that `parts` watches fill.
-    pub fn of_parts(parts: usize) -> Self {
-        let (objects, homes, versions, listed) = Default::default();
-        Self(RwLock::new(State { objects, homes, versions, listed, parts }))
+impl<T> ClusterStore<T> {
+    /// Creates a store that `part_count` watches fill.
+    pub fn of_parts(part_count: usize) -> Self {
+        let (objects, cluster_of_object, versions, listed) = Default::default();
+        Self(RwLock::new(State { objects, cluster_of_object, versions, listed, part_count }))
     }
 }
 
-impl<T: CachedObject> Store<T> {
+impl<T: CachedObject> ClusterStore<T> {
     /// Returns whether every part has been listed once.
     pub fn is_listed(&self) -> bool {
         let state = self.read_state();
-        state.listed.len() >= state.parts
+        state.listed.len() >= state.part_count
     }
 
     /// Returns whether a write in `namespace` that was answered with `version` must be visible in the store by now.
@@ -81,7 +82,7 @@ impl<T: CachedObject> Store<T> {
     }
 
     /// Returns a cluster's objects, in the order of their names.
-    pub fn objects_of(&self, cluster: &Key) -> Vec<Arc<T>> {
+    pub fn objects_of(&self, cluster: &ClusterKey) -> Vec<Arc<T>> {
         let state = self.read_state();
         let from = (cluster.clone(), Box::from(""));
         state
@@ -93,14 +94,14 @@ impl<T: CachedObject> Store<T> {
     }
 
     /// Returns the object of this name that belongs to this cluster; `None` if there is none.
-    pub fn get(&self, cluster: &Key, name: &str) -> Option<Arc<T>> {
+    pub fn get(&self, cluster: &ClusterKey, name: &str) -> Option<Arc<T>> {
         self.read_state().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
     }
 
     /// Returns the clusters that have objects in the store.
-    pub fn clusters(&self) -> Vec<Key> {
+    pub fn clusters(&self) -> Vec<ClusterKey> {
         let state = self.read_state();
-        let mut keys: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
+        let mut keys: Vec<ClusterKey> = state.objects.keys().map(|(key, _)| key.clone()).collect();
         keys.dedup();
         keys
     }
@@ -115,8 +116,8 @@ impl<T: CachedObject> Store<T> {
         self.len() == 0
     }
 
-    /// Inserts an object that was added or changed. Returns the clusters that this concerns.
-    pub(super) fn insert_seen(&self, part: &str, object: T, version: &str) -> Vec<Key> {
+    /// Inserts an object that was added or changed. Returns the clusters that the object belongs to or belonged to.
+    pub(super) fn insert_seen(&self, part: &str, object: T, version: &str) -> Vec<ClusterKey> {
         let mut state = self.write_state();
         state.raise_version(part, version);
         let key = object.cluster_key().clone();
@@ -127,8 +128,13 @@ impl<T: CachedObject> Store<T> {
         concerned
     }
 
-    /// Removes a deleted object. Returns the clusters that this concerns.
-    pub(super) fn remove(&self, part: &str, (namespace, name): (&str, &str), version: &str) -> Vec<Key> {
+    /// Removes a deleted object. Returns the cluster that the object belonged to, if any.
+    pub(super) fn remove(
+        &self,
+        part: &str,
+        (namespace, name): (&str, &str),
+        version: &str,
+    ) -> Vec<ClusterKey> {
         let mut state = self.write_state();
         state.raise_version(part, version);
         state.remove_object(&Arc::from(namespace), name)
@@ -140,13 +146,13 @@ impl<T: CachedObject> Store<T> {
     }
 
     /// Replaces all objects of a part by `objects`. Returns all clusters that had or have objects in the part.
-    pub(super) fn replace_part(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<Key> {
+    pub(super) fn replace_part(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<ClusterKey> {
         let mut state = self.write_state();
         let is_of_part = |namespace: &str| part.is_empty() || part == namespace;
         let before = state.objects.keys().filter(|(key, _)| is_of_part(&key.namespace));
-        let mut concerned: Vec<Key> = before.map(|(key, _)| key.clone()).collect();
+        let mut concerned: Vec<ClusterKey> = before.map(|(key, _)| key.clone()).collect();
         state.objects.retain(|(key, _), _| !is_of_part(&key.namespace));
-        state.homes.retain(|(namespace, _), _| !is_of_part(namespace));
+        state.cluster_of_object.retain(|(namespace, _), _| !is_of_part(namespace));
         for object in objects {
             concerned.push(object.cluster_key().clone());
             state.insert_object(object);
@@ -174,13 +180,13 @@ impl<T: CachedObject> State<T> {
     }
 
     fn insert_object(&mut self, object: T) {
-        let (key, name): (Key, Box<str>) = (object.cluster_key().clone(), object.name().into());
-        self.homes.insert((Arc::clone(&key.namespace), name.clone()), key.clone());
+        let (key, name): (ClusterKey, Box<str>) = (object.cluster_key().clone(), object.name().into());
+        self.cluster_of_object.insert((Arc::clone(&key.namespace), name.clone()), key.clone());
         self.objects.insert((key, name), Arc::new(object));
     }
 
-    fn remove_object(&mut self, namespace: &Arc<str>, name: &str) -> Vec<Key> {
-        let Some(key) = self.homes.remove(&(Arc::clone(namespace), Box::from(name))) else {
+    fn remove_object(&mut self, namespace: &Arc<str>, name: &str) -> Vec<ClusterKey> {
+        let Some(key) = self.cluster_of_object.remove(&(Arc::clone(namespace), Box::from(name))) else {
             return Vec::new();
         };
         self.objects.remove(&(key.clone(), Box::from(name)));
@@ -191,31 +197,31 @@ impl<T: CachedObject> State<T> {
 /// The wakers of the actors, by cluster.
 #[derive(Default)]
 pub struct Wakers {
-    actors: Mutex<HashMap<Key, Arc<Notify>>>,
+    actors: Mutex<HashMap<ClusterKey, Arc<Notify>>>,
     /// Notified when a cluster may have been created or deleted; each shard's fleet listens.
-    pub clusters: watch::Sender<()>,
+    pub clusters_changed: watch::Sender<()>,
 }
 
 impl Wakers {
-    /// Returns the waker of a cluster's actor, which has to be [removed](Self::take_down) when the actor ends.
-    pub fn waker_of(&self, key: &Key) -> Arc<Notify> {
+    /// Returns the waker of a cluster's actor, which has to be [removed](Self::remove) when the actor ends.
+    pub fn waker_of(&self, key: &ClusterKey) -> Arc<Notify> {
         Arc::clone(self.lock_actors().entry(key.clone()).or_default())
     }
 
     /// Removes the waker of a cluster, because the cluster has no actor any more.
-    pub fn take_down(&self, key: &Key) {
+    pub fn remove(&self, key: &ClusterKey) {
         self.lock_actors().remove(key);
     }
 
     /// Wakes the actors of these clusters.
-    pub fn wake_actors(&self, keys: &[Key]) {
+    pub fn wake_actors(&self, keys: &[ClusterKey]) {
         let actors = self.lock_actors();
         for bell in keys.iter().filter_map(|key| actors.get(key)) {
             bell.notify_one();
         }
     }
 
-    fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Notify>>> {
+    fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<ClusterKey, Arc<Notify>>> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,10 +230,10 @@ impl Wakers {
 mod tests {
     use super::*;
 
-    struct Thing(Key, &'static str, u32);
+    struct Thing(ClusterKey, &'static str, u32);
 
     impl CachedObject for Thing {
-        fn cluster_key(&self) -> &Key {
+        fn cluster_key(&self) -> &ClusterKey {
             &self.0
         }
         fn name(&self) -> &str {
@@ -236,17 +242,17 @@ mod tests {
     }
 
     fn thing(cluster: &str, name: &'static str, value: u32) -> Thing {
-        Thing(Key::new("ns", cluster), name, value)
+        Thing(ClusterKey::new("ns", cluster), name, value)
     }
 
-    fn values(store: &Store<Thing>, cluster: &str) -> Vec<u32> {
-        store.objects_of(&Key::new("ns", cluster)).iter().map(|it| it.2).collect()
+    fn values(store: &ClusterStore<Thing>, cluster: &str) -> Vec<u32> {
+        store.objects_of(&ClusterKey::new("ns", cluster)).iter().map(|it| it.2).collect()
     }
 
     #[test]
     fn objects_are_found_by_their_cluster_and_change_it_with_their_label() {
-        let store = Store::default();
-        let (x, y) = (Key::new("ns", "x"), Key::new("ns", "y"));
+        let store = ClusterStore::default();
+        let (x, y) = (ClusterKey::new("ns", "x"), ClusterKey::new("ns", "y"));
         assert_eq!(store.insert_seen("", thing("x", "b", 2), "5"), std::slice::from_ref(&x));
         store.insert_seen("", thing("x", "a", 1), "6");
         store.insert_seen("", thing("y", "c", 3), "7");
@@ -261,8 +267,8 @@ mod tests {
 
     #[test]
     fn each_namespace_is_filled_by_a_watch_of_its_own() {
-        let store: Store<Thing> = Store::of_parts(2);
-        let of = |namespace: &str, name| Thing(Key::new(namespace, "x"), name, 1);
+        let store: ClusterStore<Thing> = ClusterStore::of_parts(2);
+        let of = |namespace: &str, name| Thing(ClusterKey::new(namespace, "x"), name, 1);
         store.replace_part("a", vec![of("a", "one"), of("a", "two")], "90");
         assert!(!store.is_listed(), "nothing is decided on half of it");
         store.replace_part("b", vec![of("b", "one")], "50");
@@ -270,7 +276,7 @@ mod tests {
         // The progress of one watch says nothing about the other.
         assert!(store.has_seen("a", "90") && !store.has_seen("b", "60"));
         store.replace_part("b", Vec::new(), "60");
-        let left = |namespace| store.objects_of(&Key::new(namespace, "x")).len();
+        let left = |namespace| store.objects_of(&ClusterKey::new(namespace, "x")).len();
         assert_eq!((left("a"), left("b"), store.has_seen("b", "60")), (2, 0, true));
         store.remove("a", ("a", "one"), "91");
         assert_eq!((left("a"), store.is_listed()), (1, true));
@@ -278,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_write_is_seen_when_the_watch_has_come_as_far() {
-        let store: Store<Thing> = Store::default();
+        let store: ClusterStore<Thing> = ClusterStore::default();
         store.insert_seen("", thing("x", "a", 1), "10");
         assert!(store.has_seen("ns", "10") && !store.has_seen("ns", "11"));
         store.note_version("", "12");

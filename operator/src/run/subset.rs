@@ -16,7 +16,7 @@ pub fn first_difference(kind: &str, wanted: &Value, live: &Value) -> Option<Stri
         wanted.as_object().into_iter().flatten().filter(|(name, _)| !KIND_FIELDS.contains(&name.as_str()));
     fields.into_iter().find_map(|(name, value)| {
         let other = live.get(name).unwrap_or(&Value::Null);
-        compare_reversed(kind, name, value, other).map(|mut path| {
+        first_difference_reversed(kind, name, value, other).map(|mut path| {
             path.push(name.clone());
             path.reverse();
             path.join(".")
@@ -24,8 +24,8 @@ pub fn first_difference(kind: &str, wanted: &Value, live: &Value) -> Option<Stri
     })
 }
 
-/// Compares as [`first_difference`] does. Returns the parts of the path from the last to the first.
-fn compare_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<String>> {
+/// Returns the path of the first difference as [`first_difference`] finds it, as its names from the last to the first.
+fn first_difference_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<String>> {
     let inside = |name: String, found: Option<Vec<String>>| {
         found.map(|mut path| {
             path.push(name);
@@ -39,7 +39,7 @@ fn compare_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Op
             }
             wanted.iter().find_map(|(name, value)| {
                 let other = live.get(name).unwrap_or(&Value::Null);
-                inside(name.clone(), compare_reversed(kind, name, value, other))
+                inside(name.clone(), first_difference_reversed(kind, name, value, other))
             })
         }
         (Value::Array(wanted), Value::Array(live)) => {
@@ -49,7 +49,10 @@ fn compare_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Op
             }
             wanted.iter().enumerate().find_map(|(at, value)| {
                 let other = if keys.is_empty() { live.get(at) } else { find_item(live, value, keys) };
-                inside(at.to_string(), compare_reversed(kind, "", value, other.unwrap_or(&Value::Null)))
+                inside(
+                    at.to_string(),
+                    first_difference_reversed(kind, "", value, other.unwrap_or(&Value::Null)),
+                )
             })
         }
         _ => (!is_same(wanted, live)).then(Vec::new),

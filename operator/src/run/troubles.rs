@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use liverank_core::Millis;
 
-use super::apply::Refused;
-use super::cache::{Live, Pod};
+use super::apply::RefusedObject;
+use super::cache::{CachedPod, LiveObject};
 use super::store::CachedObject;
-use crate::status::Trouble;
+use crate::status::ReportedProblem;
 
-/// The reasons of refusals that last until somebody acts; all others pass.
+/// The reasons of refusals that last until somebody acts; all other refusals end by themselves.
 const LASTING_REFUSALS: [&str; 5] =
     ["ApplyRefused", "Forbidden", "QuotaExceeded", "NameTaken", "KindMissing"];
 /// Maximal number of refusals in one status: one policy may refuse every object.
@@ -18,11 +18,11 @@ const MAX_REFUSALS_NAMED: usize = 10;
 
 /// The time in milliseconds for which a pod that crashed counts as failing: longer than the kubelet's longest pause
 /// between two starts, so that a start in between does not look like a recovery.
-const CALM_MS: Millis = 600_000;
+const RECOVERED_AFTER_MS: Millis = 600_000;
 
 /// Returns the problems of pods that no node accepts or that do not run: one of each kind for a component, because its
 /// pods are alike.
-pub fn of_pods(pods: &[Arc<Pod>], now: Millis) -> Vec<Trouble> {
+pub fn pod_problems(pods: &[Arc<CachedPod>], now: Millis) -> Vec<ReportedProblem> {
     let mut found: BTreeMap<(&'static str, &str), (usize, &str)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| !pod.terminating) {
         let Some(trouble) = pod_trouble(pod, now) else { continue };
@@ -33,18 +33,18 @@ pub fn of_pods(pods: &[Arc<Pod>], now: Millis) -> Vec<Trouble> {
     }
     let trouble = |((reason, component), (pods, said)): ((&str, &str), (usize, &str))| {
         let word = if pods == 1 { "pod" } else { "pods" };
-        Trouble {
+        ReportedProblem {
             reason: reason.to_owned(),
             message: format!("{pods} {component} {word}: {said}"),
-            stalled: false,
-            write: false,
+            needs_action: false,
+            is_failed_write: false,
         }
     };
     found.into_iter().map(trouble).collect()
 }
 
-fn pod_trouble(pod: &Pod, now: Millis) -> Option<(&'static str, &str)> {
-    let crashes = pod.restarts > u32::from(pod.ready) && calm_at(pod).is_some_and(|calm| now < calm);
+fn pod_trouble(pod: &CachedPod, now: Millis) -> Option<(&'static str, &str)> {
+    let crashes = pod.restarts > u32::from(pod.ready) && recovers_at(pod).is_some_and(|calm| now < calm);
     match (&pod.unschedulable, &pod.trouble) {
         _ if crashes => Some(("PodsFailing", "CrashLoopBackOff")),
         _ if pod.ready => None,
@@ -54,58 +54,58 @@ fn pod_trouble(pod: &Pod, now: Millis) -> Option<(&'static str, &str)> {
     }
 }
 
-fn calm_at(pod: &Pod) -> Option<Millis> {
-    pod.crashed.filter(|_| pod.restarts > 0).map(|at| at + CALM_MS)
+fn recovers_at(pod: &CachedPod) -> Option<Millis> {
+    pod.last_crash_at.filter(|_| pod.restarts > 0).map(|at| at + RECOVERED_AFTER_MS)
 }
 
 /// Returns when the next crashed pod has run for long enough, because no event tells of that; `None` if there is none.
-pub fn next_calm(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
-    pods.iter().filter_map(|pod| calm_at(pod)).filter(|at| *at > now).min()
+pub fn next_recovery(pods: &[Arc<CachedPod>], now: Millis) -> Option<Millis> {
+    pods.iter().filter_map(|pod| recovers_at(pod)).filter(|at| *at > now).min()
 }
 
 /// Returns the problems of routes that no Gateway accepts: no viewers come in by them.
-pub fn of_routes(routes: &[Arc<Live>]) -> Vec<Trouble> {
-    let refused = |route: &Arc<Live>| {
+pub fn route_problems(routes: &[Arc<LiveObject>]) -> Vec<ReportedProblem> {
+    let refused = |route: &Arc<LiveObject>| {
         let conditions = route.status["parents"].as_array().into_iter().flatten();
         let mut refused = conditions.filter(|it| it["type"] == "Accepted" || it["type"] == "ResolvedRefs");
         let said = refused.find(|it| it["status"] == "False")?;
         let words = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
-        Some(Trouble {
+        Some(ReportedProblem {
             reason: "RouteRefused".to_owned(),
             message: format!("HTTPRoute {}: {}: {}", route.name(), words("reason"), words("message")),
-            stalled: true,
-            write: false,
+            needs_action: true,
+            is_failed_write: false,
         })
     };
     routes.iter().filter_map(refused).take(MAX_REFUSALS_NAMED).collect()
 }
 
 /// Returns the problems of fields that somebody else writes, too: only a person can decide who should write them.
-pub fn of_contests(contested: &[String]) -> Vec<Trouble> {
-    let trouble = |about: &String| Trouble {
+pub fn contested_field_problems(contested: &[String]) -> Vec<ReportedProblem> {
+    let trouble = |about: &String| ReportedProblem {
         reason: "Contested".to_owned(),
         message: about.clone(),
-        stalled: true,
-        write: true,
+        needs_action: true,
+        is_failed_write: true,
     };
     contested.iter().take(MAX_REFUSALS_NAMED).map(trouble).collect()
 }
 
 /// Returns the problems of writes that the API server refuses, lasting ones first.
-pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
+pub fn refusal_problems(refused: &[RefusedObject]) -> Vec<ReportedProblem> {
     let lasts = |reason: &str| LASTING_REFUSALS.contains(&reason);
-    let mut all: Vec<Trouble> = refused
+    let mut all: Vec<ReportedProblem> = refused
         .iter()
         // The namespace is deleted with everything in it: nobody has to act.
         .filter(|it| it.reason != "NamespaceTerminating")
-        .map(|it| Trouble {
+        .map(|it| ReportedProblem {
             reason: it.reason.into(),
             message: it.message.clone(),
-            stalled: lasts(it.reason),
-            write: true,
+            needs_action: lasts(it.reason),
+            is_failed_write: true,
         })
         .collect();
-    all.sort_by_key(|trouble| !trouble.stalled);
+    all.sort_by_key(|trouble| !trouble.needs_action);
     all.truncate(MAX_REFUSALS_NAMED);
     all
 }
@@ -119,7 +119,7 @@ mod tests {
     const NOW: Millis = 1_767_225_600_000;
 
     /// Makes a pod whose container crashed `ago` milliseconds ago and is now in `state`.
-    fn pod(ready: bool, restarts: u32, ago: Millis, state: &Value) -> Arc<Pod> {
+    fn pod(ready: bool, restarts: u32, ago: Millis, state: &Value) -> Arc<CachedPod> {
         let at = jiff::Timestamp::from_millisecond(NOW - ago).unwrap();
         let object = json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {
@@ -131,7 +131,7 @@ mod tests {
                     "lastState": {"terminated": {"finishedAt": at.to_string()}}}],
             },
         });
-        Arc::new(Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(CachedPod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     #[test]
@@ -150,16 +150,19 @@ mod tests {
                 (true, pause + 20_000, &running),
                 (false, 100, &ended),
             ] {
-                told.push(of_pods(&[pod(ready, restarts, ago, state)], NOW));
+                told.push(pod_problems(&[pod(ready, restarts, ago, state)], NOW));
             }
         }
         assert_eq!(told[0][0].message, "1 gateway pod: CrashLoopBackOff");
         assert!(told.windows(2).all(|two| two[0] == two[1]), "{told:?}");
-        let calm = pod(true, 5, CALM_MS + 1, &running);
-        assert_eq!(of_pods(&[calm], NOW), []);
-        assert_eq!(next_calm(&[pod(true, 5, 1_000, &running)], NOW), Some(NOW - 1_000 + CALM_MS));
+        let calm = pod(true, 5, RECOVERED_AFTER_MS + 1, &running);
+        assert_eq!(pod_problems(&[calm], NOW), []);
+        assert_eq!(
+            next_recovery(&[pod(true, 5, 1_000, &running)], NOW),
+            Some(NOW - 1_000 + RECOVERED_AFTER_MS)
+        );
         // One crash may happen to any pod.
-        assert_eq!(of_pods(&[pod(true, 1, 1_000, &running)], NOW), []);
+        assert_eq!(pod_problems(&[pod(true, 1, 1_000, &running)], NOW), []);
     }
 
     #[test]
@@ -171,22 +174,22 @@ mod tests {
                 "metadata": {"name": "x-gateway", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {"app.kubernetes.io/instance": "x"}},
                 "status": {"parents": [{"parentRef": {"name": "public"}, "conditions": conditions}]}});
-            Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+            Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
         };
-        assert_eq!(of_routes(&[route("True")]), []);
-        let told = of_routes(&[route("False")]);
+        assert_eq!(route_problems(&[route("True")]), []);
+        let told = route_problems(&[route("False")]);
         assert_eq!(told[0].message, "HTTPRoute x-gateway: NotAllowedByListeners: no listener takes it");
     }
 
     #[test]
     fn what_lasts_comes_first_and_what_goes_by_itself_is_not_told() {
-        let refused = |reason, message: &str| Refused { reason, message: message.into() };
-        let all = of_refusals(&[
+        let refused = |reason, message: &str| RefusedObject { reason, message: message.into() };
+        let all = refusal_problems(&[
             refused("ApiUnavailable", "a"),
             refused("NamespaceTerminating", "b"),
             refused("QuotaExceeded", "c"),
         ]);
-        let words: Vec<_> = all.iter().map(|it| (it.reason.as_str(), it.stalled)).collect();
+        let words: Vec<_> = all.iter().map(|it| (it.reason.as_str(), it.needs_action)).collect();
         assert_eq!(words, [("QuotaExceeded", true), ("ApiUnavailable", false)]);
     }
 }

@@ -10,33 +10,32 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::cache::{MANAGER, Unreadable};
+use super::cache::{FIELD_MANAGER, UnreadableResource};
 use super::context::OperatorContext;
 use super::events;
-use super::store::Key;
+use super::reporter::WEBHOOKLESS_WRITE_TIMEOUT;
+use super::store::ClusterKey;
 use crate::crd::RankingCluster;
 
 /// The reason of the conditions and of the event.
 const REASON: &str = "Unreadable";
-/// The time limit of a write.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximal number of tries to write the status; if all fail, only the log reports the resource.
 const MAX_WRITE_TRIES: u32 = 5;
 
 /// Reports an unreadable resource in its status and as an event.
-pub async fn report_unreadable(world: &OperatorContext, key: &Key, unreadable: &Unreadable) {
+pub async fn report_unreadable(world: &OperatorContext, key: &ClusterKey, unreadable: &UnreadableResource) {
     let why = message(unreadable);
     tracing::warn!(cluster = %key, why, "a RankingCluster cannot be read");
-    world.announcer.publish(&object_reference(key, unreadable), &events::warning_news(REASON, &why));
+    world.event_publisher.publish(&object_reference(key, unreadable), &events::warning_event(REASON, &why));
     let api: Api<RankingCluster> = Api::namespaced(world.client.clone(), &key.namespace);
-    let parameters = PatchParams::apply(MANAGER);
+    let parameters = PatchParams::apply(FIELD_MANAGER);
     let body = Patch::Merge(status_patch(unreadable, Timestamp::now()));
     for _ in 0..MAX_WRITE_TRIES {
         // The answer is not parsed: the resource is as unreadable as before.
         let written = api.patch_status(&key.name, &parameters, &body);
-        let written = world.lanes.run(timeout(WRITE_TIMEOUT, written)).await;
+        let written = world.request_limit.run(timeout(WEBHOOKLESS_WRITE_TIMEOUT, written)).await;
         world.metrics.count_write("RankingCluster", "status");
         match written {
             Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => return,
@@ -46,16 +45,16 @@ pub async fn report_unreadable(world: &OperatorContext, key: &Key, unreadable: &
     world.metrics.count_failure("status");
 }
 
-fn message(unreadable: &Unreadable) -> String {
+fn message(unreadable: &UnreadableResource) -> String {
     format!(
         "this operator cannot read the resource, and leaves everything as it runs: {}; is the definition newer than the operator?",
         unreadable.why
     )
 }
 
-/// Returns the status patch of a resource that cannot be parsed. It is merged into the status, whose other parts remain
-/// true.
-fn status_patch(unreadable: &Unreadable, now: Timestamp) -> Value {
+/// Returns the status patch of a resource that cannot be parsed. The patch is merged into the status, whose other parts
+/// stay as they are.
+fn status_patch(unreadable: &UnreadableResource, now: Timestamp) -> Value {
     let condition = |kind: &str, status: &str| {
         json!({
             "type": kind, "status": status, "reason": REASON, "message": message(unreadable),
@@ -74,7 +73,7 @@ fn status_patch(unreadable: &Unreadable, now: Timestamp) -> Value {
     })
 }
 
-fn object_reference(key: &Key, unreadable: &Unreadable) -> ObjectReference {
+fn object_reference(key: &ClusterKey, unreadable: &UnreadableResource) -> ObjectReference {
     ObjectReference {
         api_version: Some(RankingCluster::api_version(&()).into_owned()),
         kind: Some(RankingCluster::kind(&()).into_owned()),
@@ -92,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_status_of_what_cannot_be_read_can_be_read() {
-        let unreadable = Unreadable {
+        let unreadable = UnreadableResource {
             uid: "u".into(),
             generation: 4,
             class: "default".into(),

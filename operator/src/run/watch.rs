@@ -15,10 +15,10 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
-use super::cache::version_of;
-use super::metrics::{OperatorMetrics, Watch};
-use super::progress::Progress;
-use super::store::{CachedObject, Key, Store, Wakers};
+use super::cache::resource_version_of;
+use super::metrics::{OperatorMetrics, WatchLabels};
+use super::progress::WatchProgress;
+use super::store::{CachedObject, ClusterKey, ClusterStore, Wakers};
 
 /// The length of a watch in seconds; the next one continues where it ended. Some load balancers cut connections that
 /// are silent for 240 s, without telling either side.
@@ -28,7 +28,7 @@ const WATCH_SECONDS: u32 = 200;
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// The time limit for a list, and for opening a watch.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The minimal time between two beginnings of a watch.
+/// The minimal time between two starts of the same watch.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// Number of objects in one page of a list: while a page is parsed, it is in memory several times.
 const PAGE_OBJECTS: u32 = 100;
@@ -49,45 +49,45 @@ pub struct Watcher<K, T: CachedObject> {
     /// The namespace that is watched; empty means all namespaces.
     pub namespace: Box<str>,
     /// The label selector of the watch; empty means that it selects everything.
-    pub labels: String,
+    pub label_selector: String,
     /// Makes the cached form of an object; `None`: the object is not cached.
-    pub keep: fn(K) -> Option<T>,
+    pub to_cached: fn(K) -> Option<T>,
     /// The store that the watch fills.
-    pub store: Arc<Store<T>>,
+    pub store: Arc<ClusterStore<T>>,
     /// Whether this Kubernetes cluster may not have the kind: then a stalled watch is not reported, and it waits for
     /// the kind to be installed.
-    pub optional: bool,
+    pub is_optional_kind: bool,
     /// The actors to wake when an object changes.
-    pub wake: Wake,
-    /// The progress of the watch, for everybody to read.
-    pub progress: Arc<Progress>,
+    pub wake: WakeTarget,
+    /// The times of the last progress of all watches; this watch notes its own progress there.
+    pub progress: Arc<WatchProgress>,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
     /// Whether the watch has logged that it is broken.
-    pub failing: AtomicBool,
+    pub has_logged_failure: AtomicBool,
 }
 
 /// The actors to wake when objects change.
 #[derive(Clone)]
-pub struct Wake {
+pub struct WakeTarget {
     /// The wakers of the actors.
-    pub bells: Arc<Wakers>,
+    pub wakers: Arc<Wakers>,
     /// Whether changes may also mean that clusters were created or deleted.
-    pub clusters: bool,
+    pub may_change_clusters: bool,
 }
 
-impl Wake {
-    fn wake_actors(&self, keys: &[Key]) {
-        self.bells.wake_actors(keys);
-        if self.clusters && !keys.is_empty() {
-            self.bells.clusters.send_replace(());
+impl WakeTarget {
+    fn wake_actors(&self, keys: &[ClusterKey]) {
+        self.wakers.wake_actors(keys);
+        if self.may_change_clusters && !keys.is_empty() {
+            self.wakers.clusters_changed.send_replace(());
         }
     }
 }
 
 /// The reason why a watch has to begin again.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum WatchError {
     /// The known version is too old: list again.
     #[error("what is known is too old to go on from")]
     Expired,
@@ -96,7 +96,7 @@ enum Broken {
     Failed(String),
 }
 
-impl From<kube::Error> for Broken {
+impl From<kube::Error> for WatchError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if status.code == 410 => Self::Expired,
@@ -123,9 +123,9 @@ where
                 sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;
                 continue;
             };
-            self.metrics.watch_errors.get_or_create(&Watch { kind: self.kind }).inc();
-            if !self.failing.swap(true, Relaxed) {
-                if self.optional {
+            self.metrics.watch_errors.get_or_create(&WatchLabels { kind: self.kind }).inc();
+            if !self.has_logged_failure.swap(true, Relaxed) {
+                if self.is_optional_kind {
                     tracing::info!(
                         kind = self.kind,
                         namespace = &*self.namespace,
@@ -138,51 +138,52 @@ where
             }
             // The pause is random, so that the watches of all replicas do not come back at the same moment.
             sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(if self.optional { LONGEST_PAUSE_OPTIONAL } else { LONGEST_PAUSE });
+            pause =
+                (pause * 2).min(if self.is_optional_kind { LONGEST_PAUSE_OPTIONAL } else { LONGEST_PAUSE });
         }
     }
 
-    /// Lists if no version is known, and watches until the watch ends. Leaves in `version` the version to continue
-    /// from.
+    /// Lists all objects if no version is known, and watches until the watch ends. Sets `version` to the resource
+    /// version to continue from.
     async fn list_and_watch(&self, version: &mut Option<String>) -> Result<(), String> {
         let from = match version.take() {
             Some(from) => from,
             None => self.list_all().await.map_err(|broken| broken.to_string())?,
         };
         match self.watch_changes(version.insert(from)).await {
-            Err(Broken::Expired) => *version = None,
-            Err(Broken::Failed(error)) => return Err(error),
+            Err(WatchError::Expired) => *version = None,
+            Err(WatchError::Failed(error)) => return Err(error),
             Ok(()) => {}
         }
         Ok(())
     }
 
     fn note_progress(&self) {
-        if !self.optional {
+        if !self.is_optional_kind {
             self.progress.note_progress(self.kind, &self.namespace);
         }
         self.metrics.note_progress(self.kind);
-        if self.failing.swap(false, Relaxed) {
+        if self.has_logged_failure.swap(false, Relaxed) {
             tracing::info!(kind = self.kind, namespace = &*self.namespace, "the watch is back");
         }
     }
 
     /// Lists all objects into the store, and returns the version to watch from.
-    async fn list_all(&self) -> Result<String, Broken> {
+    async fn list_all(&self) -> Result<String, WatchError> {
         let mut kept = Vec::new();
-        let mut parameters = ListParams::default().labels(&self.labels).limit(PAGE_OBJECTS);
+        let mut parameters = ListParams::default().labels(&self.label_selector).limit(PAGE_OBJECTS);
         loop {
             let page = timeout(REQUEST_TIMEOUT, self.api.list(&parameters)).await;
-            let page = page.map_err(|_| Broken::Failed("no list in time".into()))??;
+            let page = page.map_err(|_| WatchError::Failed("no list in time".into()))??;
             self.note_progress();
-            kept.extend(page.items.into_iter().filter_map(self.keep));
+            kept.extend(page.items.into_iter().filter_map(self.to_cached));
             if let Some(more) = page.metadata.continue_.filter(|token| !token.is_empty()) {
                 parameters = parameters.continue_token(&more);
                 continue;
             }
             let version = page.metadata.resource_version.unwrap_or_default();
             let concerned = self.store.replace_part(&self.namespace, kept, &version);
-            self.metrics.watch_lists.get_or_create(&Watch { kind: self.kind }).inc();
+            self.metrics.watch_lists.get_or_create(&WatchLabels { kind: self.kind }).inc();
             self.count_objects();
             self.wake.wake_actors(&concerned);
             return Ok(version);
@@ -191,22 +192,22 @@ where
 
     /// Watches changes from `version` on, and keeps in `version` the last one seen. Returns when the API server ends
     /// the watch.
-    async fn watch_changes(&self, version: &mut String) -> Result<(), Broken> {
-        let parameters = WatchParams::default().labels(&self.labels).timeout(WATCH_SECONDS);
+    async fn watch_changes(&self, version: &mut String) -> Result<(), WatchError> {
+        let parameters = WatchParams::default().labels(&self.label_selector).timeout(WATCH_SECONDS);
         let opened = timeout(REQUEST_TIMEOUT, self.api.watch(&parameters, version)).await;
-        let mut events = opened.map_err(|_| Broken::Failed("no watch in time".into()))??.boxed();
+        let mut events = opened.map_err(|_| WatchError::Failed("no watch in time".into()))??.boxed();
         self.note_progress();
         loop {
             let Ok(event) = timeout(IDLE_TIMEOUT, events.next()).await else { return Ok(()) };
             let Some(event) = event else { return Ok(()) };
             match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    *version = version_of(&object);
-                    self.take_changed(object, version);
+                    *version = resource_version_of(&object);
+                    self.store_changed(object, version);
                 }
                 WatchEvent::Deleted(object) => {
-                    *version = version_of(&object);
-                    self.take_deleted(&object, version);
+                    *version = resource_version_of(&object);
+                    self.remove_deleted(&object, version);
                 }
                 WatchEvent::Bookmark(mark) => {
                     *version = mark.metadata.resource_version;
@@ -218,10 +219,10 @@ where
         }
     }
 
-    fn take_changed(&self, object: K, version: &str) {
+    fn store_changed(&self, object: K, version: &str) {
         let namespace = object.meta().namespace.clone().unwrap_or_default();
         let name = object.meta().name.clone().unwrap_or_default();
-        let concerned = match (self.keep)(object) {
+        let concerned = match (self.to_cached)(object) {
             Some(kept) => self.store.insert_seen(&self.namespace, kept, version),
             // The object lost the label by which it belongs to a cluster.
             None => self.store.remove(&self.namespace, (&namespace, &name), version),
@@ -230,7 +231,7 @@ where
         self.wake.wake_actors(&concerned);
     }
 
-    fn take_deleted(&self, object: &K, version: &str) {
+    fn remove_deleted(&self, object: &K, version: &str) {
         let meta = object.meta();
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
         let name = (namespace.unwrap_or_default(), name.unwrap_or_default());
@@ -240,6 +241,9 @@ where
     }
 
     fn count_objects(&self) {
-        self.metrics.watch_objects.get_or_create(&Watch { kind: self.kind }).set(self.store.len() as i64);
+        self.metrics
+            .watch_objects
+            .get_or_create(&WatchLabels { kind: self.kind })
+            .set(self.store.len() as i64);
     }
 }

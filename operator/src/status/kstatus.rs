@@ -10,7 +10,7 @@ use super::tests::StatusCase;
 use super::*;
 use crate::build::{self, Input, Kind, Object, OperatorFacts, Reader};
 use crate::readers::ConditionFact;
-use crate::run::cache::Live;
+use crate::run::cache::LiveObject;
 use crate::run::rollout;
 
 /// Returns the verdict as `sigs.k8s.io/cli-utils/pkg/kstatus` does: `checkGenericProperties`, then
@@ -52,7 +52,12 @@ fn a_new_resource_is_in_progress_before_any_operator_has_looked() {
 #[test]
 fn kstatus_is_failed_when_a_person_is_needed_else_in_progress() {
     let read_of = |given: &StatusCase| kstatus_of(&given.status(&RankingClusterStatus::default()), 3);
-    let refused = |stalled| Trouble { reason: "R".into(), message: "m".into(), stalled, write: true };
+    let refused = |needs_action| ReportedProblem {
+        reason: "R".into(),
+        message: "m".into(),
+        needs_action,
+        is_failed_write: true,
+    };
     assert_eq!(read_of(&StatusCase::default()), "Current");
     assert_eq!(read_of(&StatusCase { troubles: vec![refused(true)], ..StatusCase::default() }), "Failed");
     assert_eq!(
@@ -61,13 +66,13 @@ fn kstatus_is_failed_when_a_person_is_needed_else_in_progress() {
     );
     assert_eq!(read_of(&StatusCase { unwritten: true, ..StatusCase::default() }), "InProgress");
     let mut given = StatusCase::default();
-    given.states[1].failed = Some(("RolloutFailed", "deadline".into()));
-    given.states[1].rolled = false;
+    given.states[1].failure = Some(("RolloutFailed", "deadline".into()));
+    given.states[1].is_rolled_out = false;
     assert_eq!(read_of(&given), "Failed", "although it is being rolled out, too");
     let mut paused = StatusCase::default();
     paused.cluster.spec.paused = true;
     assert_eq!(read_of(&paused), "Current");
-    paused.states[0].rolled = false;
+    paused.states[0].is_rolled_out = false;
     assert_eq!(read_of(&paused), "InProgress", "a change that nobody carries out is not done");
 }
 
@@ -88,9 +93,9 @@ fn a_hibernating_cluster_is_current_once_no_pod_is_left() {
     assert_eq!(read_of(&given), "InProgress");
     assert_eq!(said(&given), ["Ready False Hibernating", "Reconciling True Hibernating"]);
     given.awake.clear();
-    given.states[0].rolled = false;
+    given.states[0].is_rolled_out = false;
     assert_eq!(read_of(&given), "InProgress", "a Deployment still asks for pods");
-    given.states[0].rolled = true;
+    given.states[0].is_rolled_out = true;
     assert_eq!(read_of(&given), "Current");
     assert_eq!(said(&given), ["Ready True Hibernated", "Reconciling False Done"]);
     given.problems.push(FieldProblem { path: "spec.image".into(), message: "m".into() });
@@ -107,15 +112,15 @@ proptest! {
     ) {
         let mut given = StatusCase::default();
         for (state, (rolled, available)) in given.states.iter_mut().zip(rolled.iter().zip(&available)) {
-            (state.rolled, state.available) = (*rolled, *available);
+            (state.is_rolled_out, state.available) = (*rolled, *available);
         }
         given.cluster.spec.paused = paused;
         (given.facts.desired, given.facts.ready) = (desired, ready);
         if progressing {
             given.facts.progressing.push(ConditionFact { ok: true, reason: "Draining".into(), message: "x".into() });
         }
-        given.troubles.extend(trouble.map(|(stalled, write)| Trouble {
-            reason: "R".into(), message: "m".into(), stalled, write,
+        given.troubles.extend(trouble.map(|(needs_action, is_failed_write)| ReportedProblem {
+            reason: "R".into(), message: "m".into(), needs_action, is_failed_write,
         }));
         let done = rolled.iter().all(|it| *it) && !progressing && desired == 2 && generation == 3
             && !trouble.is_some_and(|(stalled, write)| stalled || write);
@@ -165,7 +170,7 @@ proptest! {
 struct FakeDeployment {
     object: Object,
     generation: i64,
-    observed: i64,
+    observed_generation: i64,
     pods: Vec<(String, bool)>,
 }
 
@@ -181,8 +186,8 @@ impl FakeDeployment {
     /// Does one step of the controller or of a pod; `at` chooses the step if several are possible.
     fn step_controller(&mut self, at: usize) {
         let (image, replicas) = (self.current_image(), self.replicas());
-        if self.observed != self.generation {
-            self.observed = self.generation;
+        if self.observed_generation != self.generation {
+            self.observed_generation = self.generation;
             return;
         }
         if let Some(pod) = self.pods.iter_mut().filter(|(_, ready)| !ready).nth(at % 2) {
@@ -201,7 +206,7 @@ impl FakeDeployment {
         }
     }
 
-    fn live(&self) -> Arc<Live> {
+    fn live_object(&self) -> Arc<LiveObject> {
         let mut object = self.object.body.clone();
         let updated = self.pods.iter().filter(|(of, _)| *of == self.current_image()).count();
         let ready = self.pods.iter().filter(|(_, ready)| *ready).count();
@@ -210,11 +215,11 @@ impl FakeDeployment {
         object["metadata"]["generation"] = json!(self.generation);
         let available = if ready > 0 { "True" } else { "False" };
         object["status"] = json!({
-            "observedGeneration": self.observed, "replicas": self.pods.len(), "updatedReplicas": updated,
+            "observedGeneration": self.observed_generation, "replicas": self.pods.len(), "updatedReplicas": updated,
             "readyReplicas": ready, "availableReplicas": ready,
             "conditions": [{"type": "Available", "status": available}],
         });
-        Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 }
 
@@ -234,7 +239,8 @@ impl FakeCluster {
         let mut world = Self { cluster: given.cluster, deployments: Vec::new(), readers, status };
         world.cluster.spec.gateway.replicas = Some(2);
         for object in world.wanted_objects() {
-            let mut deployed = FakeDeployment { object, generation: 1, observed: 1, pods: Vec::new() };
+            let mut deployed =
+                FakeDeployment { object, generation: 1, observed_generation: 1, pods: Vec::new() };
             deployed.pods = vec![(deployed.current_image(), true); deployed.replicas()];
             world.deployments.push(deployed);
         }
@@ -250,7 +256,7 @@ impl FakeCluster {
 
     /// Does one look of the operator: writes what may be written, and makes the status. Returns the verdict on it.
     fn write_status_and_read(&mut self) -> &'static str {
-        let live: Vec<_> = self.deployments.iter().map(FakeDeployment::live).collect();
+        let live: Vec<_> = self.deployments.iter().map(FakeDeployment::live_object).collect();
         let wanted = self.wanted_objects();
         let states = rollout::component_states(&wanted, &live);
         let turn = rollout::next_component(&states).map(|state| state.component);
@@ -261,7 +267,7 @@ impl FakeCluster {
                 self.deployments.push(FakeDeployment {
                     object,
                     generation: 1,
-                    observed: 0,
+                    observed_generation: 0,
                     pods: Vec::new(),
                 });
                 continue;

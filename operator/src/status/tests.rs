@@ -36,15 +36,15 @@ fn facts() -> ReaderFacts {
     }
 }
 
-fn states() -> Vec<State> {
-    let state = |component| State {
+fn states() -> Vec<RolloutState> {
+    let state = |component| RolloutState {
         component,
         desired: 2,
         ready: 2,
         updated: 2,
-        rolled: true,
+        is_rolled_out: true,
         available: true,
-        failed: None,
+        failure: None,
     };
     Component::ROLL_OUT_ORDER.into_iter().map(state).collect()
 }
@@ -53,9 +53,9 @@ fn states() -> Vec<State> {
 pub(super) struct StatusCase {
     pub(super) cluster: RankingCluster,
     pub(super) problems: Vec<FieldProblem>,
-    pub(super) states: Vec<State>,
+    pub(super) states: Vec<RolloutState>,
     pub(super) facts: ReaderFacts,
-    pub(super) troubles: Vec<Trouble>,
+    pub(super) troubles: Vec<ReportedProblem>,
     pub(super) contested: Vec<String>,
     pub(super) pending: BTreeSet<Component>,
     pub(super) unwritten: bool,
@@ -79,19 +79,19 @@ impl StatusCase {
             now: Timestamp::from_millisecond(self.now * 1000 + 7).unwrap(),
             identity: "operator-0",
             revision: 1,
-            problems: &self.problems,
-            states: &self.states,
-            readers: 2,
-            unheeded: None,
-            facts: Some(&self.facts),
-            decision: None,
+            spec_problems: &self.problems,
+            rollout_states: &self.states,
+            active_reader_count: 2,
+            unheeded_replicas: None,
+            reader_facts: Some(&self.facts),
+            last_decision: None,
             history: &[],
             proposals: &[],
-            troubles: &self.troubles,
-            contested: &self.contested,
-            pending: &self.pending,
-            unwritten: self.unwritten,
-            awake: &self.awake,
+            other_problems: &self.troubles,
+            contested_fields: &self.contested,
+            components_to_restart: &self.pending,
+            has_unwritten_objects: self.unwritten,
+            components_with_pods: &self.awake,
         };
         make_status(&report, before)
     }
@@ -130,7 +130,7 @@ fn a_healthy_cluster_is_ready() {
 fn too_few_pods_and_missing_components_are_not_ready() {
     let mut given = StatusCase::default();
     given.states[0].available = false;
-    given.states[0].rolled = false;
+    given.states[0].is_rolled_out = false;
     assert_eq!(given.condition_lines()[..2], ["Ready False Unavailable", "Reconciling True RollingOut"]);
     given = StatusCase::default();
     given.facts.ready = 1;
@@ -143,17 +143,17 @@ fn too_few_pods_and_missing_components_are_not_ready() {
 #[test]
 fn lasting_troubles_stall_and_passing_ones_only_degrade() {
     let mut given = StatusCase::default();
-    given.troubles.push(Trouble {
+    given.troubles.push(ReportedProblem {
         reason: "Unschedulable".into(),
         message: "no node".into(),
-        stalled: false,
-        write: false,
+        needs_action: false,
+        is_failed_write: false,
     });
     assert_eq!(
         (&*given.condition_lines()[2], &*given.condition_lines()[6]),
         ("Degraded True Unschedulable", "Stalled False NotStalled")
     );
-    given.states[2].failed = Some(("RolloutFailed", "deadline".into()));
+    given.states[2].failure = Some(("RolloutFailed", "deadline".into()));
     assert_eq!(
         (&*given.condition_lines()[2], &*given.condition_lines()[6]),
         ("Degraded True Unschedulable", "Stalled True RolloutFailed")
@@ -226,4 +226,39 @@ fn a_newer_builder_says_what_it_would_restart() {
     let condition = &status.conditions[5];
     assert_eq!((&*condition.status, &*condition.reason), ("True", "NewerBuilder"));
     assert!(condition.message.ends_with("manager, gateway"), "{}", condition.message);
+}
+
+#[test]
+fn managers_are_told_the_last_decision_with_its_reasons_and_those_before_it() {
+    let decision = Decision {
+        id: "ScaleUp-12".into(),
+        time: 1_760_000_000_000,
+        action: crate::readers::DecisionAction::ScaleUp,
+        reason: "5 readers are wanted,\nand 4 are there".into(),
+        inputs: crate::readers::DecisionNumbers::default(),
+        bound_by: vec!["maxReaders".into()],
+        chosen: (0..30).map(|reader| format!("reader-{reader}")).collect(),
+        rejected: vec!["ä".repeat(1_000)],
+        inputs_hash: "0".into(),
+    };
+    let past = |number: usize| PastDecision {
+        id: format!("Hold-{number}"),
+        time: api_time_of_millis(1_000 * number as i64),
+        action: "Hold".into(),
+        reason: "enough".into(),
+    };
+    let mut history: Vec<PastDecision> = (0..20).map(past).collect();
+    history.push(past_decision(&decision));
+    let told = outside_decisions(Some(&decision), &history);
+    assert_eq!(told.len(), MAX_OUTSIDE_DECISIONS);
+    let ids: Vec<&str> = told.iter().map(|decision| decision.id.as_str()).collect();
+    assert_eq!(ids[..3], ["ScaleUp-12", "Hold-19", "Hold-18"], "the latest first, and each once");
+    assert_eq!(told[0].reason, "5 readers are wanted, and 4 are there", "managers refuse control characters");
+    assert_eq!((told[0].at, told[0].action.as_str()), (1_760_000_000_000, "ScaleUp"));
+    assert_eq!((told[0].chosen.len(), &told[0].bound_by[0][..]), (MAX_DECISION_LINES, "maxReaders"));
+    assert_eq!(told[0].rejected[0].len(), Decision::MAX_REASON_BYTES, "managers refuse longer texts");
+    assert_eq!((told[1].at, told[1].rejected.len()), (19_000, 0));
+    // A new leader has decided nothing yet, and tells what the one before did.
+    assert_eq!(outside_decisions(None, &history)[0].id, "ScaleUp-12");
+    assert!(outside_decisions(None, &[]).is_empty());
 }

@@ -11,26 +11,31 @@ use super::{ProblemList, image, pods};
 use crate::crd::{ExtraContainer, PodSettings};
 
 /// The name of liverank's own container.
-const OWN: &str = "liverank";
+pub(super) const OWN_CONTAINER: &str = "liverank";
 /// The names of the operator's own volumes.
-const OWN_VOLUMES: [&str; 11] = [
+const OWN_VOLUMES: [&str; 14] = [
     "config",
     "identity",
     "identity-token",
     "jwks",
     "kafka-ca",
     "liverank-hook",
+    "liverank-kafka-password",
+    "liverank-mongodb-uri",
+    "liverank-redis-url",
     "liverank-revoked",
     "liverank-tls",
     "liverank-tls-public",
     "mongodb-ca",
     "redis-ca",
 ];
-/// A flag that the operator writes and that is no setting of its own.
-const CONFIG: &str = "config";
+/// The flag of a file with rules of comments, which the operator writes where the resource has rules.
+pub(super) const COMMENT_RULES_FLAG: &str = "comment-rules-file";
+/// The flag with the path of the configuration file: the operator writes it, although no setting has that name.
+const CONFIG_FLAG: &str = "config";
 
 /// Checks all additions of one component's pods.
-pub(super) fn check(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
+pub(super) fn check_pod_additions(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
     for (at, alias) in pod.host_aliases.iter().enumerate() {
         if alias.ip.parse::<IpAddr>().is_err() {
             problems.add(format!("{path}.hostAliases[{at}].ip"), "write an IP address");
@@ -43,7 +48,7 @@ pub(super) fn check(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
     check_env(path, &pod.env, problems);
     let volumes = check_volumes(path, pod, problems);
     check_mounts(path, &pod.volume_mounts, &volumes, problems);
-    let mut names = BTreeSet::from([OWN]);
+    let mut names = BTreeSet::from([OWN_CONTAINER]);
     for (list, containers) in [("initContainers", &pod.init_containers), ("sidecars", &pod.sidecars)] {
         for container in containers {
             let path = format!("{path}.{list}[{}]", container.name);
@@ -60,7 +65,12 @@ fn check_args(path: &str, args: &[String], problems: &mut ProblemList) {
     for (at, arg) in args.iter().enumerate() {
         let path = format!("{path}.extraArgs[{at}]");
         let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
-        if name == CONFIG || roles::SETTINGS.iter().any(|setting| setting.name == name) {
+        // A zone may be named where Kubernetes does not tell it, and a file of rules where the resource has none.
+        let is_written = |name: &str| {
+            !["zone", COMMENT_RULES_FLAG].contains(&name)
+                && roles::SETTINGS.iter().any(|setting| setting.name == name)
+        };
+        if name == CONFIG_FLAG || is_written(name) {
             problems.add(path, format!("remove --{name}: the operator writes it from the resource"));
         } else if !seen.insert(name) {
             problems.add(path, format!("remove it: --{name} stands there already"));

@@ -1,32 +1,22 @@
 //! Finds unknown fields in the parts of a resource that the definition leaves open: typing errors, which the API server
 //! accepts there. Pure.
 
-use std::sync::LazyLock;
-
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::FieldProblem;
-use crate::crd::definition;
+use crate::crd::v1beta1::OPEN_SPEC_SCHEMA;
 
 /// Maximal number of unknown fields that are reported of one resource.
-const MAX_MEMBERS_TOLD: usize = 10;
-
-/// The schema of a spec. This operator does not know the schema of a later definition, so that only the parts that are
-/// open in its own one count.
-static SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let definition = serde_json::to_value(definition()).unwrap_or_default();
-    definition
-        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
-        .cloned()
-        .unwrap_or_else(|| json!({}))
-});
+const MAX_MEMBERS_REPORTED: usize = 10;
 
 /// Returns all members in open parts of `given` that `read` does not have; `read` is the same spec after parsing by
 /// these types.
 pub fn unknown_fields(given: &Value, read: &Value) -> Vec<FieldProblem> {
     let mut found = Vec::new();
-    find_unknown_fields(&SPEC_SCHEMA, given, read, "spec", &mut found);
-    found.truncate(MAX_MEMBERS_TOLD);
+    // This operator does not know the schema of a later definition, so that only the parts that are open in its own
+    // ones count.
+    find_unknown_fields(&OPEN_SPEC_SCHEMA, given, read, "spec", &mut found);
+    found.truncate(MAX_MEMBERS_REPORTED);
     found
         .into_iter()
         .map(|path| FieldProblem { path, message: "there is no such field".to_owned() })
@@ -70,6 +60,8 @@ fn is_empty_value(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::crd::RankingClusterSpec;
 
@@ -106,6 +98,10 @@ mod tests {
         let sidecar = json!({"sidecars": [{"name": "a", "image": "b", "livenessProbe": {"periodSecond": 3},
             "resources": {"requests": {"cpu": "1"}}, "later": true}]});
         let path = "spec.manager.pod.sidecars[0].livenessProbe.periodSecond";
-        assert_eq!(unknown_fields_of_pod("manager", &sidecar), [format!("{path}: there is no such field")]);
+        // A sidecar itself is open in the definition of both versions.
+        let mut told = unknown_fields_of_pod("manager", &sidecar);
+        told.sort();
+        let later = "spec.manager.pod.sidecars[0].later: there is no such field".to_owned();
+        assert_eq!(told, [later, format!("{path}: there is no such field")]);
     }
 }

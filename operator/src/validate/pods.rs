@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{ProblemList, keys};
 use crate::build::quantity;
-use crate::crd::PodSettings;
+use crate::crd::{MAX_PROBE_TIME, PodSettings, ProbeTimes};
 
 /// Checks the settings of a component's pods, and adds each problem to `problems`.
 pub(super) fn check_pod(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
@@ -23,8 +23,28 @@ pub(super) fn check_pod(path: &str, pod: &PodSettings, problems: &mut ProblemLis
         pod.topology_spread.as_deref().unwrap_or_default(),
         problems,
     );
+    for (probe, times) in [
+        ("startupProbe", pod.startup_probe),
+        ("readinessProbe", pod.readiness_probe),
+        ("livenessProbe", pod.liveness_probe),
+    ] {
+        check_probe_times(&format!("{path}.{probe}"), times.unwrap_or_default(), problems);
+    }
     keys::check_annotations(&format!("{path}.annotations"), &pod.annotations, problems);
     keys::check_keys(&format!("{path}.labels"), pod.labels.keys(), problems);
+}
+
+/// Checks the times of a probe. Definitions of earlier releases have no bounds for them.
+fn check_probe_times(path: &str, times: ProbeTimes, problems: &mut ProblemList) {
+    for (field, given) in [
+        ("periodSeconds", times.period_seconds),
+        ("timeoutSeconds", times.timeout_seconds),
+        ("failureThreshold", times.failure_threshold),
+    ] {
+        if given.is_some_and(|given| !(1..=MAX_PROBE_TIME).contains(&given)) {
+            problems.add(format!("{path}.{field}"), format!("write a number from 1 to {MAX_PROBE_TIME}"));
+        }
+    }
 }
 
 pub(super) fn check_resources(path: &str, resources: &ResourceRequirements, problems: &mut ProblemList) {

@@ -48,6 +48,26 @@ fn ca_bundles_must_be_certificates() {
 }
 
 #[test]
+fn relabelings_set_labels_of_metrics_only() {
+    let relabeling = |given: Value| problems_with_field("/spec/monitoring/relabelings", json!([given]));
+    for taken in [
+        json!({"targetLabel": "cell", "replacement": "north"}),
+        json!({"action": "Replace", "targetLabel": "__tmp_cell", "sourceLabels": ["a"]}),
+        json!({"action": "labeldrop", "regex": "pod"}),
+    ] {
+        assert_eq!(relabeling(taken.clone()), [""; 0], "{taken}");
+    }
+    for (given, field) in [
+        (json!({"targetLabel": "__address__", "replacement": "10.0.0.1:80"}), "targetLabel"),
+        (json!({"targetLabel": "${1}address__", "regex": "(__).*"}), "targetLabel"),
+        (json!({"action": "labelmap", "regex": "a(__.*)"}), "action"),
+    ] {
+        let told = relabeling(given.clone()).join("; ");
+        assert!(told.starts_with(&format!("spec.monitoring.relabelings[0].{field}: ")), "{given}: {told}");
+    }
+}
+
+#[test]
 fn image_references_are_parsed_as_runtimes_parse_them() {
     let digest = format!("liverank@sha256:{}", "0".repeat(64));
     for image in [
@@ -310,4 +330,50 @@ fn extra_containers_need_unique_names_and_images() {
         json!({"annotations": {"liverank.dev/drain": "x"}}),
         "spec.consumer.serviceAccount.annotations: choose another key than liverank.dev/drain: liverank.dev/ is the operator's",
     );
+}
+
+#[test]
+fn a_metric_that_is_a_share_of_the_cpu_needs_a_request() {
+    let metrics = |kind: &str, member: &str, name: &str, target: &str| {
+        json!({"resources": {"requests": {"memory": "64Mi"}},
+            "metric": {"type": kind, member: {"name": name, "container": "liverank", "target": {"type": target}}}})
+    };
+    let mut of_proxy = metrics("ContainerResource", "containerResource", "cpu", "Utilization");
+    of_proxy["metric"]["containerResource"]["container"] = json!("proxy");
+    for (given, refused) in [
+        (metrics("Resource", "resource", "cpu", "Utilization"), true),
+        (metrics("ContainerResource", "containerResource", "cpu", "Utilization"), true),
+        (of_proxy, false),
+        (metrics("Resource", "resource", "cpu", "AverageValue"), false),
+        (metrics("Resource", "resource", "memory", "Utilization"), false),
+        (metrics("Pods", "pods", "cpu", "Utilization"), false),
+    ] {
+        let gateway = json!({
+            "autoscaling": {"maxReplicas": 3, "metrics": [{"type": "External"}, given["metric"]]},
+            "pod": {"resources": given["resources"]},
+        });
+        let told = problems_with_field("/spec/gateway", gateway);
+        let words = "spec.gateway.autoscaling.metrics[1]: set spec.gateway.pod.resources.requests.cpu: this metric is a share of it";
+        assert_eq!(told, if refused { vec![words] } else { Vec::new() }, "{given}");
+    }
+    let metric =
+        json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]);
+    assert_no_problem("/spec/gateway/autoscaling/metrics", metric);
+}
+
+#[test]
+fn comment_rules_are_those_that_the_comment_service_reads() {
+    let pattern = |pattern: &str| json!({"patterns": [{"action": "Reject", "pattern": pattern}]});
+    let told = problems_with_field("/spec/comment/rules", pattern("(")).join("; ");
+    assert!(told.starts_with("spec.comment.rules: patterns: "), "{told}");
+    assert_no_problem("/spec/comment/rules", pattern(r"\d{9,16}"));
+    assert_no_problem("/spec/comment/rules", json!({}));
+}
+
+#[test]
+fn times_of_probes_are_at_least_one() {
+    let path = "/spec/gateway/pod/livenessProbe";
+    assert_no_problem(path, json!({"periodSeconds": 1, "timeoutSeconds": 1000}));
+    let problem = "spec.gateway.pod.livenessProbe.failureThreshold: write a number from 1 to 1000";
+    assert_one_problem(path, json!({"failureThreshold": 0}), problem);
 }

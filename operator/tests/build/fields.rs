@@ -1,13 +1,14 @@
 //! Tests that every field of the resource has an effect: if another value of a field changes no object, `fields.yaml`
 //! says what the field is for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_operator::build::Object;
 use liverank_operator::crd::{RankingCluster, definition};
 use serde_json::{Map, Value, json};
 
 use crate::fixtures::{CLUSTERS, build_objects, cluster_yaml, path};
+use crate::settings::settings_that_are_in_no_table;
 
 /// Returns the fields that only the running operator uses and that are in no object, each with all fields below it, and
 /// their purpose.
@@ -68,13 +69,32 @@ fn objects(cluster: Value) -> Option<Vec<Object>> {
     serde_json::from_value::<RankingCluster>(cluster).ok().map(|cluster| build_objects(&cluster))
 }
 
+/// Returns the schema of `spec`.
+fn spec_schema() -> Value {
+    let schema = serde_json::to_value(definition()).unwrap();
+    schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+}
+
+/// A field without a default leads to its setting only where it is set, and no cluster of these tests may set it.
+#[test]
+fn every_setting_that_a_field_leads_to_is_in_the_table_of_roles() {
+    let (cluster, mut lacking) = (cluster_yaml("full"), BTreeSet::new());
+    visit_leaf_fields(&spec_schema(), &["spec"], &mut |path, schema| {
+        let now = path.iter().try_fold(&cluster, |value, name| value.get(name));
+        for other in other_values(schema, now).into_iter().flatten() {
+            let built = objects(with_field(&cluster, path, Some(other))).unwrap_or_default();
+            let found = settings_that_are_in_no_table(&built).into_iter();
+            lacking.extend(found.map(|setting| format!("{setting}, written for {}", path[1..].join("."))));
+        }
+    });
+    assert_eq!(lacking, BTreeSet::new(), "protocol/src/roles.rs has no such settings");
+}
+
 #[test]
 fn every_field_of_the_resource_reaches_an_object() {
-    let schema = serde_json::to_value(definition()).unwrap();
-    let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let clusters = CLUSTERS.map(|name| (cluster_yaml(name), objects(cluster_yaml(name)).unwrap()));
     let mut idle = Vec::new();
-    visit_leaf_fields(spec, &["spec"], &mut |path, schema| {
+    visit_leaf_fields(&spec_schema(), &["spec"], &mut |path, schema| {
         let reaches = clusters.iter().any(|(cluster, before)| {
             let now = path.iter().try_fold(cluster, |value, name| value.get(name));
             let others = other_values(schema, now).into_iter();

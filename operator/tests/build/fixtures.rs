@@ -12,7 +12,8 @@ use liverank_operator::crd::RankingCluster;
 use serde_json::Value;
 
 /// The names of the clusters in `clusters/`, each with a snapshot of that name.
-pub const CLUSTERS: [&str; 6] = ["minimal", "full", "no-comment", "per-reader", "httproute", "tls"];
+pub const CLUSTERS: [&str; 7] =
+    ["minimal", "full", "no-comment", "per-reader", "httproute", "tls", "monitored"];
 
 /// Returns the full path of a file below the operator's directory.
 pub fn path(path: &str) -> PathBuf {
@@ -37,8 +38,8 @@ pub fn operator() -> OperatorFacts {
         namespace: "liverank-system".to_owned(),
         labels: BTreeMap::from([(names::APP_NAME_LABEL.to_owned(), "liverank-operator".to_owned())]),
         service_account: "liverank-operator".to_owned(),
-        platform_user: false,
-        keys: r#"{"issuer":"https://kubernetes.default.svc","keys":[]}"#.to_owned(),
+        platform_assigns_user_ids: false,
+        public_keys: r#"{"issuer":"https://kubernetes.default.svc","keys":[]}"#.to_owned(),
     }
 }
 
@@ -53,13 +54,13 @@ pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
 
 /// Returns all objects of a cluster with two readers.
 pub fn build_objects(cluster: &RankingCluster) -> Vec<Object> {
+    build_objects_at(cluster, CURRENT_REVISION)
+}
+
+/// Returns all objects of a cluster with two readers, as this revision of the builder makes them.
+pub fn build_objects_at(cluster: &RankingCluster, revision: u32) -> Vec<Object> {
     let (readers, operator) = (readers(cluster), operator());
-    build::desired_objects(&Input {
-        cluster,
-        revision: CURRENT_REVISION,
-        readers: &readers,
-        operator: &operator,
-    })
+    build::desired_objects(&Input { cluster, revision, readers: &readers, operator: &operator })
 }
 
 /// Returns each of the clusters, with its objects.

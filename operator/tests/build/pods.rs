@@ -76,8 +76,8 @@ fn extra_flags_come_last_and_log_levels_go_into_the_file() {
 
 #[test]
 fn no_user_id_is_set_where_the_platform_assigns_one() {
-    let users = |cluster: &RankingCluster, platform_user| {
-        let operator = OperatorFacts { platform_user, ..operator() };
+    let users = |cluster: &RankingCluster, platform_assigns_user_ids| {
+        let operator = OperatorFacts { platform_assigns_user_ids, ..operator() };
         let readers = readers(cluster);
         let input = Input { cluster, revision: CURRENT_REVISION, readers: &readers, operator: &operator };
         let objects = build::desired_objects(&input);

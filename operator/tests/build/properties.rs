@@ -52,7 +52,7 @@ fn the_same_cluster_gives_the_same_objects_each_once() {
 fn every_object_has_an_owner_and_no_server_fields() {
     for (cluster, objects) in all_clusters() {
         for object in &objects {
-            let resource = object.kind.resource();
+            let resource = object.kind.api_resource();
             assert_eq!(object.body["apiVersion"], json!(resource.api_version));
             assert_eq!(object.body["kind"], json!(resource.kind));
             assert!(object.body.get("status").is_none());
@@ -75,6 +75,11 @@ fn every_object_has_an_owner_and_no_server_fields() {
             });
             if let Some(reader) = &object.reader {
                 labels[names::READER_LABEL] = json!(reader);
+            }
+            if object.kind == Kind::ServiceMonitor {
+                for (name, value) in &cluster.spec.monitoring.service_monitor_labels {
+                    labels[name] = json!(value);
+                }
             }
             assert_eq!(metadata["labels"], labels, "{}", object.name);
         }

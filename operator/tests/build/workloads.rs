@@ -34,6 +34,40 @@ fn a_tenth_of_the_readers_may_be_evicted_at_a_time() {
 }
 
 #[test]
+fn a_component_has_the_disruption_budget_that_the_resource_gives_it() {
+    let objects = build_objects(&cluster("full"));
+    for (component, most) in [
+        (Component::Gateway, json!("25%")),
+        (Component::Websocket, json!(2)),
+        (Component::Consumer, json!(2)),
+        (Component::Manager, json!("50%")),
+        (Component::Statistics, json!(0)),
+        (Component::Reader, json!(4)),
+    ] {
+        let budget = find_object(&objects, Kind::PodDisruptionBudget, component);
+        assert_eq!(budget.body["spec"]["maxUnavailable"], most, "{}", component.name());
+    }
+}
+
+#[test]
+fn times_of_probes_replace_the_operators_one_by_one() {
+    let times = |cluster: &str| {
+        let objects = build_objects(&self::cluster(cluster));
+        let container = container(find_object(&objects, Kind::Deployment, Component::Manager));
+        [container.startup_probe, container.readiness_probe, container.liveness_probe].map(|probe| {
+            let probe = probe.unwrap();
+            let path = probe.http_get.unwrap().path.unwrap();
+            (path, probe.period_seconds, probe.timeout_seconds, probe.failure_threshold)
+        })
+    };
+    let of = |path: &str, period: i32, timeout: i32, failures: i32| {
+        (path.to_owned(), Some(period), Some(timeout), Some(failures))
+    };
+    assert_eq!(times("minimal"), [of("/livez", 1, 5, 120), of("/readyz", 5, 3, 2), of("/livez", 10, 5, 3)]);
+    assert_eq!(times("full"), [of("/livez", 1, 5, 300), of("/readyz", 2, 2, 4), of("/livez", 20, 10, 3)]);
+}
+
+#[test]
 fn replicas_are_left_to_the_autoscaler_where_there_is_one() {
     let mut cluster = cluster("minimal");
     let replicas = |cluster: &RankingCluster, component| {
@@ -50,6 +84,8 @@ fn replicas_are_left_to_the_autoscaler_where_there_is_one() {
         max_replicas: 4,
         target_cpu_utilization: 70,
         scale_down_stabilization_seconds: 300,
+        metrics: Vec::new(),
+        behavior: None,
     });
     assert_eq!(replicas(&cluster, Component::Gateway), None);
     assert_eq!(replicas(&cluster, Component::Websocket), Some(json!(2)));
@@ -59,6 +95,32 @@ fn replicas_are_left_to_the_autoscaler_where_there_is_one() {
     let in_turn = json!([{"type": "Pods", "value": 1, "periodSeconds": 60}]);
     assert_eq!(autoscaler["behavior"]["scaleDown"]["policies"], in_turn);
     assert_eq!(objects_of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 1);
+}
+
+#[test]
+fn metrics_and_behavior_of_the_resource_take_the_place_of_ours() {
+    let objects = build_objects(&cluster("monitored"));
+    let spec = &find_object(&objects, Kind::HorizontalPodAutoscaler, Component::Gateway).body["spec"];
+    assert_eq!(spec["metrics"].as_array().map(Vec::len), Some(1));
+    assert_eq!(spec["metrics"][0]["pods"]["metric"]["name"], json!("liverank_gateway_streams"));
+    assert_eq!(
+        spec["metrics"][0]["pods"]["target"]["averageValue"],
+        json!("20k"),
+        "as the API server stores it"
+    );
+    assert_eq!(spec["behavior"], json!({"scaleUp": {"stabilizationWindowSeconds": 60}}));
+}
+
+#[test]
+fn a_service_monitor_has_the_labels_that_a_prometheus_selects_by() {
+    let objects = build_objects(&cluster("monitored"));
+    let monitor = objects_of_kind(&objects, Kind::ServiceMonitor).next().unwrap();
+    let labels = &monitor.body["metadata"]["labels"];
+    assert_eq!(labels["release"], json!("kube-prometheus-stack"));
+    assert_eq!(labels["app.kubernetes.io/instance"], json!("live"), "ours stay");
+    let endpoint = &monitor.body["spec"]["endpoints"][0];
+    assert_eq!(endpoint["interval"], json!("15s"));
+    assert_eq!(endpoint["relabelings"][0]["targetLabel"], json!("cell"));
 }
 
 #[test]

@@ -41,11 +41,11 @@ pub struct EffectiveSetting {
     /// shown)`.
     pub value: String,
     /// The source of the value: flag, variable, file or default.
-    pub from: SettingSource,
+    pub source: SettingSource,
 }
 
-/// Returns every setting of the subcommand that `args` name, with the value that [`parse_settings`] would give it,
-/// sorted by name.
+/// Returns every setting of the subcommand that `args` name, with the value that
+/// [`parse_settings`](super::parse_settings) would give it, sorted by name.
 pub fn effective_settings(
     command: Command,
     args: &[OsString],
@@ -59,14 +59,14 @@ pub fn effective_settings(
         let Some(next) = below.find_subcommand(name).zip(chosen.subcommand_matches(name)) else { break };
         (below, chosen) = next;
     }
-    let set = read.map(|read| read.set).unwrap_or_default();
+    let set = read.map(|read| read.flags_set).unwrap_or_default();
     let shown = |arg: &&Arg| !arg.is_hide_set() && arg.get_id() != "help" && arg.get_id() != "help_all";
     let mut all: Vec<EffectiveSetting> = below
         .get_arguments()
         .filter(shown)
         .filter_map(|arg| {
             let (id, name) = (arg.get_id().as_str(), arg.get_long()?.to_owned());
-            let from = match chosen.value_source(id) {
+            let source = match chosen.value_source(id) {
                 Some(ValueSource::CommandLine) => SettingSource::Flag,
                 Some(ValueSource::EnvVariable) => SettingSource::Variable,
                 _ if set.contains(&name) => SettingSource::File,
@@ -76,7 +76,7 @@ pub fn effective_settings(
             let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
             let is_secret = arg.is_hide_env_values_set() && !values.is_empty();
             let value = if is_secret { "(not shown)".to_owned() } else { values.join(",") };
-            Some(EffectiveSetting { name, value, from })
+            Some(EffectiveSetting { name, value, source })
         })
         .collect();
     all.sort_by(|one, other| one.name.cmp(&other.name));
@@ -104,7 +104,7 @@ mod tests {
         );
         let told = effective_settings(command, &args, &environment).unwrap();
         let told: Vec<String> =
-            told.iter().map(|it| format!("{}={} ({})", it.name, it.value, it.from)).collect();
+            told.iter().map(|it| format!("{}={} ({})", it.name, it.value, it.source)).collect();
         let config = format!("config={file} (flag)");
         let expected =
             [config.as_str(), "kafka=(not shown) (file)", "listen= (default)", "ring=1000 (default)"];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 
 use super::Identity;
-use super::kubernetes::{ClusterAudience, KubernetesVerifier, ServiceAccountName, TokenFile};
+use super::kubernetes::{ClusterAudience, KubernetesVerifier, ServiceAccountName, TokenFiles};
 use super::local::KeyRing;
 
 /// The flags by which a process gets its own tokens and the keys that verify other processes' tokens.
@@ -18,7 +18,8 @@ pub struct IdentityArgs {
     /// The secret has 32 bytes or more; `liverank identity derive` makes one process's key of it. Not for Kubernetes.
     #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
     pub identity_key_file: Option<PathBuf>,
-    /// On Kubernetes: the projected token of this pod's `ServiceAccount`. It is read again when the kubelet renews it.
+    /// On Kubernetes: the projected token of this pod's `ServiceAccount`. It is read again when the kubelet renews it. A
+    /// file `statistics-token` beside it is shown to the statistics service in its place.
     #[arg(long, env = "LIVERANK_IDENTITY_TOKEN_FILE", value_name = "FILE")]
     pub identity_token_file: Option<PathBuf>,
     /// On Kubernetes: the cluster's public keys (a JSON Web Key Set with a member `issuer`), which verify the tokens of
@@ -50,10 +51,10 @@ impl IdentityArgs {
     /// # Errors
     /// The flags contradict each other, or the key file holds no key.
     pub fn open_identity(&self) -> anyhow::Result<Identity> {
-        Ok(self.identity()?.with_viewers_by_gateway(self.viewers_by_gateway))
+        Ok(self.build_identity()?.with_gateway_for_viewers(self.viewers_by_gateway))
     }
 
-    fn identity(&self) -> anyhow::Result<Identity> {
+    fn build_identity(&self) -> anyhow::Result<Identity> {
         let Self {
             identity_key_file,
             identity_token_file,
@@ -69,13 +70,14 @@ impl IdentityArgs {
         }
         let mut identity = Identity::default();
         if let Some(file) = identity_token_file {
-            identity.source = Some(Arc::new(TokenFile::new(file)));
+            identity.token_source = Some(Arc::new(TokenFiles::new(file)));
         }
         if let Some(file) = identity_jwks_file {
             let Some(audience) = identity_audience else {
                 bail!("--identity-jwks-file needs --identity-audience")
             };
-            identity.verifier = Some(Arc::new(KubernetesVerifier::new(file, audience, identity_operator)));
+            identity.token_verifier =
+                Some(Arc::new(KubernetesVerifier::new(file, audience, identity_operator)));
         }
         Ok(identity)
     }

@@ -13,26 +13,27 @@ use liverank_core::secret::Secret;
 use liverank_protocol::access::{Access, CalledService, CallerRole, Endpoint, KnownCaller, endpoints_of};
 
 use super::Identity;
-use super::sent::{self, RequestSender};
+use super::sent::{self, ForwardedUser};
 use crate::Problem;
+use crate::server::RequestExchange;
 
 /// The endpoints of one service while its routers are being built.
-pub struct GuardedRoutes<S> {
+pub struct RoutesByAccess<S> {
     service: CalledService,
     public: Router<S>,
     viewers: Router<S>,
     internal: Router<S>,
-    endpoints_left: Vec<&'static Endpoint>,
+    endpoints_without_handler: Vec<&'static Endpoint>,
 }
 
 /// An extractor: the process that sent the request, for endpoints that answer some callers only in part. `None` if the
 /// request shows no token.
 #[derive(Debug, Clone, Default)]
-pub struct CallerIfKnown(pub Option<KnownCaller>);
+pub struct OptionalCaller(pub Option<KnownCaller>);
 
-impl CallerIfKnown {
+impl OptionalCaller {
     /// Returns true if the caller is known and has one of these roles.
-    pub fn has_role_of(&self, roles: &[CallerRole]) -> bool {
+    pub fn has_any_role(&self, roles: &[CallerRole]) -> bool {
         self.0.as_ref().is_some_and(|caller| roles.contains(&caller.role()))
     }
 }
@@ -44,40 +45,43 @@ struct ServiceGuard {
     ticket: Option<Secret>,
 }
 
-impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
+impl<S: Clone + Send + Sync + 'static> RoutesByAccess<S> {
     /// Begins the routers of `service`, with all endpoints of the table still to be added.
     pub fn of_service(service: CalledService) -> Self {
         let left = endpoints_of(service).collect();
         let (public, viewers, internal) = (Router::new(), Router::new(), Router::new());
-        Self { service, public, viewers, internal, endpoints_left: left }
+        Self { service, public, viewers, internal, endpoints_without_handler: left }
     }
 
     /// Adds the handler `answer` for the endpoint `method` `path`. Panics if the table has no such row or the row was
     /// already added, a mistake that every test of the service finds.
     #[must_use]
     pub fn add_route(mut self, method: &'static str, path: &'static str, answer: MethodRouter<S>) -> Self {
-        let at = self.endpoints_left.iter().position(|row| (row.method, row.path) == (method, path));
+        let at =
+            self.endpoints_without_handler.iter().position(|row| (row.method, row.path) == (method, path));
         let row = self
-            .endpoints_left
+            .endpoints_without_handler
             .remove(at.unwrap_or_else(|| panic!("{method} {path} has no row in the table")));
         let router = match row.access {
             Access::Public => &mut self.public,
             Access::Viewers => &mut self.viewers,
-            Access::Partly(_) | Access::Roles(_) | Access::Ticket | Access::Moderator | Access::Operators => {
-                &mut self.internal
-            }
+            Access::PartlyPublic(_)
+            | Access::Roles(_)
+            | Access::Ticket
+            | Access::Moderator
+            | Access::Operators => &mut self.internal,
         };
         *router = std::mem::take(router).route(path, answer);
         self
     }
 
-    /// Adds the handler of `GET path`; panics as [`GuardedRoutes::add_route`] does.
+    /// Adds the handler of `GET path`; panics as [`RoutesByAccess::add_route`] does.
     #[must_use]
     pub fn get(self, path: &'static str, answer: MethodRouter<S>) -> Self {
         self.add_route("GET", path, answer)
     }
 
-    /// Adds the handler of `POST path`; panics as [`GuardedRoutes::add_route`] does.
+    /// Adds the handler of `POST path`; panics as [`RoutesByAccess::add_route`] does.
     #[must_use]
     pub fn post(self, path: &'static str, answer: MethodRouter<S>) -> Self {
         self.add_route("POST", path, answer)
@@ -88,9 +92,9 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
     /// this process. Panics if a row of the table has no handler.
     pub fn into_guarded_routers(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
         assert!(
-            self.endpoints_left.is_empty(),
+            self.endpoints_without_handler.is_empty(),
             "rows of the table that nothing answers: {:?}",
-            self.endpoints_left
+            self.endpoints_without_handler
         );
         let guard = Arc::new(ServiceGuard { service: self.service, identity: identity.clone(), ticket });
         // axum refuses a route layer on a router without routes, and a service may have no routes of one kind.
@@ -118,9 +122,12 @@ async fn check_request(
     }
     match guard.admit_request(path.as_str(), &request) {
         Ok(known) => {
-            if known.has_role_of(&[CallerRole::Gateway]) {
-                let sent = RequestSender::gateway(request.headers());
+            if known.has_any_role(&[CallerRole::Gateway]) {
+                let sent = ForwardedUser::from_gateway_headers(request.headers());
                 request.extensions_mut().insert(sent);
+                if let Some(exchange) = request.extensions().get::<RequestExchange>() {
+                    exchange.note_sent_by_gateway();
+                }
             }
             request.extensions_mut().insert(known);
             next.run(request).await
@@ -151,23 +158,23 @@ impl ServiceGuard {
     }
 
     /// Returns the caller that sent the request. Refuses a caller that the table does not permit with 401 or 403.
-    fn admit_request(&self, path: &str, request: &Request) -> Result<CallerIfKnown, Problem> {
+    fn admit_request(&self, path: &str, request: &Request) -> Result<OptionalCaller, Problem> {
         // axum answers HEAD by the handler of GET.
         let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
         let row = endpoints_of(self.service).find(|row| (row.method, row.path) == (method, path));
         let Some(row) = row else { return Err(forbidden_problem("nobody may ask for this".to_owned())) };
         match row.access {
-            Access::Public => Ok(CallerIfKnown::default()),
-            Access::Viewers if !self.identity.viewers_by_gateway() => Ok(CallerIfKnown::default()),
+            Access::Public => Ok(OptionalCaller::default()),
+            Access::Viewers if !self.identity.requires_gateway_for_viewers() => Ok(OptionalCaller::default()),
             // The handler checks the user and the video of the pass. A request without any pass is refused before it is
             // read.
             Access::Viewers if self.service == CalledService::Reader => {
                 let is_shown = request.headers().contains_key(sent::PASS_HEADER);
-                if is_shown { Ok(CallerIfKnown::default()) } else { Err(sent::no_pass()) }
+                if is_shown { Ok(OptionalCaller::default()) } else { Err(sent::missing_pass_problem()) }
             }
             Access::Viewers => self.admit_role(&[CallerRole::Gateway], request),
-            Access::Partly(_) => {
-                self.identity.caller_of_request(request.headers(), self.service).map(CallerIfKnown)
+            Access::PartlyPublic(_) => {
+                self.identity.caller_of_request(request.headers(), self.service).map(OptionalCaller)
             }
             Access::Ticket => self.admit_ticket(request),
             // Only the gateway knows viewers, and so moderators and operators.
@@ -178,28 +185,28 @@ impl ServiceGuard {
         }
     }
 
-    fn admit_role(&self, roles: &[CallerRole], request: &Request) -> Result<CallerIfKnown, Problem> {
+    fn admit_role(&self, roles: &[CallerRole], request: &Request) -> Result<OptionalCaller, Problem> {
         let caller = self.identity.caller_of_request(request.headers(), self.service)?;
         let caller =
             caller.ok_or_else(|| unauthorized_problem("this takes a token of one of our processes"))?;
         if !roles.contains(&caller.role()) {
             return Err(forbidden_problem(format!("{caller} may not ask for this")));
         }
-        Ok(CallerIfKnown(Some(caller)))
+        Ok(OptionalCaller(Some(caller)))
     }
 
-    fn admit_ticket(&self, request: &Request) -> Result<CallerIfKnown, Problem> {
+    fn admit_ticket(&self, request: &Request) -> Result<OptionalCaller, Problem> {
         let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
         let shown = shown.strip_prefix(b"Bearer ").unwrap_or_default();
         if self.ticket.as_ref().is_some_and(|ticket| ticket.matches(shown)) {
-            return Ok(CallerIfKnown(KnownCaller::of(CallerRole::Manager)));
+            return Ok(OptionalCaller(KnownCaller::of_role(CallerRole::Manager)));
         }
         Err(unauthorized_problem("this takes the ticket that this process gave its managers"))
     }
 }
 
 fn unauthorized_problem(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
+    Problem::new(StatusCode::UNAUTHORIZED, detail).with_challenge("Bearer")
 }
 
 fn forbidden_problem(detail: String) -> Problem {

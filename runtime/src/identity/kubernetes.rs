@@ -24,7 +24,7 @@ use crate::jwt::{self, PublicKey};
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
 /// The shortest time between two reads of the key file because a token names an unknown key. The key file is not read
 /// more often, because anybody can send such a token.
-const REREAD_FOR_UNKNOWN_KEY: Duration = Duration::from_secs(1);
+const REREAD_INTERVAL_FOR_UNKNOWN_KEY: Duration = Duration::from_secs(1);
 /// The largest difference between the API server's clock and this machine's that is tolerated, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 
@@ -58,6 +58,14 @@ impl FromStr for ClusterAudience {
     }
 }
 
+impl ClusterAudience {
+    /// Returns the audience of tokens that this service of the cluster accepts, and no other one. Only the statistics
+    /// service has such tokens, because a receiver of reports must not learn a token that other services accept.
+    fn of_service(&self, service: CalledService) -> Option<String> {
+        (service == CalledService::Statistics).then(|| format!("{self}/{}", service.name()))
+    }
+}
+
 /// The name of a `ServiceAccount`: `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceAccountName {
@@ -84,22 +92,45 @@ impl std::fmt::Display for ServiceAccountName {
     }
 }
 
-/// A source of tokens that reads this process's token from a file.
-pub struct TokenFile {
+/// A token in a file, which is read again when the kubelet may have renewed it.
+struct TokenFile {
     path: PathBuf,
-    read: Mutex<Option<(String, Instant)>>,
+    last_read: Mutex<Option<(String, Instant)>>,
 }
 
-impl TokenFile {
-    /// Creates a source that reads the token from the file at `path`.
-    pub const fn new(path: PathBuf) -> Self {
-        Self { path, read: Mutex::new(None) }
+/// The tokens of this process: one for all services of the cluster, and beside it, in the same folder, one that is good
+/// for the statistics service alone.
+pub struct TokenFiles {
+    cluster_token: TokenFile,
+    statistics_token: TokenFile,
+}
+
+/// The name of the file with the token for the statistics service. Builders of earlier revisions mount none.
+const STATISTICS_TOKEN_FILE: &str = "statistics-token";
+
+impl TokenFiles {
+    /// Creates a source that reads the token for all services from the file at `path`.
+    pub fn new(path: PathBuf) -> Self {
+        let beside = path.with_file_name(STATISTICS_TOKEN_FILE);
+        let of_file = |path| TokenFile { path, last_read: Mutex::new(None) };
+        Self { cluster_token: of_file(path), statistics_token: of_file(beside) }
     }
 }
 
-impl TokenSource for TokenFile {
-    fn token(&self, _: CalledService) -> anyhow::Result<String> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+impl TokenSource for TokenFiles {
+    fn token(&self, service: CalledService) -> anyhow::Result<String> {
+        let file = if self.has_bound_token(service) { &self.statistics_token } else { &self.cluster_token };
+        file.token()
+    }
+
+    fn has_bound_token(&self, service: CalledService) -> bool {
+        service == CalledService::Statistics && self.statistics_token.path.exists()
+    }
+}
+
+impl TokenFile {
+    fn token(&self) -> anyhow::Result<String> {
+        let mut read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, at)) = &*read
             && at.elapsed() < REREAD_INTERVAL
         {
@@ -132,8 +163,8 @@ pub struct KubernetesVerifier {
 #[derive(Default)]
 struct KnownKeys {
     keys: Option<Arc<IssuerKeys>>,
-    read: Option<Instant>,
-    failure: String,
+    last_read_time: Option<Instant>,
+    last_failure: String,
 }
 
 impl KubernetesVerifier {
@@ -146,15 +177,15 @@ impl KubernetesVerifier {
     /// Returns the public keys, after reading the file again if the last read is longer ago than `within`.
     fn keys(&self, within: Duration) -> Result<Arc<IssuerKeys>, TokenRejection> {
         let mut known = self.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.read.is_none_or(|read| read.elapsed() >= within) {
-            known.read = Some(Instant::now());
+        if known.last_read_time.is_none_or(|read| read.elapsed() >= within) {
+            known.last_read_time = Some(Instant::now());
             match self.read_keys() {
                 Ok(keys) => known.keys = Some(Arc::new(keys)),
                 // The keys that were read before stay in use: a file that is being replaced is back in a moment.
-                Err(error) => known.failure = format!("{error:#}"),
+                Err(error) => known.last_failure = format!("{error:#}"),
             }
         }
-        known.keys.clone().ok_or_else(|| TokenRejection::NotReady(known.failure.clone()))
+        known.keys.clone().ok_or_else(|| TokenRejection::NotReady(known.last_failure.clone()))
     }
 
     fn read_keys(&self) -> anyhow::Result<IssuerKeys> {
@@ -180,16 +211,16 @@ impl KubernetesVerifier {
         if !fitting.is_empty() {
             return Ok((keys, fitting));
         }
-        let keys = self.keys(REREAD_FOR_UNKNOWN_KEY)?;
+        let keys = self.keys(REREAD_INTERVAL_FOR_UNKNOWN_KEY)?;
         let fitting = jwt::keys_fitting_header(&keys.keys, header);
         Ok((keys, fitting))
     }
 
     /// Returns the caller that has this `ServiceAccount`; `None` if it is no process of this cluster.
-    fn caller(&self, namespace: &str, account: &str) -> Option<KnownCaller> {
+    fn caller_of_account(&self, namespace: &str, account: &str) -> Option<KnownCaller> {
         let is_operator = |it: &ServiceAccountName| it.namespace == namespace && it.name == account;
         if self.operator.as_ref().is_some_and(is_operator) {
-            return KnownCaller::of(CallerRole::Operator);
+            return KnownCaller::of_role(CallerRole::Operator);
         }
         if namespace != self.audience.namespace {
             return None;
@@ -201,7 +232,7 @@ impl KubernetesVerifier {
         }
         // No account in the cluster's own namespace is the operator, whatever its name.
         let roles = CallerRole::ALL.into_iter().filter(|role| *role != CallerRole::Operator);
-        roles.into_iter().find(|role| role.name() == part).and_then(KnownCaller::of)
+        roles.into_iter().find(|role| role.name() == part).and_then(KnownCaller::of_role)
     }
 }
 
@@ -224,19 +255,25 @@ struct NamedObject {
 }
 
 impl TokenVerifier for KubernetesVerifier {
-    fn verify(&self, token: &str, _: CalledService, _now: u64) -> Result<VerifiedToken, TokenRejection> {
+    fn verify(
+        &self,
+        token: &str,
+        service: CalledService,
+        _now: u64,
+    ) -> Result<VerifiedToken, TokenRejection> {
         let header = jwt::read_header(token).map_err(TokenRejection::Invalid)?;
         let (keys, fitting) = self.keys_for_header(&header)?;
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
         validation.set_issuer(&[&keys.issuer]);
-        validation.set_audience(&[self.audience.to_string()]);
+        let audiences = [Some(self.audience.to_string()), self.audience.of_service(service)];
+        validation.set_audience(&audiences.into_iter().flatten().collect::<Vec<_>>());
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let claims: TokenClaims =
             jwt::verified_claims(token, &fitting, &validation).map_err(TokenRejection::Invalid)?;
         let KubernetesClaim { namespace, serviceaccount } = claims.kubernetes;
-        let caller = self.caller(&namespace, &serviceaccount.name).ok_or_else(|| {
+        let caller = self.caller_of_account(&namespace, &serviceaccount.name).ok_or_else(|| {
             let name = &serviceaccount.name;
             TokenRejection::Invalid(format!(
                 "the ServiceAccount {namespace}/{name} is none of {}",

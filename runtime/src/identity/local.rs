@@ -27,17 +27,17 @@ const ISSUER: &str = "liverank";
 /// The lifetime of a token in seconds. A new token is made when half of the lifetime is over.
 pub const TOKEN_LIFE_SECONDS: u64 = 300;
 /// The longest lifetime of a token, in seconds: a day, for tokens that a person asks for.
-const MAX_LIFE: u64 = 24 * 3_600;
+const MAX_TOKEN_LIFE_SECONDS: u64 = 24 * 3_600;
 /// The largest difference between the clocks of two processes that is tolerated, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 /// The shortest identity secret that is accepted, in bytes.
 const MIN_SECRET_BYTES: usize = 32;
 /// The largest key file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// The salt of the key derivation. Its number changes when the derivation changes.
-const KEY_PURPOSE: &[u8] = b"liverank identity 1";
+const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+/// The salt of the key derivation. The number in this salt changes when the derivation changes.
+const KEY_DERIVATION_SALT: &[u8] = b"liverank identity 1";
 /// The version of the format of a derived key file.
-const FILE_FORMAT: u32 = 1;
+const KEY_FILE_FORMAT: u32 = 1;
 
 /// The seed of an Ed25519 signing key.
 type KeySeed = [u8; 32];
@@ -51,7 +51,7 @@ enum RingKeys {
     /// The secret from which the keys of all callers are derived.
     Secret(Vec<u8>),
     /// The key of one process, and the public keys of the callers that it knows.
-    One { subject: KnownCaller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
+    SingleProcess { subject: KnownCaller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
 }
 
 /// The JSON content of the key file of one process.
@@ -92,7 +92,7 @@ impl KeyRing {
     pub fn from_file(file: &Path) -> anyhow::Result<Self> {
         let read = || {
             let size = std::fs::metadata(file)?.len();
-            ensure!(size <= MAX_FILE_BYTES, "is longer than {MAX_FILE_BYTES} bytes");
+            ensure!(size <= MAX_KEY_FILE_BYTES, "is longer than {MAX_KEY_FILE_BYTES} bytes");
             let bytes = std::fs::read(file)?;
             if bytes.trim_ascii_start().starts_with(b"{") {
                 Self::from_derived_file(&bytes)
@@ -106,12 +106,12 @@ impl KeyRing {
     fn from_derived_file(json: &[u8]) -> anyhow::Result<Self> {
         let DerivedKeyFile { format, subject, seed, keys } =
             serde_json::from_slice(json).map_err(|_| anyhow::anyhow!("is no key file"))?;
-        ensure!(format == FILE_FORMAT, "is of format {format}, and this release reads {FILE_FORMAT}");
+        ensure!(format == KEY_FILE_FORMAT, "is of format {format}, and this release reads {KEY_FILE_FORMAT}");
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).context("holds a key that is none");
         let seed = bytes(&seed)?.try_into().map_err(|_| anyhow::anyhow!("holds a key that is none"))?;
         let known =
             keys.iter().map(|(name, key)| Ok((name.clone(), bytes(key)?))).collect::<anyhow::Result<_>>()?;
-        Ok(Self(Arc::new(RingKeys::One { subject: subject.parse()?, seed, known })))
+        Ok(Self(Arc::new(RingKeys::SingleProcess { subject: subject.parse()?, seed, known })))
     }
 
     /// Returns the content of the key file of one process: its own key, and the public keys of the callers that it has
@@ -122,12 +122,14 @@ impl KeyRing {
     pub fn key_file_of(&self, caller: &KnownCaller) -> anyhow::Result<String> {
         let RingKeys::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let roles = CallerRole::ALL.into_iter().filter_map(KnownCaller::of);
+        let roles = CallerRole::ALL.into_iter().filter_map(KnownCaller::of_role);
         let file = DerivedKeyFile {
-            format: FILE_FORMAT,
+            format: KEY_FILE_FORMAT,
             subject: caller.to_string(),
             seed: text(&derive_seed(secret, caller)),
-            keys: roles.map(|role| (role.to_string(), text(&public(&derive_seed(secret, &role))))).collect(),
+            keys: roles
+                .map(|role| (role.to_string(), text(&public_key_of_seed(&derive_seed(secret, &role)))))
+                .collect(),
         };
         Ok(serde_json::to_string_pretty(&file)?)
     }
@@ -139,12 +141,16 @@ impl KeyRing {
     pub fn token_source(&self, caller: &KnownCaller) -> anyhow::Result<LocalTokens> {
         let seed = match &*self.0 {
             RingKeys::Secret(secret) => derive_seed(secret, caller),
-            RingKeys::One { subject, seed, .. } => {
+            RingKeys::SingleProcess { subject, seed, .. } => {
                 ensure!(subject == caller, "the key file is that of {subject}, and this process is {caller}");
                 *seed
             }
         };
-        Ok(LocalTokens { subject: caller.clone(), pair: pair(&seed), made_tokens: Mutex::default() })
+        Ok(LocalTokens {
+            subject: caller.clone(),
+            key_pair: key_pair_of_seed(&seed),
+            cached_tokens: Mutex::default(),
+        })
     }
 
     /// Returns the verifier that tells which caller a token belongs to.
@@ -152,10 +158,10 @@ impl KeyRing {
         LocalVerifier(self.clone())
     }
 
-    fn public(&self, caller: &KnownCaller) -> Option<Vec<u8>> {
+    fn public_key_of(&self, caller: &KnownCaller) -> Option<Vec<u8>> {
         match &*self.0 {
-            RingKeys::Secret(secret) => Some(public(&derive_seed(secret, caller))),
-            RingKeys::One { known, .. } => known.get(&caller.to_string()).cloned(),
+            RingKeys::Secret(secret) => Some(public_key_of_seed(&derive_seed(secret, caller))),
+            RingKeys::SingleProcess { known, .. } => known.get(&caller.to_string()).cloned(),
         }
     }
 }
@@ -172,7 +178,7 @@ impl KeyType for SeedLength {
 /// Derives the seed of `caller`'s key from the secret by HKDF-SHA256 (RFC 5869).
 fn derive_seed(secret: &[u8], caller: &KnownCaller) -> KeySeed {
     let mut seed = KeySeed::default();
-    Salt::new(HKDF_SHA256, KEY_PURPOSE)
+    Salt::new(HKDF_SHA256, KEY_DERIVATION_SALT)
         .extract(secret)
         .expand(&[caller.to_string().as_bytes()], SeedLength)
         .and_then(|key| key.fill(&mut seed))
@@ -180,20 +186,20 @@ fn derive_seed(secret: &[u8], caller: &KnownCaller) -> KeySeed {
     seed
 }
 
-fn pair(seed: &KeySeed) -> Ed25519KeyPair {
+fn key_pair_of_seed(seed: &KeySeed) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")
 }
 
-fn public(seed: &KeySeed) -> Vec<u8> {
-    pair(seed).public_key().as_ref().to_vec()
+fn public_key_of_seed(seed: &KeySeed) -> Vec<u8> {
+    key_pair_of_seed(seed).public_key().as_ref().to_vec()
 }
 
 /// The source of locally signed tokens of one caller.
 pub struct LocalTokens {
     subject: KnownCaller,
-    pair: Ed25519KeyPair,
+    key_pair: Ed25519KeyPair,
     /// The tokens in use, each with the time, in seconds since 1970, from which a new one is made.
-    made_tokens: Mutex<HashMap<CalledService, (String, u64)>>,
+    cached_tokens: Mutex<HashMap<CalledService, (String, u64)>>,
 }
 
 impl LocalTokens {
@@ -204,10 +210,10 @@ impl LocalTokens {
         let header = text(json!({ "alg": "EdDSA", "typ": "JWT", "kid": subject }));
         let claims = text(json!({
             "iss": ISSUER, "sub": subject, "aud": service.name(),
-            "iat": now, "nbf": now, "exp": now + life.min(MAX_LIFE),
+            "iat": now, "nbf": now, "exp": now + life.min(MAX_TOKEN_LIFE_SECONDS),
         }));
         let message = format!("{header}.{claims}");
-        let signature = self.pair.sign(message.as_bytes());
+        let signature = self.key_pair.sign(message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
@@ -215,7 +221,7 @@ impl LocalTokens {
 impl TokenSource for LocalTokens {
     fn token(&self, service: CalledService) -> anyhow::Result<String> {
         let now = now_seconds();
-        let mut made = self.made_tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.cached_tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, renew_at)) = made.get(&service)
             // If the clock went back, the remembered token is not valid yet, so a new one is made.
             && (renew_at.saturating_sub(TOKEN_LIFE_SECONDS)..*renew_at).contains(&now)
@@ -225,6 +231,11 @@ impl TokenSource for LocalTokens {
         let token = self.sign_token(service, now, TOKEN_LIFE_SECONDS);
         made.insert(service, (token.clone(), now + TOKEN_LIFE_SECONDS / 2));
         Ok(token)
+    }
+
+    /// Returns true, because every local token names the only service that accepts it.
+    fn has_bound_token(&self, _: CalledService) -> bool {
+        true
     }
 }
 
@@ -249,7 +260,7 @@ impl TokenVerifier for LocalVerifier {
         let named = header.kid.as_deref().and_then(|kid| kid.parse::<KnownCaller>().ok());
         let caller =
             named.ok_or_else(|| TokenRejection::Invalid("its kid names none of our processes".into()))?;
-        let public = self.0.public(&caller).ok_or_else(|| {
+        let public = self.0.public_key_of(&caller).ok_or_else(|| {
             TokenRejection::Invalid(format!("{caller} is not known by the key file of this process"))
         })?;
         let mut validation = Validation::new(Algorithm::EdDSA);
@@ -264,8 +275,10 @@ impl TokenVerifier for LocalVerifier {
         if claims.sub != caller.to_string() {
             return Err(TokenRejection::Invalid("its sub is not whose key signed it".into()));
         }
-        if claims.exp.saturating_sub(claims.iat) > MAX_LIFE {
-            return Err(TokenRejection::Invalid(format!("it would be good for more than {MAX_LIFE} s")));
+        if claims.exp.saturating_sub(claims.iat) > MAX_TOKEN_LIFE_SECONDS {
+            return Err(TokenRejection::Invalid(format!(
+                "it would be good for more than {MAX_TOKEN_LIFE_SECONDS} s"
+            )));
         }
         Ok(VerifiedToken { caller, valid_until: claims.exp })
     }

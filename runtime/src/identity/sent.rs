@@ -27,7 +27,8 @@ pub const ROLES_HEADER: HeaderName = HeaderName::from_static("liverank-roles");
 /// The header with the pass that a gateway makes for a viewer at a reader.
 pub const PASS_HEADER: HeaderName = HeaderName::from_static("liverank-pass");
 
-/// The message from which the key of the passes is derived. Its number changes when the format of passes changes.
+/// The message from which the key of the passes is derived. The number in this message changes when the format of
+/// passes changes.
 const PASS_KEY_PURPOSE: &[u8] = b"liverank pass 1";
 /// The time in seconds for which a pass is valid. A minute is plenty: a viewer connects to the reader within moments.
 const PASS_LIFE_SECONDS: u64 = 60;
@@ -37,22 +38,22 @@ const LEEWAY_SECONDS: u64 = 30;
 /// An extractor: the user for whom a gateway sent the request. Empty if the request did not come from a gateway, where
 /// that is allowed.
 #[derive(Debug, Clone, Default)]
-pub struct RequestSender(Option<BehalfOfUser>);
+pub struct ForwardedUser(Option<OnBehalfOfUser>);
 
 #[derive(Debug, Clone)]
-struct BehalfOfUser {
+struct OnBehalfOfUser {
     user: Option<UserId>,
     roles: ViewerRoles,
 }
 
-impl RequestSender {
+impl ForwardedUser {
     /// Reads the user and the roles from the headers that a gateway has set.
-    pub(super) fn gateway(headers: &HeaderMap) -> Self {
+    pub(super) fn from_gateway_headers(headers: &HeaderMap) -> Self {
         let text =
             |name| headers.get(name).and_then(|value: &HeaderValue| str::from_utf8(value.as_bytes()).ok());
         let user = text(USER_HEADER).and_then(|user| UserId::parse(user).ok());
         let roles = text(ROLES_HEADER).map(ViewerRoles::of_names).unwrap_or_default();
-        Self(Some(BehalfOfUser { user, roles }))
+        Self(Some(OnBehalfOfUser { user, roles }))
     }
 
     /// Refuses with 403 if the sender may not post as `user`. `field` is the name of the request's member that holds
@@ -60,7 +61,7 @@ impl RequestSender {
     ///
     /// # Errors
     /// The problem with which the request is answered.
-    pub fn expect_user(&self, field: &'static str, user: &UserId) -> Result<(), Problem> {
+    pub fn check_may_post_as(&self, field: &'static str, user: &UserId) -> Result<(), Problem> {
         let Some(sent) = &self.0 else { return Ok(()) };
         let is_allowed = sent.user.as_ref() == Some(user) || self.has_role(ViewerRole::Service);
         if is_allowed && self.has_role(ViewerRole::Poster) {
@@ -76,7 +77,7 @@ impl RequestSender {
     }
 
     /// Returns true if a gateway sent the request.
-    pub const fn is_by_gateway(&self) -> bool {
+    pub const fn is_from_gateway(&self) -> bool {
         self.0.is_some()
     }
 
@@ -86,7 +87,7 @@ impl RequestSender {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for RequestSender {
+impl<S: Send + Sync> FromRequestParts<S> for ForwardedUser {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
@@ -149,20 +150,21 @@ pub fn check_pass(
             now <= until.saturating_add(LEEWAY_SECONDS) && until <= now + PASS_LIFE_SECONDS + LEEWAY_SECONDS;
         is_now && hmac::verify(&hmac_key(key), &pass_message(until, user, video), &signature).is_ok()
     });
-    if is_good { Ok(()) } else { Err(no_pass()) }
+    if is_good { Ok(()) } else { Err(missing_pass_problem()) }
 }
 
 /// Returns the answer for a client that connects to a reader directly where only gateways may send viewers: 401.
-pub(super) fn no_pass() -> Problem {
+pub(super) fn missing_pass_problem() -> Problem {
     let detail = "viewers are asked for tokens here, at the front door: connect to a gateway";
-    Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
+    Problem::new(StatusCode::UNAUTHORIZED, detail).with_challenge("Bearer")
 }
 
 fn hmac_key(key: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())
 }
 
-/// Returns the text that a pass signs. No id has a line break in it, so the parts cannot run into each other.
+/// Returns the text over which a gateway signs a pass, by which a reader accepts one viewer of one video: the end of its
+/// validity, the video and the user. No id has a line break in it, so the parts cannot run into each other.
 fn pass_message(until: u64, user: &UserId, video: &VideoId) -> Vec<u8> {
     format!("{until}\n{video}\n{user}").into_bytes()
 }
@@ -242,15 +244,16 @@ mod tests {
         let sent = |name: &str, roles: &str| {
             let mut headers = HeaderMap::new();
             set_user_headers(&mut headers, name, ViewerRoles::of_names(roles));
-            RequestSender::gateway(&headers)
+            ForwardedUser::from_gateway_headers(&headers)
         };
-        let may = |sent: &RequestSender, as_user: &str| sent.expect_user("userid", &user(as_user)).is_ok();
+        let may =
+            |sent: &ForwardedUser, as_user: &str| sent.check_may_post_as("userid", &user(as_user)).is_ok();
         assert!(may(&sent("änne", "poster"), "änne") && !may(&sent("änne", "poster"), "ben"));
         assert!(!may(&sent("ana", "viewer"), "ana"));
         assert!(may(&sent("app", "service"), "ben") && !may(&sent("app", "moderator"), "ben"));
-        let nobody = RequestSender::gateway(&HeaderMap::new());
+        let nobody = ForwardedUser::from_gateway_headers(&HeaderMap::new());
         assert!(!may(&nobody, "ana") && !nobody.has_role(ViewerRole::Viewer));
-        assert!(may(&RequestSender::default(), "ana"), "where nobody is asked for a token");
+        assert!(may(&ForwardedUser::default(), "ana"), "where nobody is asked for a token");
         assert!(!may(&sent("a\nb", "service"), "ana"), "what no header can carry");
     }
 }

@@ -11,7 +11,7 @@ use ring::signature::{
 static CRYPTO_PROVIDER: CryptoProvider = CryptoProvider {
     // This process verifies tokens only and signs none by this library.
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
-    verifier_factory: verifier,
+    verifier_factory: new_verifier,
     key_utils: KeyUtils::new_unimplemented(),
 };
 
@@ -27,7 +27,7 @@ struct RingVerifier {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as the library calls it")]
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+fn new_verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
@@ -60,7 +60,7 @@ impl JwtVerifier for RingVerifier {
     }
 }
 
-/// Returns the number without leading zero bytes. Some issuers write them, and *ring* refuses them.
+/// Returns the number without leading zero bytes. Some issuers write leading zero bytes, and *ring* refuses them.
 fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     &bytes[zeros..]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The time within which a request's head must arrive, from its first byte on: several times what the worst mobile
 /// network needs. On a new connection the time runs from the moment when the connection was accepted.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time over which the rate is measured at which a peer reads.
+/// The time over which a peer's reading rate is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// The minimum rate, in bytes a second, at which a peer must read an answer of known length: a phone at the edge of a
 /// network manages it, and a megabyte is held for two minutes at most.
@@ -24,7 +24,7 @@ enum ConnectionPhase {
     /// The connection was accepted at this time, and no byte has arrived since.
     New(Instant),
     /// The first bytes of a request's head arrived at this time, and the head is not complete yet.
-    Head(Instant),
+    ReceivingHead(Instant),
     /// No request is being sent or answered, since this time.
     Idle(Instant),
     /// A request is being answered; no time limit of this phase runs.
@@ -33,40 +33,42 @@ enum ConnectionPhase {
 
 /// The time limits of one connection: the phase that it is in, and how fast the peer reads.
 #[derive(Debug)]
-pub struct PeerClock {
+pub struct ConnectionTimer {
     phase: ConnectionPhase,
     keep_alive: Duration,
     /// The time since which data has been waiting for the peer to read it, and the number of bytes that the peer has
     /// read since. `None` if nothing is waiting.
-    waiting: Option<(Instant, u64)>,
+    unsent_since: Option<(Instant, u64)>,
     /// Whether the length of the current answer is known.
-    sized: bool,
+    has_known_length: bool,
 }
 
-impl PeerClock {
-    /// Creates the clock of a connection that was accepted at `now`.
+impl ConnectionTimer {
+    /// Creates the timer of a connection that was accepted at `now`.
     pub const fn new(now: Instant, keep_alive: Duration) -> Self {
-        Self { phase: ConnectionPhase::New(now), keep_alive, waiting: None, sized: false }
+        Self { phase: ConnectionPhase::New(now), keep_alive, unsent_since: None, has_known_length: false }
     }
 
     /// Notes that bytes arrived from the peer.
     pub const fn note_received(&mut self, now: Instant) {
         match self.phase {
-            ConnectionPhase::New(since) => self.phase = ConnectionPhase::Head(since),
-            ConnectionPhase::Idle(_) => self.phase = ConnectionPhase::Head(now),
-            ConnectionPhase::Head(_) | ConnectionPhase::Busy => {}
+            ConnectionPhase::New(since) => self.phase = ConnectionPhase::ReceivingHead(since),
+            ConnectionPhase::Idle(_) => self.phase = ConnectionPhase::ReceivingHead(now),
+            ConnectionPhase::ReceivingHead(_) | ConnectionPhase::Busy => {}
         }
     }
 
     /// Returns true if no byte of a request has arrived and no answer is being sent. Such a connection can be closed at
     /// any time without a loss for its peer.
     pub const fn is_idle(&self) -> bool {
-        matches!(self.phase, ConnectionPhase::New(_) | ConnectionPhase::Idle(_)) && self.waiting.is_none()
+        matches!(self.phase, ConnectionPhase::New(_) | ConnectionPhase::Idle(_))
+            && self.unsent_since.is_none()
     }
 
-    /// Returns true if no complete request has arrived and no answer is being sent.
-    pub const fn answers_nothing(&self) -> bool {
-        !matches!(self.phase, ConnectionPhase::Busy) && self.waiting.is_none()
+    /// Returns true if no complete request has arrived and no answer is being sent. Unlike [`Self::is_idle`], also true while a head
+    /// arrives: such a connection is closed to make room for another client.
+    pub const fn has_no_request(&self) -> bool {
+        !matches!(self.phase, ConnectionPhase::Busy) && self.unsent_since.is_none()
     }
 
     /// Notes that a request's head is complete.
@@ -76,7 +78,7 @@ impl PeerClock {
 
     /// Notes that the answer begins. `sized`: the answer's length is known.
     pub const fn note_answer_begun(&mut self, sized: bool) {
-        self.sized = sized;
+        self.has_known_length = sized;
     }
 
     /// Notes that the whole answer was given to the connection for sending.
@@ -85,32 +87,32 @@ impl PeerClock {
     }
 
     /// Notes that the peer accepted this many bytes.
-    pub const fn note_taken(&mut self, bytes: u64) {
-        if let Some((_, taken)) = &mut self.waiting {
+    pub const fn note_bytes_read_by_peer(&mut self, bytes: u64) {
+        if let Some((_, taken)) = &mut self.unsent_since {
             *taken += bytes;
         }
     }
 
     /// Notes that the peer accepts no more bytes for now, although more are waiting.
     pub const fn note_peer_full(&mut self, now: Instant) {
-        if self.waiting.is_none() {
-            self.waiting = Some((now, 0));
+        if self.unsent_since.is_none() {
+            self.unsent_since = Some((now, 0));
         }
     }
 
     /// Notes that all waiting bytes were sent.
     pub const fn note_flushed(&mut self) {
-        self.waiting = None;
+        self.unsent_since = None;
     }
 
-    /// Returns the time of the next check (`Self::has_run_out`); `None` if no time limit runs.
-    pub fn next_look(&self) -> Option<Instant> {
+    /// Returns the time of the next check (`Self::is_overdue`); `None` if no time limit runs.
+    pub fn next_check(&self) -> Option<Instant> {
         let phase = match self.phase {
-            ConnectionPhase::New(since) | ConnectionPhase::Head(since) => Some(since + HEAD_TIMEOUT),
+            ConnectionPhase::New(since) | ConnectionPhase::ReceivingHead(since) => Some(since + HEAD_TIMEOUT),
             ConnectionPhase::Idle(since) => Some(since + self.keep_alive),
             ConnectionPhase::Busy => None,
         };
-        let waiting = self.waiting.map(|(since, _)| since + RATE_WINDOW);
+        let waiting = self.unsent_since.map(|(since, _)| since + RATE_WINDOW);
         // While the peer still reads the last answer, the connection is not idle.
         match (phase, waiting) {
             (_, Some(waiting)) => Some(waiting),
@@ -119,13 +121,13 @@ impl PeerClock {
     }
 
     /// Returns true if a time limit has run out and the connection has to be closed.
-    pub fn has_run_out(&mut self, now: Instant) -> bool {
-        if self.next_look().is_none_or(|at| now < at) {
+    pub fn is_overdue(&mut self, now: Instant) -> bool {
+        if self.next_check().is_none_or(|at| now < at) {
             return false;
         }
-        let Some((_, taken)) = self.waiting else { return true };
-        let rate = if self.sized { MIN_ANSWER_RATE } else { MIN_STREAM_RATE };
-        self.waiting = Some((now, 0));
+        let Some((_, taken)) = self.unsent_since else { return true };
+        let rate = if self.has_known_length { MIN_ANSWER_RATE } else { MIN_STREAM_RATE };
+        self.unsent_since = Some((now, 0));
         if matches!(self.phase, ConnectionPhase::Idle(_)) {
             self.phase = ConnectionPhase::Idle(now);
         }
@@ -143,31 +145,31 @@ mod tests {
     #[test]
     fn request_heads_and_idle_pauses_have_time_limits() {
         let start = Instant::now();
-        let mut clock = PeerClock::new(start, KEEP_ALIVE);
-        assert!(!clock.has_run_out((start + HEAD_TIMEOUT).checked_sub(SECOND).unwrap()));
-        assert!(clock.has_run_out(start + HEAD_TIMEOUT));
+        let mut clock = ConnectionTimer::new(start, KEEP_ALIVE);
+        assert!(!clock.is_overdue((start + HEAD_TIMEOUT).checked_sub(SECOND).unwrap()));
+        assert!(clock.is_overdue(start + HEAD_TIMEOUT));
         clock.note_request_head();
-        assert_eq!(clock.next_look(), None);
+        assert_eq!(clock.next_check(), None);
         let done = start + 5 * SECOND;
         clock.note_answer_given(done);
-        assert!(!clock.has_run_out((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
-        assert!(clock.has_run_out(done + KEEP_ALIVE));
+        assert!(!clock.is_overdue((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
+        assert!(clock.is_overdue(done + KEEP_ALIVE));
         // From the first byte of the next head on, the time limit of the head runs, however many more bytes arrive.
         let first = done + 70 * SECOND;
         clock.note_received(first);
         clock.note_received(first + 9 * SECOND);
-        assert!(!clock.has_run_out(first + 9 * SECOND));
-        assert!(clock.has_run_out(first + HEAD_TIMEOUT));
+        assert!(!clock.is_overdue(first + 9 * SECOND));
+        assert!(clock.is_overdue(first + HEAD_TIMEOUT));
     }
 
     #[test]
     fn a_connection_is_idle_before_and_between_requests() {
         let start = Instant::now();
-        let mut clock = PeerClock::new(start, KEEP_ALIVE);
+        let mut clock = ConnectionTimer::new(start, KEEP_ALIVE);
         assert!(clock.is_idle());
         clock.note_received(start + 9 * SECOND);
         assert!(!clock.is_idle());
-        assert!(clock.has_run_out(start + HEAD_TIMEOUT), "a first head has its time from the connection on");
+        assert!(clock.is_overdue(start + HEAD_TIMEOUT), "a first head has its time from the connection on");
         clock.note_request_head();
         assert!(!clock.is_idle());
         clock.note_peer_full(start);
@@ -186,21 +188,21 @@ mod tests {
             (false, MIN_STREAM_RATE, false),
             (false, 1, true),
         ] {
-            let mut clock = PeerClock::new(start, KEEP_ALIVE);
+            let mut clock = ConnectionTimer::new(start, KEEP_ALIVE);
             clock.note_request_head();
             clock.note_answer_begun(sized);
             clock.note_peer_full(start);
             for _ in 0..RATE_WINDOW.as_secs() {
-                clock.note_taken(rate);
+                clock.note_bytes_read_by_peer(rate);
                 clock.note_peer_full(start + SECOND);
             }
-            assert!(!clock.has_run_out((start + RATE_WINDOW).checked_sub(SECOND).unwrap()));
-            assert_eq!(clock.has_run_out(start + RATE_WINDOW), over, "{sized} {rate}");
+            assert!(!clock.is_overdue((start + RATE_WINDOW).checked_sub(SECOND).unwrap()));
+            assert_eq!(clock.is_overdue(start + RATE_WINDOW), over, "{sized} {rate}");
         }
-        let mut clock = PeerClock::new(start, KEEP_ALIVE);
+        let mut clock = ConnectionTimer::new(start, KEEP_ALIVE);
         clock.note_request_head();
         clock.note_peer_full(start);
         clock.note_flushed();
-        assert_eq!(clock.next_look(), None, "who has it all may wait");
+        assert_eq!(clock.next_check(), None, "who has it all may wait");
     }
 }

@@ -35,7 +35,8 @@ use crate::http_args::HttpSettings;
 /// the whole request. To close with unread bytes would reset the connection, and the client would never read the
 /// answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest pause between two reads of those bytes, before the connection is closed.
+/// The longest pause between two reads of the bytes that a client still sends after its answer, before the connection
+/// is closed.
 const LINGER_READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The result with which a connection leaves hyper because a handler has taken over its socket.
@@ -58,10 +59,10 @@ pub(super) async fn serve(
     let opened = tokio::select! {
         opened = open_stream(stream, peer, &settings) => opened,
         () = shutdown.cancelled() => None,
-        () = share.leave.cancelled() => None,
+        () = share.leave_signal.cancelled() => None,
     };
     let Some((stream, peer)) = opened else { return };
-    share.move_to(peer.ip());
+    share.move_to_address(peer.ip());
     let socket = Socket::new(stream, permit, Instant::now(), keep_alive);
     let unread = Arc::new(AtomicBool::new(false));
     let (own, half_read) = (socket.clone(), Arc::clone(&unread));
@@ -69,22 +70,22 @@ pub(super) async fn serve(
         let exchange = RequestExchange::new(peer, request.headers(), &settings, own.clone());
         let bodiless = request.method() == Method::HEAD;
         let (mut parts, body) = request.into_parts();
-        own.clock(super::clock::PeerClock::note_request_head);
+        own.with_timer(super::clock::ConnectionTimer::note_request_head);
         half_read.store(!hyper::body::Body::is_end_stream(&body), Ordering::Relaxed);
-        let upload = CountedBody { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
+        let upload = CountedBody { body, exchange: exchange.clone(), is_unread: Arc::clone(&half_read) };
         parts.extensions.insert(ConnectInfo(peer));
         parts.extensions.insert(exchange.clone());
         let (answer, socket) =
             (router.clone().call(hyper::Request::from_parts(parts, Body::new(upload))), own.clone());
         async move {
             let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
-            if !bodiless && socket.handed_over(&mut answer) {
+            if !bodiless && socket.hand_over_if_hijacked(&mut answer) {
                 return Err(SocketHandedOver);
             }
             close_after_unread_body(&mut answer);
             let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
                 || hyper::body::Body::size_hint(answer.body()).exact().is_some();
-            socket.clock(|clock| clock.note_answer_begun(sized));
+            socket.with_timer(|clock| clock.note_answer_begun(sized));
             Ok(answer.map(|body| AnswerBody { body, socket, _exchange: exchange }))
         }
     });
@@ -99,7 +100,9 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(socket.clone()), service)
         .with_upgrades();
     let let_finish = |connection: Pin<&mut _>| http1::UpgradeableConnection::graceful_shutdown(connection);
-    let served = until_over(pin!(connection), let_finish, &socket, keep_alive, shutdown, &share.leave).await;
+    let served =
+        drive_connection(pin!(connection), let_finish, &socket, keep_alive, shutdown, &share.leave_signal)
+            .await;
     // An error here is caused by the peer, and is not logged: that could be a log line for each request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
         discard_until_closed(&socket).await;
@@ -109,7 +112,7 @@ pub(super) async fn serve(
 /// Drives a connection to its end; `let_finish` makes it stop after the current answer. Returns `None` if the
 /// connection was ended from outside: a time limit ran out, another client needed its place, or it had no request after
 /// `shutdown`.
-async fn until_over<C: Future>(
+async fn drive_connection<C: Future>(
     mut connection: Pin<&mut C>,
     let_finish: fn(Pin<&mut C>),
     socket: &Socket,
@@ -134,12 +137,12 @@ async fn until_over<C: Future>(
             }
             // To make room for another client, a connection is closed even while a head arrives: sending one slowly may
             // be a trick to keep the place.
-            if makes_room && socket.clock(|clock| clock.answers_nothing()) {
+            if makes_room && socket.with_timer(|clock| clock.has_no_request()) {
                 return Poll::Ready(None);
             }
             // hyper waits for the first request of a connection that has sent none yet. A connection that a browser or
             // a pool has opened in advance would keep this process alive for as long as a head may take.
-            if leaving && socket.clock(|clock| clock.is_idle()) {
+            if leaving && socket.with_timer(|clock| clock.is_idle()) {
                 return Poll::Ready(None);
             }
             return poll_overdue(socket, clock.as_mut(), context).map(|()| None);
@@ -169,16 +172,16 @@ async fn open_stream(
     }
 }
 
-/// Ready when a time limit of the connection has run out. Everything that changes the connection's clock happens within
-/// the connection's own poll, so no extra wake-up is needed.
+/// Polls the time limits of a connection; the result is ready when one of them has run out. Everything that changes the
+/// connection's clock happens within the connection's own poll, so no extra wake-up is needed.
 fn poll_overdue(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
     loop {
-        let Some(at) = socket.clock(|clock| clock.next_look()) else { return Poll::Pending };
+        let Some(at) = socket.with_timer(|clock| clock.next_check()) else { return Poll::Pending };
         if timer.deadline().into_std() != at {
             timer.as_mut().reset(at.into());
         }
         ready!(timer.as_mut().poll(context));
-        if socket.clock(|clock| clock.has_run_out(Instant::now())) {
+        if socket.with_timer(|clock| clock.is_overdue(Instant::now())) {
             return Poll::Ready(());
         }
     }
@@ -204,13 +207,13 @@ async fn discard_until_closed(socket: &Socket) {
 /// The error of a request body for whose bytes the process has no room.
 #[derive(Debug, thiserror::Error)]
 #[error("too many bytes of requests are held here")]
-pub(crate) struct NoRoom;
+pub(crate) struct UploadLimitReached;
 
 /// A request's body that counts its bytes against the process's limit as they arrive.
 struct CountedBody {
     body: Incoming,
     exchange: RequestExchange,
-    unread: Arc<AtomicBool>,
+    is_unread: Arc<AtomicBool>,
 }
 
 impl hyper::body::Body for CountedBody {
@@ -223,12 +226,12 @@ impl hyper::body::Body for CountedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if self.body.is_end_stream() || frame.is_none() {
-            self.unread.store(false, Ordering::Relaxed);
+            self.is_unread.store(false, Ordering::Relaxed);
         }
         Poll::Ready(frame.map(|frame| {
             let frame = frame?;
             let bytes = frame.data_ref().map_or(0, Bytes::len);
-            if self.exchange.take_upload(bytes) { Ok(frame) } else { Err(NoRoom.into()) }
+            if self.exchange.reserve_upload_bytes(bytes) { Ok(frame) } else { Err(UploadLimitReached.into()) }
         }))
     }
 
@@ -271,6 +274,6 @@ impl hyper::body::Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.socket.clock(|clock| clock.note_answer_given(Instant::now()));
+        self.socket.with_timer(|clock| clock.note_answer_given(Instant::now()));
     }
 }

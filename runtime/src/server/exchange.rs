@@ -9,15 +9,16 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 
 use super::hijack::Socket;
+use crate::free_shares::{CallerShare, CallerUnitPool};
 use crate::http_args::HttpSettings;
-use crate::uploads::{UploadRoom, UploadShare};
 
 /// The header in which proxies write the address of their client.
 const FORWARDED_HEADER: &str = "x-forwarded-for";
@@ -28,13 +29,17 @@ pub struct RequestExchange(Arc<ExchangeInner>);
 
 struct ExchangeInner {
     client: IpAddr,
-    held_places: Mutex<HeldPlaces>,
+    /// The last address of the header of proxies: that of the client, if one of our gateways sent the request.
+    named_client: Option<IpAddr>,
+    /// Whether one of our gateways sent the request, as its token says.
+    is_from_gateway: AtomicBool,
+    held_resources: Mutex<HeldResources>,
     socket: Option<Socket>,
 }
 
-struct HeldPlaces {
-    upload: UploadShare,
-    places: Vec<Box<dyn Any + Send>>,
+struct HeldResources {
+    upload_share: CallerShare,
+    resources: Vec<Box<dyn Any + Send>>,
 }
 
 impl RequestExchange {
@@ -44,41 +49,69 @@ impl RequestExchange {
         settings: &HttpSettings,
         socket: Socket,
     ) -> Self {
-        let client = client(peer.ip(), headers, settings.trusted_proxies);
-        Self::of(client, &settings.uploads, Some(socket))
+        let client = client_behind_proxies(peer.ip(), headers, settings.trusted_proxies);
+        Self::from_parts(
+            client,
+            forwarded_addresses(headers).next().flatten(),
+            &settings.upload_room,
+            Some(socket),
+        )
     }
 
-    fn of(client: IpAddr, uploads: &UploadRoom, socket: Option<Socket>) -> Self {
-        let held = HeldPlaces { upload: uploads.begin_upload(client), places: Vec::new() };
-        Self(Arc::new(ExchangeInner { client, held_places: Mutex::new(held), socket }))
+    fn from_parts(
+        client: IpAddr,
+        named_client: Option<IpAddr>,
+        uploads: &CallerUnitPool,
+        socket: Option<Socket>,
+    ) -> Self {
+        let held = HeldResources { upload_share: uploads.empty_share(client), resources: Vec::new() };
+        let (is_from_gateway, held_resources) = (AtomicBool::new(false), Mutex::new(held));
+        Self(Arc::new(ExchangeInner { client, named_client, is_from_gateway, held_resources, socket }))
     }
 
-    /// Returns the address of the client, as far as it can be known: see `--trusted-proxies`.
+    /// Returns the address of the client, as far as it can be known: see `--trusted-proxies`, and
+    /// [`Self::note_sent_by_gateway`].
     pub fn client(&self) -> IpAddr {
-        self.0.client
+        let named = self.0.named_client.filter(|_| self.0.is_from_gateway.load(Ordering::Relaxed));
+        named.unwrap_or(self.0.client)
+    }
+
+    /// Notes that one of our gateways sent the request, as its token says: the client is then the one that the gateway
+    /// names ([`Self::set_forwarded_header`]).
+    pub fn note_sent_by_gateway(&self) {
+        self.0.is_from_gateway.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets `X-Forwarded-For`, in the headers of a request that a gateway sends for this one, to the address of this
+    /// request's client only.
+    pub fn set_forwarded_header(&self, headers: &mut HeaderMap) {
+        headers.remove(FORWARDED_HEADER);
+        if let Ok(client) = HeaderValue::try_from(self.client().to_string()) {
+            headers.insert(FORWARDED_HEADER, client);
+        }
     }
 
     /// Keeps `place` until the last byte of the answer has been given to the connection, then drops it.
     pub fn keep_until_answered(&self, place: impl Send + 'static) {
-        self.held().places.push(Box::new(place));
+        self.lock_held().resources.push(Box::new(place));
     }
 
     /// Reserves `bytes` more for the request's body; returns `false` if the client already holds its share.
-    pub(super) fn take_upload(&self, bytes: usize) -> bool {
-        self.held().upload.take_bytes(bytes)
+    pub(super) fn reserve_upload_bytes(&self, bytes: usize) -> bool {
+        self.lock_held().upload_share.try_take_units(bytes)
     }
 
     /// Completes when the client has shut down its sending side. The client may be gone, or may still read: only a
     /// write can tell.
     pub async fn client_closed_sending(&self) {
         match &self.0.socket {
-            Some(socket) => socket.said_all().await,
+            Some(socket) => socket.peer_closed_sending().await,
             None => std::future::pending().await,
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HeldPlaces> {
-        self.0.held_places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_held(&self) -> std::sync::MutexGuard<'_, HeldResources> {
+        self.0.held_resources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,7 +119,7 @@ impl RequestExchange {
 /// are released when the handler returns.
 impl Default for RequestExchange {
     fn default() -> Self {
-        Self::of(Ipv4Addr::LOCALHOST.into(), &UploadRoom::default(), None)
+        Self::from_parts(Ipv4Addr::LOCALHOST.into(), None, &HttpSettings::default().upload_room, None)
     }
 }
 
@@ -100,14 +133,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestExchange {
 
 /// Returns the address of the client behind `proxies` trusted proxies. Each proxy appends the address of its own client
 /// to the list; entries before those can be forged.
-fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
-    let mut addresses = headers
-        .get_all(FORWARDED_HEADER)
-        .iter()
-        .rev()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.rsplit(','))
-        .map(parse_address);
+fn client_behind_proxies(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
+    let mut addresses = forwarded_addresses(headers);
     let mut client = peer.to_canonical();
     for _ in 0..proxies {
         // If a proxy's entry cannot be parsed, the last known address is the answer.
@@ -117,6 +144,12 @@ fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
         }
     }
     client
+}
+
+/// Returns the addresses in the header of proxies, the last one first; `None` for one that cannot be parsed.
+fn forwarded_addresses(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+    let lists = headers.get_all(FORWARDED_HEADER).iter().rev().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.rsplit(',')).map(parse_address)
 }
 
 /// Parses an address as proxies write it, with or without a port.
@@ -136,7 +169,7 @@ mod tests {
         for list in lists {
             headers.append(FORWARDED_HEADER, list.parse().unwrap());
         }
-        client("10.0.0.9".parse().unwrap(), &headers, proxies).to_string()
+        client_behind_proxies("10.0.0.9".parse().unwrap(), &headers, proxies).to_string()
     }
 
     #[test]
@@ -147,6 +180,23 @@ mod tests {
         assert_eq!(client_seen(&["1.2.3.4"], 3), "1.2.3.4");
         assert_eq!(client_seen(&[], 1), "10.0.0.9");
         assert_eq!(client_seen(&["1.2.3.4, nonsense"], 2), "10.0.0.9");
+    }
+
+    #[test]
+    fn the_client_that_a_gateway_names_is_believed_of_gateways_only() {
+        let mut headers = HeaderMap::new();
+        headers.insert(FORWARDED_HEADER, "6.6.6.6".parse().unwrap());
+        let outside = RequestExchange::from_parts([192, 0, 2, 1].into(), None, &CallerUnitPool::new(1), None);
+        outside.set_forwarded_header(&mut headers);
+        assert_eq!(
+            headers[FORWARDED_HEADER], "192.0.2.1",
+            "what a client says of itself ends at the gateway"
+        );
+        let named = forwarded_addresses(&headers).next().flatten();
+        let inside = RequestExchange::from_parts([10, 0, 0, 9].into(), named, &CallerUnitPool::new(1), None);
+        assert_eq!(inside.client().to_string(), "10.0.0.9");
+        inside.note_sent_by_gateway();
+        assert_eq!(inside.client().to_string(), "192.0.2.1");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::clock::PeerClock;
+use super::clock::ConnectionTimer;
 use super::stream::Stream;
 
 /// A connection's socket after it was taken away from hyper.
@@ -73,23 +73,23 @@ pub(super) struct Socket(Arc<Mutex<SocketState>>);
 struct SocketState {
     /// The stream and its place; `None` once a handler has taken over the socket.
     stream: Option<(Stream, ConnectionSlot)>,
-    clock: PeerClock,
+    timer: ConnectionTimer,
 }
 
 impl Socket {
     pub(super) fn new(stream: Stream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
-        let clock = PeerClock::new(now, keep_alive);
-        Self(Arc::new(Mutex::new(SocketState { stream: Some((stream, place)), clock })))
+        let timer = ConnectionTimer::new(now, keep_alive);
+        Self(Arc::new(Mutex::new(SocketState { stream: Some((stream, place)), timer })))
     }
 
     /// Calls `act` with the clock of this connection.
-    pub(super) fn clock<T>(&self, act: impl FnOnce(&mut PeerClock) -> T) -> T {
-        act(&mut lock(&self.0).clock)
+    pub(super) fn with_timer<T>(&self, act: impl FnOnce(&mut ConnectionTimer) -> T) -> T {
+        act(&mut lock(&self.0).timer)
     }
 
-    /// Completes when the peer has shut down its sending side. To be called only while nothing else reads from the
-    /// socket.
-    pub(super) async fn said_all(&self) {
+    /// Completes when the peer has shut down its sending side. This must be called only while nothing else reads from
+    /// the socket.
+    pub(super) async fn peer_closed_sending(&self) {
         let end = poll_fn(|context| self.with_stream(|stream| stream.get_mut().poll_peek(context)));
         // If bytes of a next request have arrived, the end cannot be seen behind them. An error will be found by the
         // next write.
@@ -110,7 +110,7 @@ impl Socket {
 
     /// Hands the socket over to the answer's [`Hijack`], if it has one. Returns `true` if the socket does not belong to
     /// hyper any more.
-    pub(super) fn handed_over<B>(&self, answer: &mut Response<B>) -> bool {
+    pub(super) fn hand_over_if_hijacked<B>(&self, answer: &mut Response<B>) -> bool {
         let Some(takeover) = answer.extensions_mut().remove::<Hijack>() else { return false };
         let Some((stream, place)) = lock(&self.0).stream.take() else { return true };
         // This fails only if the socket is broken, and then nobody can be answered.
@@ -118,7 +118,7 @@ impl Socket {
             takeover.hand_over(RawConnection {
                 socket,
                 tls_state: tls,
-                answer_head: answer_head(answer.status(), answer.headers()),
+                answer_head: encode_answer_head(answer.status(), answer.headers()),
                 slot: place,
             });
         }
@@ -140,15 +140,15 @@ impl Socket {
     /// Notes the result of a write in the clock: the bytes that the peer accepted, or that it accepts none for now.
     fn note_write(&self, wrote: &Poll<io::Result<usize>>) {
         match wrote {
-            Poll::Pending => self.clock(|clock| clock.note_peer_full(Instant::now())),
-            Poll::Ready(Ok(bytes)) => self.clock(|clock| clock.note_taken(*bytes as u64)),
+            Poll::Pending => self.with_timer(|clock| clock.note_peer_full(Instant::now())),
+            Poll::Ready(Ok(bytes)) => self.with_timer(|clock| clock.note_bytes_read_by_peer(*bytes as u64)),
             Poll::Ready(Err(_)) => {}
         }
     }
 }
 
 /// Encodes the head of an answer whose body has no length: the body ends with the connection.
-fn answer_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+fn encode_answer_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
         head.extend_from_slice(name.as_str().as_bytes());
@@ -172,7 +172,7 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let read = self.with_stream(|stream| stream.poll_read(context, buffer));
         if buffer.filled().len() > before {
-            self.clock(|clock| clock.note_received(Instant::now()));
+            self.with_timer(|clock| clock.note_received(Instant::now()));
         }
         read
     }
@@ -203,8 +203,8 @@ impl AsyncWrite for Socket {
         // hyper flushes when it has nothing left to write, but TLS may still hold bytes.
         let flushed = self.with_stream(|stream| stream.poll_flush(context));
         match flushed {
-            Poll::Pending => self.clock(|clock| clock.note_peer_full(Instant::now())),
-            Poll::Ready(_) => self.clock(PeerClock::note_flushed),
+            Poll::Pending => self.with_timer(|clock| clock.note_peer_full(Instant::now())),
+            Poll::Ready(_) => self.with_timer(ConnectionTimer::note_flushed),
         }
         flushed
     }

@@ -17,21 +17,21 @@ use tokio_util::sync::CancellationToken;
 use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 
-/// The largest number of accepted connections that wait for the place of another at once; their sockets are part of the
-/// open files that are kept free.
-const MAX_WAITING: usize = 64;
-/// The time for which a connection waits for the place of another. The connection that has to close may first finish
-/// its answer, which usually takes milliseconds.
+/// The largest number of accepted connections that may wait at the same time until another connection gives up its
+/// place. Their sockets are part of the open files that are kept free.
+const MAX_WAITING_CONNECTIONS: usize = 64;
+/// The time for which a connection waits until another connection gives up its place. The connection that has to close
+/// may first finish its answer, which usually takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The places of a port's connections.
-pub(super) struct Places {
-    free: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+pub(super) struct ConnectionPlaces {
+    free_places: Arc<Semaphore>,
+    waiting_permits: Arc<Semaphore>,
     /// The connections of each address that hold a place; `None` if addresses are not those of clients.
-    holders: Option<Mutex<FairShares<IpAddr, CancellationToken>>>,
+    places_by_address: Option<Mutex<FairShares<IpAddr, CancellationToken>>>,
     /// Counts connections that were closed to make room for others.
-    ended_for_others: Counter,
+    displaced_connections: Counter,
 }
 
 /// The place of one connection.
@@ -40,107 +40,113 @@ pub(super) struct Place {
     pub permit: OwnedSemaphorePermit,
     /// The connection's part in the number that its address holds, for as long as hyper serves the connection. A stream
     /// that was handed over is counted by its own kind of shares.
-    pub share: Share,
+    pub share: AddressShare,
 }
 
 /// The part of one connection in the number of places that its address holds. The part ends when this value is dropped.
-pub(super) struct Share {
-    places: Arc<Places>,
+pub(super) struct AddressShare {
+    places: Arc<ConnectionPlaces>,
     /// The address and the number of the place; `None` if places are not shared by address.
-    held: Option<(IpAddr, u64)>,
+    held_place: Option<(IpAddr, u64)>,
     /// Cancelled when the connection has to be closed to make room for another.
-    pub leave: CancellationToken,
+    pub leave_signal: CancellationToken,
 }
 
-impl Places {
+impl ConnectionPlaces {
     /// Creates `count` places. `by_address`: clients are told apart by the addresses that they connect from.
-    pub fn new(count: usize, by_address: bool, ended_for_others: Counter) -> Arc<Self> {
+    pub fn new(count: usize, by_address: bool, displaced_connections: Counter) -> Arc<Self> {
         Arc::new(Self {
-            free: Arc::new(Semaphore::new(count)),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            holders: by_address.then(|| Mutex::new(FairShares::new(usize::MAX, usize::MAX))),
-            ended_for_others,
+            free_places: Arc::new(Semaphore::new(count)),
+            waiting_permits: Arc::new(Semaphore::new(MAX_WAITING_CONNECTIONS)),
+            places_by_address: by_address.then(|| Mutex::new(FairShares::new(usize::MAX, usize::MAX))),
+            displaced_connections,
         })
     }
 
     /// Completes when another connection may be accepted: with shares, when another connection may wait; without
     /// shares, when a place is free. The permit has to be kept until the connection has a place.
-    pub async fn entrance(&self) -> OwnedSemaphorePermit {
-        let doors = if self.holders.is_some() { &self.waiting } else { &self.free };
+    pub async fn acquire_admission(&self) -> OwnedSemaphorePermit {
+        let doors = if self.places_by_address.is_some() { &self.waiting_permits } else { &self.free_places };
         Arc::clone(doors).acquire_owned().await.expect("these are never closed")
     }
 
-    /// Returns a place for a connection of `address` if one is free now; else an `Entrance` to wait with.
-    pub fn take(
+    /// Returns a place for a connection of `address` if one is free now; else a `WaitingConnection` to wait with.
+    pub fn try_take_place(
         self: &Arc<Self>,
         address: IpAddr,
         entrance: OwnedSemaphorePermit,
-    ) -> Result<Place, Entrance> {
-        if self.holders.is_none() {
-            return Ok(Place { permit: entrance, share: Share::none(self) });
+    ) -> Result<Place, WaitingConnection> {
+        if self.places_by_address.is_none() {
+            return Ok(Place { permit: entrance, share: AddressShare::none(self) });
         }
-        match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(permit) => Ok(Place { permit, share: self.hold(address, CancellationToken::new()) }),
-            Err(_) => Err(Entrance { places: Arc::clone(self), address, _waits: entrance }),
+        match Arc::clone(&self.free_places).try_acquire_owned() {
+            Ok(permit) => {
+                Ok(Place { permit, share: self.count_for_address(address, CancellationToken::new()) })
+            }
+            Err(_) => Err(WaitingConnection { places: Arc::clone(self), address, _waits: entrance }),
         }
     }
 
-    fn hold(self: &Arc<Self>, address: IpAddr, leave: CancellationToken) -> Share {
+    fn count_for_address(self: &Arc<Self>, address: IpAddr, leave_signal: CancellationToken) -> AddressShare {
         let holder = rate_limit_address(address);
-        let given = self.lock().and_then(|mut holders| holders.give_place(holder, leave.clone()));
-        let held = given.map(|given| (holder, given.place_number));
-        Share { places: Arc::clone(self), held, leave }
+        let given =
+            self.lock_shares().and_then(|mut holders| holders.give_place(holder, leave_signal.clone()));
+        let held_place = given.map(|given| (holder, given.place_number));
+        AddressShare { places: Arc::clone(self), held_place, leave_signal }
     }
 
-    fn lock(&self) -> Option<MutexGuard<'_, FairShares<IpAddr, CancellationToken>>> {
-        Some(self.holders.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock_shares(&self) -> Option<MutexGuard<'_, FairShares<IpAddr, CancellationToken>>> {
+        Some(self.places_by_address.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// A connection that was accepted while all places were taken, and that waits for one.
-pub(super) struct Entrance {
-    places: Arc<Places>,
+pub(super) struct WaitingConnection {
+    places: Arc<ConnectionPlaces>,
     address: IpAddr,
     _waits: OwnedSemaphorePermit,
 }
 
-impl Entrance {
+impl WaitingConnection {
     /// Asks a connection of the address with the most places to close, and waits for its place. Returns `None` if this
     /// address already has its share, or no place became free in time.
-    pub async fn wait(self) -> Option<Place> {
-        let leave = CancellationToken::new();
+    pub async fn displace_and_wait(self) -> Option<Place> {
+        let leave_signal = CancellationToken::new();
         let holder = rate_limit_address(self.address);
-        let given = self.places.lock()?.exchange(holder, leave.clone())?;
-        let share =
-            Share { places: Arc::clone(&self.places), held: Some((holder, given.place_number)), leave };
-        if let Some(other) = given.displaced {
+        let given = self.places.lock_shares()?.displace_largest_holder(holder, leave_signal.clone())?;
+        let share = AddressShare {
+            places: Arc::clone(&self.places),
+            held_place: Some((holder, given.place_number)),
+            leave_signal,
+        };
+        if let Some(other) = given.displaced_value {
             other.cancel();
-            self.places.ended_for_others.inc();
+            self.places.displaced_connections.inc();
         }
-        let free = Arc::clone(&self.places.free).acquire_owned();
+        let free = Arc::clone(&self.places.free_places).acquire_owned();
         let permit = tokio::time::timeout(WAIT_TIMEOUT, free).await.ok()?.ok()?;
         Some(Place { permit, share })
     }
 }
 
-impl Share {
-    fn none(places: &Arc<Places>) -> Self {
-        Self { places: Arc::clone(places), held: None, leave: CancellationToken::new() }
+impl AddressShare {
+    fn none(places: &Arc<ConnectionPlaces>) -> Self {
+        Self { places: Arc::clone(places), held_place: None, leave_signal: CancellationToken::new() }
     }
 
     /// Counts the connection for this address from now on, because a balancer has named the client.
-    pub fn move_to(&mut self, address: IpAddr) {
-        if self.held.as_ref().is_none_or(|(holder, _)| *holder == rate_limit_address(address)) {
+    pub fn move_to_address(&mut self, address: IpAddr) {
+        if self.held_place.as_ref().is_none_or(|(holder, _)| *holder == rate_limit_address(address)) {
             return;
         }
-        let (places, leave) = (Arc::clone(&self.places), self.leave.clone());
-        *self = places.hold(address, leave);
+        let (places, leave) = (Arc::clone(&self.places), self.leave_signal.clone());
+        *self = places.count_for_address(address, leave);
     }
 }
 
-impl Drop for Share {
+impl Drop for AddressShare {
     fn drop(&mut self) {
-        if let (Some((holder, number)), Some(mut holders)) = (&self.held, self.places.lock()) {
+        if let (Some((holder, number)), Some(mut holders)) = (&self.held_place, self.places.lock_shares()) {
             holders.free_place(holder, *number);
         }
     }
@@ -166,7 +172,7 @@ mod tests {
     /// A port with three places.
     struct SmallPort {
         address: SocketAddr,
-        places: Arc<Places>,
+        places: Arc<ConnectionPlaces>,
         shell: ServiceContext,
         /// Each permit lets one slow request be answered.
         slow: Arc<Semaphore>,
@@ -177,8 +183,11 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let shell = ServiceContext { http_settings: http, ..ServiceContext::new(Duration::from_secs(1)) };
-            let places =
-                Places::new(PLACE_COUNT, shell.http_settings.trusted_proxies == 0, Counter::default());
+            let places = ConnectionPlaces::new(
+                PLACE_COUNT,
+                shell.http_settings.trusted_proxies == 0,
+                Counter::default(),
+            );
             let slow = Arc::new(Semaphore::new(0));
             let let_go = Arc::clone(&slow);
             let answer_slowly = move || async move {
@@ -209,7 +218,7 @@ mod tests {
                 hog.write_all(bytes).await.unwrap();
                 hogs.push(hog);
             }
-            until("all places are taken", || self.places.free.available_permits() == 0).await;
+            until("all places are taken", || self.places.free_places.available_permits() == 0).await;
             hogs
         }
     }
@@ -251,7 +260,7 @@ mod tests {
             let mut hogs = port.fill(bytes).await;
             let mut guest = port.connect(2).await;
             assert!(ask(&mut guest).await.ends_with("answer"));
-            assert_eq!(port.places.ended_for_others.get(), 1);
+            assert_eq!(port.places.displaced_connections.get(), 1);
             let closed = hogs.iter_mut().map(|hog| Box::pin(read_to_end(hog)));
             let (told, _, _) = futures::future::select_all(closed).await;
             assert_eq!(told, "");
@@ -263,8 +272,8 @@ mod tests {
         let port = SmallPort::start(HttpSettings::default()).await;
         let _hogs = port.fill(b"").await;
         assert_eq!(read_to_end(&mut port.connect(1).await).await, "");
-        assert_eq!(port.places.ended_for_others.get(), 0);
-        let waiting = MAX_WAITING - port.places.waiting.available_permits();
+        assert_eq!(port.places.displaced_connections.get(), 0);
+        let waiting = MAX_WAITING_CONNECTIONS - port.places.waiting_permits.available_permits();
         assert_eq!(waiting, 1, "only who comes next has an entrance");
     }
 
@@ -274,8 +283,8 @@ mod tests {
         let mut hogs = port.fill(b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await;
         let mut guest = port.connect(2).await;
         let asking = tokio::spawn(async move { ask(&mut guest).await });
-        until("one is asked to leave", || port.places.ended_for_others.get() > 0).await;
-        assert_eq!(port.places.free.available_permits(), 0, "who is asked to leave is answered first");
+        until("one is asked to leave", || port.places.displaced_connections.get() > 0).await;
+        assert_eq!(port.places.free_places.available_permits(), 0, "who is asked to leave is answered first");
         port.slow.add_permits(PLACE_COUNT);
         assert!(asking.await.unwrap().ends_with("answer"));
         for hog in &mut hogs {

@@ -8,14 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The twelve bytes with which a header of version 2 begins. As many bytes are read first for version 1, whose shortest
-/// header has 15.
+/// The twelve bytes with which a header of version 2 begins. Twelve bytes are read first for version 1, too, whose
+/// shortest header has 15 bytes.
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest header of version 1 with its line break, in bytes, by the specification.
-const MAX_LINE: usize = 107;
-/// The longest rest of a header of version 2, in bytes: what balancers add (TLS, the name of an endpoint) takes some
-/// hundred bytes.
-const MAX_REST: usize = 4096;
+const MAX_V1_HEADER_BYTES: usize = 107;
+/// The longest part of variable length in a header of version 2, in bytes: the addresses, and what balancers add (TLS,
+/// the name of an endpoint), take some hundred bytes.
+const MAX_V2_VARIABLE_PART_BYTES: usize = 4096;
 
 /// The client that a balancer's header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Pr
         let mut head = [0; 4];
         stream.read_exact(&mut head).await?;
         let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        if length > MAX_REST {
+        if length > MAX_V2_VARIABLE_PART_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut rest = vec![0; length];
@@ -46,7 +46,7 @@ pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Pr
     }
     let mut line = start.to_vec();
     while !line.ends_with(b"\r\n") {
-        if line.len() >= MAX_LINE || !line.starts_with(b"PROXY ") {
+        if line.len() >= MAX_V1_HEADER_BYTES || !line.starts_with(b"PROXY ") {
             return Err(io::ErrorKind::InvalidData.into());
         }
         // One byte at a time, because the next byte may be the client's.
@@ -173,7 +173,7 @@ mod tests {
             concat_bytes(&[0x22, 0x11], &[0; 12]),
             concat_bytes(&[0x21, 0x11], &[0; 11]),
             concat_bytes(&[0x21, 0x21], &[0; 35]),
-            concat_bytes(&[0x21, 0x11], &[0; MAX_REST + 1]),
+            concat_bytes(&[0x21, 0x11], &[0; MAX_V2_VARIABLE_PART_BYTES + 1]),
         ] {
             assert_eq!(read_of(&wrong).0, Err(io::ErrorKind::InvalidData), "{}", wrong.escape_ascii());
         }

@@ -18,10 +18,10 @@ use rustls::sign::CertifiedKey;
 use super::validity::certificate_end;
 
 /// The largest file, in bytes, that is read: a bundle of all authorities that browsers trust has 250 KB.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_PEM_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Returns the implementation of cryptography that all TLS of this process uses.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(default_provider())
 }
 
@@ -37,26 +37,30 @@ impl NamedFile {
         Self { flag, path: path.to_owned() }
     }
 
-    /// Reads the file, which must not be larger than `MAX_BYTES`.
+    /// Reads the file, which must not be larger than `MAX_PEM_FILE_BYTES`.
     pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+        let read =
+            File::open(&self.path).and_then(|file| file.take(MAX_PEM_FILE_BYTES + 1).read_to_end(&mut bytes));
         read.with_context(|| self.to_string())?;
-        ensure!(bytes.len() as u64 <= MAX_BYTES, "{self}: it is larger than {MAX_BYTES} bytes");
+        ensure!(
+            bytes.len() as u64 <= MAX_PEM_FILE_BYTES,
+            "{self}: it is larger than {MAX_PEM_FILE_BYTES} bytes"
+        );
         Ok(bytes)
     }
 
-    fn certificates(&self, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-        certificates(pem).map_err(|error| anyhow!("{self}: {error}"))
+    fn parse_certificates(&self, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        parse_certificates(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
 
     /// Parses the certificate authorities in the file's content.
-    pub(super) fn authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
-        authorities(pem).map_err(|error| anyhow!("{self}: {error}"))
+    pub(super) fn parse_authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
+        parse_authorities(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
 }
 
-fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn parse_certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| anyhow!("it is not PEM: {error}"))?;
     ensure!(!found.is_empty(), "there is no certificate in it");
@@ -64,9 +68,9 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 /// Parses the certificate authorities in a PEM text.
-pub(super) fn authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+pub(super) fn parse_authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(pem)? {
+    for certificate in parse_certificates(pem)? {
         store.add(certificate).map_err(|error| anyhow!("an authority that cannot be used: {error}"))?;
     }
     Ok(store)
@@ -87,7 +91,7 @@ pub(super) struct KeyFiles {
 
 /// A certificate with its key, and the end of its validity in seconds since the Unix epoch.
 #[derive(Debug)]
-pub(super) struct Certified {
+pub(super) struct LoadedCertificate {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) ends_at: i64,
 }
@@ -97,14 +101,14 @@ impl KeyFiles {
     ///
     /// # Errors
     /// The certificate or the key cannot be read; the key is not that of the certificate; the certificate has expired.
-    pub(super) fn certified(
+    pub(super) fn load_certified_key(
         &self,
         cert_pem: &[u8],
         key_pem: &[u8],
         now: Timestamp,
-    ) -> anyhow::Result<Certified> {
+    ) -> anyhow::Result<LoadedCertificate> {
         let Self { cert, key } = self;
-        let chain = cert.certificates(cert_pem)?;
+        let chain = cert.parse_certificates(cert_pem)?;
         let Some(ends_at) = chain.first().and_then(|first| certificate_end(first)) else {
             bail!("{cert}: the first certificate has no end that can be read")
         };
@@ -112,12 +116,13 @@ impl KeyFiles {
         ensure!(now < end, "{cert}: the certificate has expired ({end})");
         let private = PrivateKeyDer::from_pem_slice(key_pem)
             .map_err(|error| anyhow!("{key}: there is no key in it: {error}"))?;
-        let certified = CertifiedKey::from_der(chain, private, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                anyhow!("{key}: it is not the key of the certificate in {cert}")
-            }
-            error => anyhow!("{key} and {cert}: {error}"),
-        })?;
-        Ok(Certified { key: Arc::new(certified), ends_at })
+        let certified =
+            CertifiedKey::from_der(chain, private, &crypto_provider()).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    anyhow!("{key}: it is not the key of the certificate in {cert}")
+                }
+                error => anyhow!("{key} and {cert}: {error}"),
+            })?;
+        Ok(LoadedCertificate { key: Arc::new(certified), ends_at })
     }
 }

@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::material::{KeyFiles, NamedFile, authorities, provider};
-use super::reload::{CertificateAudience, Loader, WatchedFiles, watched};
+use super::material::{KeyFiles, NamedFile, crypto_provider, parse_authorities};
+use super::reload::{CertificateAudience, Loader, WatchedFiles, load_and_watch};
 
 /// The authorities by which other processes' certificates are verified, and the certificate that is shown to them. The
 /// default trusts the authorities that browsers trust, and shows no certificate. Cheap to clone.
@@ -31,7 +31,7 @@ impl Default for PeerTls {
     fn default() -> Self {
         static PUBLIC: OnceLock<PeerTls> = OnceLock::new();
         let public = || {
-            let known = KnownMaterial { servers: public_servers(), shown: None };
+            let known = KnownMaterial { server_verifier: public_server_verifier(), own_certificate: None };
             Self::from_known(&Arc::new(RwLock::new(known)), None)
         };
         PUBLIC.get_or_init(public).clone()
@@ -44,7 +44,7 @@ impl PeerTls {
         &self.0
     }
 
-    pub(super) fn read(
+    pub(super) fn from_files(
         authorities: Option<NamedFile>,
         shown: Option<KeyFiles>,
     ) -> anyhow::Result<(Self, Option<WatchedFiles>)> {
@@ -56,20 +56,25 @@ impl PeerTls {
         let load = move |contents: &[Vec<u8>], now| {
             let (first, pair) = contents.split_at(usize::from(authorities.is_some()));
             let servers = match authorities.as_ref().zip(first.first()) {
-                Some((file, pem)) => {
-                    servers(file.authorities(pem)?).map_err(|error| anyhow!("{file}: {error}"))?
-                }
-                None => public_servers(),
+                Some((file, pem)) => server_verifier(file.parse_authorities(pem)?)
+                    .map_err(|error| anyhow!("{file}: {error}"))?,
+                None => public_server_verifier(),
             };
             let certified = match (&shown, pair) {
-                (Some(shown), [cert, key]) => Some(shown.certified(cert, key, now)?),
+                (Some(shown), [cert, key]) => Some(shown.load_certified_key(cert, key, now)?),
                 _ => None,
             };
             let ends_at = certified.as_ref().map(|certified| certified.ends_at);
-            Ok((KnownMaterial { servers, shown: certified.map(|certified| certified.key) }, ends_at))
+            Ok((
+                KnownMaterial {
+                    server_verifier: servers,
+                    own_certificate: certified.map(|certified| certified.key),
+                },
+                ends_at,
+            ))
         };
         let (known, watched) =
-            watched(CertificateAudience::Peers, files, Box::new(load) as Loader<KnownMaterial>)?;
+            load_and_watch(CertificateAudience::Peers, files, Box::new(load) as Loader<KnownMaterial>)?;
         Ok((Self::from_known(&known, None), Some(watched)))
     }
 
@@ -80,18 +85,21 @@ impl PeerTls {
     /// # Errors
     /// There is no authority in the text, or `at_addresses` is no valid name.
     pub fn trusting_authorities(authorities_pem: &str, at_addresses: Option<&str>) -> anyhow::Result<Self> {
-        let servers = servers(authorities(authorities_pem.as_bytes())?)?;
+        let servers = server_verifier(parse_authorities(authorities_pem.as_bytes())?)?;
         let name =
             at_addresses.map(|name| ServerName::try_from(name.to_owned()).context("the name of a server"));
         Ok(Self::from_known(
-            &Arc::new(RwLock::new(KnownMaterial { servers, shown: None })),
+            &Arc::new(RwLock::new(KnownMaterial { server_verifier: servers, own_certificate: None })),
             name.transpose()?,
         ))
     }
 
-    fn from_known(known: &Arc<RwLock<KnownMaterial>>, at_addresses: Option<ServerName<'static>>) -> Self {
-        let current = Arc::new(CurrentMaterial { known_material: Arc::clone(known), at_addresses });
-        let mut config = ClientConfig::builder_with_provider(provider())
+    fn from_known(
+        known: &Arc<RwLock<KnownMaterial>>,
+        name_for_ip_addresses: Option<ServerName<'static>>,
+    ) -> Self {
+        let current = Arc::new(CurrentMaterial { known_material: Arc::clone(known), name_for_ip_addresses });
+        let mut config = ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for every version")
             .dangerous()
@@ -103,23 +111,23 @@ impl PeerTls {
     }
 }
 
-fn servers(
+fn server_verifier(
     authorities: RootCertStore,
 ) -> Result<Arc<WebPkiServerVerifier>, rustls::client::VerifierBuilderError> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider()).build()
+    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), crypto_provider()).build()
 }
 
 /// Returns a verifier that trusts the authorities that browsers trust.
-fn public_servers() -> Arc<WebPkiServerVerifier> {
+fn public_server_verifier() -> Arc<WebPkiServerVerifier> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    servers(roots).expect("there are authorities in it")
+    server_verifier(roots).expect("there are authorities in it")
 }
 
 /// The verifier and the own certificate that are in force now.
 #[derive(Debug)]
 struct KnownMaterial {
-    servers: Arc<WebPkiServerVerifier>,
-    shown: Option<Arc<CertifiedKey>>,
+    server_verifier: Arc<WebPkiServerVerifier>,
+    own_certificate: Option<Arc<CertifiedKey>>,
 }
 
 /// The rustls callbacks that look up the current verifier and certificate at each handshake.
@@ -127,16 +135,16 @@ struct KnownMaterial {
 struct CurrentMaterial {
     known_material: Arc<RwLock<KnownMaterial>>,
     /// The name by which a server that is reached by an IP address is verified.
-    at_addresses: Option<ServerName<'static>>,
+    name_for_ip_addresses: Option<ServerName<'static>>,
 }
 
 impl CurrentMaterial {
-    fn servers(&self) -> Arc<WebPkiServerVerifier> {
-        Arc::clone(&self.known_material.read().unwrap_or_else(PoisonError::into_inner).servers)
+    fn current_server_verifier(&self) -> Arc<WebPkiServerVerifier> {
+        Arc::clone(&self.known_material.read().unwrap_or_else(PoisonError::into_inner).server_verifier)
     }
 
     fn current_certificate(&self) -> Option<Arc<CertifiedKey>> {
-        self.known_material.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+        self.known_material.read().unwrap_or_else(PoisonError::into_inner).own_certificate.clone()
     }
 }
 
@@ -149,11 +157,11 @@ impl ServerCertVerifier for CurrentMaterial {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let name = match (server_name, &self.at_addresses) {
+        let name = match (server_name, &self.name_for_ip_addresses) {
             (ServerName::IpAddress(_), Some(name)) => name,
             _ => server_name,
         };
-        self.servers().verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        self.current_server_verifier().verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -162,7 +170,7 @@ impl ServerCertVerifier for CurrentMaterial {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.servers().verify_tls12_signature(message, cert, signed)
+        self.current_server_verifier().verify_tls12_signature(message, cert, signed)
     }
 
     fn verify_tls13_signature(
@@ -171,11 +179,11 @@ impl ServerCertVerifier for CurrentMaterial {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.servers().verify_tls13_signature(message, cert, signed)
+        self.current_server_verifier().verify_tls13_signature(message, cert, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.servers().supported_verify_schemes()
+        self.current_server_verifier().supported_verify_schemes()
     }
 }
 

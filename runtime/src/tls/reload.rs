@@ -17,7 +17,7 @@ use crate::Metrics;
 
 /// The time between two checks of the certificate files. Certificates are renewed days before their end, but somebody
 /// who tries a renewal does not like to wait.
-const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+const CHECK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 crate::label_values! {
     /// The side to which a certificate is shown.
@@ -39,17 +39,17 @@ struct ShownToLabel {
 pub(super) type Loader<T> =
     Box<dyn Fn(&[Vec<u8>], Timestamp) -> anyhow::Result<(T, Option<i64>)> + Send + Sync>;
 /// Checks one set of files: reads them and reloads them if they have changed.
-type ReloadLook = Box<dyn FnMut(Timestamp) -> LookOutcome + Send>;
+type ReloadCheck = Box<dyn FnMut(Timestamp) -> ReloadOutcome + Send>;
 
 /// A set of files that are checked for changes.
 pub struct WatchedFiles {
     shown_to: CertificateAudience,
-    look: ReloadLook,
+    check: ReloadCheck,
     ends_at: Option<i64>,
 }
 
 /// The result of checking a set of files once.
-enum LookOutcome {
+enum ReloadOutcome {
     Unchanged,
     Renewed(Option<i64>),
     /// The changed files cannot be used, and were the same at the check before. Files that are just being written are
@@ -65,7 +65,7 @@ type ContentsDigest = Result<[u8; 32], String>;
 ///
 /// # Errors
 /// A file cannot be used; the error names it.
-pub(super) fn watched<T: Send + Sync + 'static>(
+pub(super) fn load_and_watch<T: Send + Sync + 'static>(
     shown_to: CertificateAudience,
     files: Vec<NamedFile>,
     load: Loader<T>,
@@ -79,20 +79,20 @@ pub(super) fn watched<T: Send + Sync + 'static>(
         let contents = read_files(&files);
         let seen =
             contents.as_ref().map(|contents| digest_of(contents)).map_err(|error| format!("{error:#}"));
-        if !history.is_worth_trying(&seen) {
-            return LookOutcome::Unchanged;
+        if !history.should_load(&seen) {
+            return ReloadOutcome::Unchanged;
         }
         match contents.and_then(|contents| load(&contents, now)) {
             Ok((new, ends_at)) => {
                 *shared.write().unwrap_or_else(PoisonError::into_inner) = new;
                 history.note_in_force(seen);
-                LookOutcome::Renewed(ends_at)
+                ReloadOutcome::Renewed(ends_at)
             }
-            Err(error) if history.is_broken_again(seen) => LookOutcome::Broken(error),
-            Err(_) => LookOutcome::Unchanged,
+            Err(error) if history.note_broken(seen) => ReloadOutcome::Broken(error),
+            Err(_) => ReloadOutcome::Unchanged,
         }
     };
-    Ok((current, WatchedFiles { shown_to, look: Box::new(look), ends_at }))
+    Ok((current, WatchedFiles { shown_to, check: Box::new(look), ends_at }))
 }
 
 fn read_files(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -111,35 +111,36 @@ fn digest_of(contents: &[Vec<u8>]) -> [u8; 32] {
 /// The digest of the files in force, and the digest of the last broken ones with the number of checks that found them.
 struct ContentsHistory {
     in_force: ContentsDigest,
-    broken: Option<(ContentsDigest, u32)>,
+    last_broken: Option<(ContentsDigest, u32)>,
 }
 
 impl ContentsHistory {
     const fn new(in_force: ContentsDigest) -> Self {
-        Self { in_force, broken: None }
+        Self { in_force, last_broken: None }
     }
 
     /// Returns true if the files should be loaded: they differ from those in force, and have not already been reported
     /// as broken.
-    fn is_worth_trying(&mut self, seen: &ContentsDigest) -> bool {
+    fn should_load(&mut self, seen: &ContentsDigest) -> bool {
         if *seen == self.in_force {
-            self.broken = None;
+            self.last_broken = None;
             return false;
         }
-        !matches!(&self.broken, Some((broken, 2..)) if broken == seen)
+        !matches!(&self.last_broken, Some((broken, 2..)) if broken == seen)
     }
 
     fn note_in_force(&mut self, seen: ContentsDigest) {
         *self = Self::new(seen);
     }
 
-    /// Notes that these files are broken. Returns true if the check before found the same files broken, too.
-    fn is_broken_again(&mut self, seen: ContentsDigest) -> bool {
-        let times = match &self.broken {
+    /// Notes that these files are broken. Returns true if this is the second check in a row that finds the same broken
+    /// files, so that their error is reported once.
+    fn note_broken(&mut self, seen: ContentsDigest) -> bool {
+        let times = match &self.last_broken {
             Some((broken, times)) if *broken == seen => times + 1,
             _ => 1,
         };
-        self.broken = Some((seen, times));
+        self.last_broken = Some((seen, times));
         times == 2
     }
 }
@@ -147,8 +148,8 @@ impl ContentsHistory {
 /// Reloads the certificate files of a process whenever they change.
 #[derive(Default)]
 pub struct FileReloading {
-    watched: Vec<WatchedFiles>,
-    handshakes: Counter,
+    watched_files: Vec<WatchedFiles>,
+    failed_handshakes: Counter,
 }
 
 impl std::fmt::Debug for FileReloading {
@@ -159,16 +160,16 @@ impl std::fmt::Debug for FileReloading {
 
 impl FileReloading {
     pub(super) fn watch(&mut self, watched: Option<WatchedFiles>) {
-        self.watched.extend(watched);
+        self.watched_files.extend(watched);
     }
 
-    pub(super) fn count_handshakes(&mut self, failures: Counter) {
-        self.handshakes = failures;
+    pub(super) fn set_failed_handshakes_counter(&mut self, failures: Counter) {
+        self.failed_handshakes = failures;
     }
 
     /// Checks the files each second, for ever.
     pub async fn reload_forever(mut self, metrics: &Metrics) -> Infallible {
-        if self.watched.is_empty() {
+        if self.watched_files.is_empty() {
             return std::future::pending().await;
         }
         let (ends, failed) = (Family::<ShownToLabel, Gauge>::default(), Counter::<u64>::default());
@@ -180,27 +181,27 @@ impl FileReloading {
             registry.register(
                 "handshake_failures",
                 "TLS handshakes of clients that failed",
-                self.handshakes.clone(),
+                self.failed_handshakes.clone(),
             );
         });
-        for watched in &self.watched {
+        for watched in &self.watched_files {
             set_end_metric(&ends, watched.shown_to, watched.ends_at);
         }
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            let watched = std::mem::take(&mut self.watched);
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let watched = std::mem::take(&mut self.watched_files);
             // Reading may block, because a file may be on a network.
-            let looked = spawn_blocking(move || look_at_all(watched)).await;
+            let looked = spawn_blocking(move || check_all_files(watched)).await;
             let Ok((watched, seen)) = looked else { return std::future::pending().await };
-            self.watched = watched;
+            self.watched_files = watched;
             for (shown_to, seen) in seen {
                 match seen {
-                    LookOutcome::Unchanged => {}
-                    LookOutcome::Renewed(ends_at) => {
+                    ReloadOutcome::Unchanged => {}
+                    ReloadOutcome::Renewed(ends_at) => {
                         set_end_metric(&ends, shown_to, ends_at);
                         tracing::info!(?shown_to, ends_at, "certificates were renewed");
                     }
-                    LookOutcome::Broken(error) => {
+                    ReloadOutcome::Broken(error) => {
                         failed.inc();
                         let error = format!("{error:#}");
                         tracing::warn!(
@@ -214,11 +215,11 @@ impl FileReloading {
     }
 }
 
-fn look_at_all(
+fn check_all_files(
     mut watched: Vec<WatchedFiles>,
-) -> (Vec<WatchedFiles>, Vec<(CertificateAudience, LookOutcome)>) {
+) -> (Vec<WatchedFiles>, Vec<(CertificateAudience, ReloadOutcome)>) {
     let now = Timestamp::now();
-    let seen = watched.iter_mut().map(|watched| (watched.shown_to, (watched.look)(now))).collect();
+    let seen = watched.iter_mut().map(|watched| (watched.shown_to, (watched.check)(now))).collect();
     (watched, seen)
 }
 

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::metrics_reference::{TLS_HEADING, reference_tables, with_part};
+use crate::metrics_reference::{TLS_HEADING, reference_tables, replace_part};
 use crate::peer::PeerError;
 use crate::{HttpSettings, Metrics, PeerClient, ServiceContext, server};
 
@@ -164,9 +164,9 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
     let (admin, other) = serve_over_tls(listener.without_client_certificates()).await;
     assert_eq!(ask_server(&without, &admin).await.unwrap(), 7);
     assert!(
-        listener.failures().get() >= 4,
+        listener.failed_handshakes().get() >= 4,
         "handshakes that failed are counted: {}",
-        listener.failures().get()
+        listener.failed_handshakes().get()
     );
     shell.shutdown.cancel();
     other.shutdown.cancel();
@@ -274,7 +274,7 @@ async fn the_reference_lists_what_processes_with_certificates_tell() {
     assert!(own.starts_with(TLS_HEADING), "{own}");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let wanted = with_part(&text, TLS_HEADING, &own);
+    let wanted = replace_part(&text, TLS_HEADING, &own);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, wanted).unwrap();
         return;

@@ -1,12 +1,20 @@
 //! Reads the end of a certificate's validity, the one field of X.509 that is needed here and that rustls does not give.
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 const SEQUENCE_TAG: u8 = 0x30;
 /// The tag of the certificate's version, which is optional.
 const VERSION_TAG: u8 = 0xa0;
 const UTC_TIME_TAG: u8 = 0x17;
 const GENERALIZED_TIME_TAG: u8 = 0x18;
+
+/// Returns the end of the validity of the first certificate in a PEM text, in seconds since the Unix epoch; `None` if
+/// the text has no certificate.
+pub fn first_certificate_end(pem: &[u8]) -> Option<i64> {
+    certificate_end(&CertificateDer::from_pem_slice(pem).ok()?)
+}
 
 /// Returns the end of the validity of a certificate in DER, in seconds since the Unix epoch
 /// (`tbsCertificate.validity.notAfter`, RFC 5280 4.1.2.5). Returns `None` if `der` is no certificate.

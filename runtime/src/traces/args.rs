@@ -49,14 +49,14 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 impl TraceArgs {
     /// Returns the tracer, and the task that sends its spans; without an endpoint, a tracer that records nothing and no
     /// task. `instance` names this process among those of its role.
-    pub fn open(
+    pub fn open_tracer(
         &self,
         tls: &PeerTls,
         metrics: &Metrics,
         instance: Option<String>,
     ) -> (Tracer, Option<SpanExport>) {
         let Some(endpoint) = &self.otlp_endpoint else { return (Tracer::default(), None) };
-        let metrics = TraceMetrics::registered(metrics);
+        let metrics = TraceMetrics::register(metrics);
         let sampling = SamplingRates { recorded_share: self.trace_ratio, per_minute: self.traces_per_minute };
         let (tracer, finished) = Tracer::new_recording(sampling, metrics.clone());
         (tracer, Some(SpanExport::new(finished, endpoint, tls, metrics, instance)))

@@ -29,7 +29,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The task that sends the spans of this process to the collector.
 pub struct SpanExport {
-    finished: mpsc::Receiver<FinishedSpan>,
+    span_receiver: mpsc::Receiver<FinishedSpan>,
     /// The spans of the batch that is being collected or sent.
     batch: Vec<FinishedSpan>,
     client: Client,
@@ -42,7 +42,7 @@ pub struct SpanExport {
 
 impl SpanExport {
     pub(super) fn new(
-        finished: mpsc::Receiver<FinishedSpan>,
+        span_receiver: mpsc::Receiver<FinishedSpan>,
         endpoint: &Url,
         tls: &PeerTls,
         metrics: TraceMetrics,
@@ -51,20 +51,20 @@ impl SpanExport {
         let connections =
             ConnectionSettings { connect_timeout: Some(ANSWER_TIMEOUT), ..ConnectionSettings::default() };
         let (client, url) = (Client::new(tls, connections), join_path(endpoint, &["v1", "traces"]));
-        Self { finished, batch: Vec::new(), client, url, metrics, instance, is_away: false }
+        Self { span_receiver, batch: Vec::new(), client, url, metrics, instance, is_away: false }
     }
 
     /// Sends spans in batches, for ever.
     async fn export_forever(&mut self) -> Infallible {
         loop {
-            if self.finished.recv_many(&mut self.batch, MAX_SPANS_A_BATCH).await == 0 {
+            if self.span_receiver.recv_many(&mut self.batch, MAX_SPANS_A_BATCH).await == 0 {
                 // Every tracer is gone, so no span can come any more.
                 return std::future::pending().await;
             }
             let more = async {
                 while self.batch.len() < MAX_SPANS_A_BATCH {
                     let room = MAX_SPANS_A_BATCH - self.batch.len();
-                    if self.finished.recv_many(&mut self.batch, room).await == 0 {
+                    if self.span_receiver.recv_many(&mut self.batch, room).await == 0 {
                         return;
                     }
                 }
@@ -76,11 +76,11 @@ impl SpanExport {
 
     /// Sends the spans that are left, for at most `FLUSH_TIMEOUT`.
     async fn flush_queue(&mut self) {
-        self.finished.close();
+        self.span_receiver.close();
         let all = async {
             loop {
                 while self.batch.len() < MAX_SPANS_A_BATCH
-                    && let Ok(next) = self.finished.try_recv()
+                    && let Ok(next) = self.span_receiver.try_recv()
                 {
                     self.batch.push(next);
                 }
@@ -91,13 +91,13 @@ impl SpanExport {
             }
         };
         if timeout(FLUSH_TIMEOUT, all).await.is_err() {
-            let left = self.batch.len() + self.finished.len();
+            let left = self.batch.len() + self.span_receiver.len();
             tracing::warn!(spans = left, "traces were left at the end: the collector took too long");
         }
     }
 
     async fn send_batch(&mut self) {
-        let request = otlp::request(&self.batch, self.instance.as_deref());
+        let request = otlp::encode_request(&self.batch, self.instance.as_deref());
         let kind = HeaderValue::from_static("application/x-protobuf");
         let post = self.client.post(self.url.clone()).body(kind, request.encode_to_vec().into());
         let outcome = match post.timeout(ANSWER_TIMEOUT).send().await {
@@ -108,7 +108,8 @@ impl SpanExport {
         let (spans, was_away) = (self.batch.len(), self.is_away);
         self.batch.clear();
         self.is_away = outcome.is_err();
-        self.metrics.spans(if self.is_away { SpanOutcome::Failed } else { SpanOutcome::Exported }, spans);
+        self.metrics
+            .add_span_outcomes(if self.is_away { SpanOutcome::Failed } else { SpanOutcome::Exported }, spans);
         match outcome {
             Ok(()) if was_away => tracing::info!(collector = %self.url, "traces are taken again"),
             Err(error) if !was_away => tracing::warn!(

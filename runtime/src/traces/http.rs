@@ -18,27 +18,31 @@ use crate::{http_metrics, request_id};
 pub const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// The tracer and the service of a port whose requests are recorded as spans.
-pub(crate) struct Port {
+pub(crate) struct TracedPort {
     pub(crate) tracer: Tracer,
     pub(crate) service: CalledService,
 }
 
 /// A middleware: answers a request within a span of its own, if its trace is recorded. Requests that the handler sends
 /// to other services get this span as their parent, and the answer names it to the client.
-pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn record_request_span(
+    State(port): State<Arc<TracedPort>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let parent =
         request.headers().get(TRACEPARENT_HEADER).and_then(|value| TraceContext::parse(value.as_bytes()));
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let (method, route) = http_metrics::named(port.service, request.method(), path);
+    let (method, route) = http_metrics::bounded_request_name(port.service, request.method(), path);
     let service = port.service.name();
     let id = request_id::current_id().unwrap_or_default();
     let name = || format!("{service} {method} {route}");
     // If this process made the request's id, the same bytes are the id of a new trace: so either finds the other.
-    match port.tracer.request_span(
+    match port.tracer.begin_request_span(
         service,
         name,
         parent,
-        request_id::made_here().unwrap_or_else(rand::random),
+        request_id::random_bytes_of_current_id().unwrap_or_else(rand::random),
     ) {
         None => next.run(request).await,
         Some(Err(context)) => {

@@ -13,9 +13,9 @@ label_values! {
         /// The trace was chosen by the configured share of requests.
         Share = "share",
         /// The client's `traceparent` asks for it.
-        Asked = "asked",
+        Requested = "asked",
         /// Another liverank process began the trace, and this process continues it.
-        GoesOn = "goes_on",
+        Continued = "goes_on",
     }
 }
 
@@ -44,42 +44,42 @@ struct OutcomeLabel {
 /// The metrics of traces and spans of one process.
 #[derive(Clone, Default)]
 pub(super) struct TraceMetrics {
-    recorded: Family<ReasonLabel, Counter>,
-    over_limit: Family<ReasonLabel, Counter>,
-    count_spans: Family<OutcomeLabel, Counter>,
+    recorded_traces: Family<ReasonLabel, Counter>,
+    traces_over_limit: Family<ReasonLabel, Counter>,
+    spans_by_outcome: Family<OutcomeLabel, Counter>,
 }
 
 impl TraceMetrics {
-    pub(super) fn registered(metrics: &Metrics) -> Self {
+    pub(super) fn register(metrics: &Metrics) -> Self {
         let all = Self::default();
         metrics.register("traces", |registry| {
             let recorded = "Traces that this process records a part of, by why";
-            registry.register("recorded", recorded, all.recorded.clone());
+            registry.register("recorded", recorded, all.recorded_traces.clone());
             let over_limit = "Traces that were not recorded, for there were as many already as a minute may have";
-            registry.register("over_limit", over_limit, all.over_limit.clone());
+            registry.register("over_limit", over_limit, all.traces_over_limit.clone());
             let spans = "Spans by what became of them: exported; failed, for the collector was away or refused them; dropped, for the queue was full";
-            registry.register("spans", spans, all.count_spans.clone());
+            registry.register("spans", spans, all.spans_by_outcome.clone());
         });
-        for reason in [RecordedBecause::Share, RecordedBecause::Asked, RecordedBecause::GoesOn] {
-            drop(all.over_limit.get_or_create(&ReasonLabel { reason }));
+        for reason in [RecordedBecause::Share, RecordedBecause::Requested, RecordedBecause::Continued] {
+            drop(all.traces_over_limit.get_or_create(&ReasonLabel { reason }));
         }
         for outcome in [SpanOutcome::Exported, SpanOutcome::Failed, SpanOutcome::Dropped] {
-            all.spans(outcome, 0);
+            all.add_span_outcomes(outcome, 0);
         }
         all
     }
 
-    pub(super) fn judged(&self, reason: SamplingReason, admitted: bool) {
+    pub(super) fn count_sampling_decision(&self, reason: SamplingReason, admitted: bool) {
         let reason = match reason {
             SamplingReason::Share => RecordedBecause::Share,
-            SamplingReason::Asked => RecordedBecause::Asked,
-            SamplingReason::GoesOn => RecordedBecause::GoesOn,
+            SamplingReason::Requested => RecordedBecause::Requested,
+            SamplingReason::Continued => RecordedBecause::Continued,
         };
-        let counter = if admitted { &self.recorded } else { &self.over_limit };
+        let counter = if admitted { &self.recorded_traces } else { &self.traces_over_limit };
         counter.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(super) fn spans(&self, outcome: SpanOutcome, count: usize) {
-        self.count_spans.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
+    pub(super) fn add_span_outcomes(&self, outcome: SpanOutcome, count: usize) {
+        self.spans_by_outcome.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
     }
 }

@@ -14,10 +14,10 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use super::{FinishedSpan, SpanAttribute, SpanKind};
 
 /// Encodes a request with these spans, grouped by service: one process may run several services (`liverank up`).
-pub(super) fn request(spans: &[FinishedSpan], instance: Option<&str>) -> ExportTraceServiceRequest {
+pub(super) fn encode_request(spans: &[FinishedSpan], instance: Option<&str>) -> ExportTraceServiceRequest {
     let mut services: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
     for finished in spans {
-        services.entry(finished.service).or_default().push(span(finished));
+        services.entry(finished.service).or_default().push(encode_span(finished));
     }
     let resource_spans = services
         .into_iter()
@@ -55,8 +55,8 @@ fn key_value(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-fn span(finished: &FinishedSpan) -> Span {
-    let began = unix_nanos(finished.began);
+fn encode_span(finished: &FinishedSpan) -> Span {
+    let began = unix_nanos(finished.started_at);
     let kind = match finished.kind {
         SpanKind::Server => OtlpKind::Server,
         SpanKind::Consumer => OtlpKind::Consumer,
@@ -64,7 +64,7 @@ fn span(finished: &FinishedSpan) -> Span {
     };
     let attributes = finished.attributes.iter().map(|(key, value)| match value {
         SpanAttribute::Text(value) => text_attribute(key, value),
-        SpanAttribute::Whole(value) => key_value(key, Value::IntValue(*value)),
+        SpanAttribute::Integer(value) => key_value(key, Value::IntValue(*value)),
     });
     let error = |why: &str| Status { message: why.to_owned(), code: StatusCode::Error.into() };
     Span {
@@ -76,7 +76,7 @@ fn span(finished: &FinishedSpan) -> Span {
         name: finished.name.clone().into_owned(),
         kind: kind.into(),
         start_time_unix_nano: began,
-        end_time_unix_nano: began.saturating_add(finished.took.as_nanos() as u64),
+        end_time_unix_nano: began.saturating_add(finished.duration.as_nanos() as u64),
         attributes: attributes.collect(),
         status: finished.error.map(error),
         ..Span::default()

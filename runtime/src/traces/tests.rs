@@ -14,7 +14,7 @@ use tower_service::Service as _;
 use super::http::TRACEPARENT_HEADER;
 use super::*;
 use crate::Metrics;
-use crate::http_metrics::measured;
+use crate::http_metrics::with_measuring_layers;
 use crate::tls::PeerTls;
 
 const SAMPLED_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -33,7 +33,7 @@ fn traced_router(tracer: &Tracer, metrics: &Metrics) -> Router {
     let router = Router::new()
         .route("/videos", get(seen))
         .route("/interact", post(|| async { StatusCode::BAD_GATEWAY }));
-    measured(router, CalledService::Gateway, metrics.http(), tracer)
+    with_measuring_layers(router, CalledService::Gateway, metrics.http(), tracer)
 }
 
 async fn ask_traced(router: &mut Router, headers: &[(&str, &str)]) -> (Option<String>, String) {
@@ -64,7 +64,7 @@ async fn fake_collector(status: StatusCode) -> (String, Arc<StdMutex<Vec<ExportT
 #[tokio::test]
 async fn without_an_endpoint_no_trace_is_recorded() {
     let metrics = Metrics::default();
-    let (tracer, export) = args(None, 1.0, 1).open(&PeerTls::default(), &metrics, None);
+    let (tracer, export) = args(None, 1.0, 1).open_tracer(&PeerTls::default(), &metrics, None);
     assert!(!tracer.is_on() && export.is_none());
     let (header, seen) =
         ask_traced(&mut traced_router(&tracer, &metrics), &[(TRACEPARENT_HEADER, SAMPLED_TRACEPARENT)]).await;
@@ -81,7 +81,7 @@ async fn a_request_is_a_span_under_its_parent_and_says_so() {
     let metrics = Metrics::default();
     let (url, taken) = fake_collector(StatusCode::OK).await;
     let (tracer, export) =
-        args(Some(&url), 0.0, 60).open(&PeerTls::default(), &metrics, Some("pod-1".to_owned()));
+        args(Some(&url), 0.0, 60).open_tracer(&PeerTls::default(), &metrics, Some("pod-1".to_owned()));
     let asked = async {
         let mut router = traced_router(&tracer, &metrics);
         let failing = axum::http::Request::post("/interact").header(TRACEPARENT_HEADER, SAMPLED_TRACEPARENT);
@@ -122,7 +122,7 @@ async fn a_request_is_a_span_under_its_parent_and_says_so() {
 async fn a_trace_that_begins_here_has_the_id_of_its_request_unless_a_stranger_chose_that() {
     let metrics = Metrics::default();
     let (tracer, _export) =
-        args(Some("http://127.0.0.1:9"), 1.0, 60).open(&PeerTls::default(), &metrics, None);
+        args(Some("http://127.0.0.1:9"), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
     let mut router = traced_router(&tracer, &metrics);
     let request = axum::http::Request::get("/videos").body(Body::empty()).unwrap();
     let answer = router.call(request).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_trace_that_begins_here_has_the_id_of_its_request_unless_a_stranger_ch
 async fn a_flood_of_sampled_parents_is_not_recorded_and_leaves_room_for_others() {
     let metrics = Metrics::default();
     let (tracer, _export) =
-        args(Some("http://127.0.0.1:9"), 1.0, 5).open(&PeerTls::default(), &metrics, None);
+        args(Some("http://127.0.0.1:9"), 1.0, 5).open_tracer(&PeerTls::default(), &metrics, None);
     let mut router = traced_router(&tracer, &metrics);
     let mut sampled = 0;
     for _ in 0..100 {
@@ -165,7 +165,7 @@ async fn a_collector_that_refuses_or_is_away_costs_a_counter() {
     let (refusing, _) = fake_collector(StatusCode::SERVICE_UNAVAILABLE).await;
     for url in [refusing.as_str(), "http://127.0.0.1:9"] {
         let metrics = Metrics::default();
-        let (tracer, export) = args(Some(url), 1.0, 60).open(&PeerTls::default(), &metrics, None);
+        let (tracer, export) = args(Some(url), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
         let begun = Instant::now();
         run_with_export(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
@@ -180,7 +180,7 @@ async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let metrics = Metrics::default();
-    let (tracer, export) = args(Some(&url), 1.0, 60).open(&PeerTls::default(), &metrics, None);
+    let (tracer, export) = args(Some(&url), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
     let begun = Instant::now();
     run_with_export(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
     let took = begun.elapsed();
@@ -191,7 +191,7 @@ async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
 async fn a_full_span_queue_drops_and_counts() {
     let metrics = Metrics::default();
     let sampling = SamplingRates { recorded_share: 1.0, per_minute: 60_000 };
-    let (tracer, _finished) = Tracer::new_recording(sampling, TraceMetrics::registered(&metrics));
+    let (tracer, _finished) = Tracer::new_recording(sampling, TraceMetrics::register(&metrics));
     let parent = TraceContext::parse(SAMPLED_TRACEPARENT.as_bytes()).unwrap();
     let first = tracer.continue_trace("consumer", "consumer count", &parent).unwrap();
     assert_eq!(first.begin_child("consumer project").trace_context().trace_id, parent.trace_id);

@@ -1,7 +1,7 @@
 //! The archive as requests use it: each query has a time limit, and after a failure no query is made for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::{Archive, StoreError};
@@ -13,23 +13,31 @@ use tokio::time::timeout;
 const OPEN_TIME: Duration = Duration::from_secs(1);
 const PART_NAME: &str = "archive";
 
-/// An archive whose failures do not hold up requests.
+/// A circuit breaker around the archive: for a time after a failure, requests get an error at once instead of waiting.
 pub(crate) struct CircuitBreaker {
     archive: Arc<dyn Archive>,
     health: Health,
-    born: Instant,
-    /// The time until which the archive is not asked, in ms since `born`; 0 while it answers.
-    away_until: AtomicU64,
+    created_at: Instant,
+    /// Whether the archive has answered: its first answer is noted in the process's health.
+    has_answered: AtomicBool,
+    /// The time until which the archive is not asked, in ms since `created_at`; 0 while it answers.
+    open_until_ms: AtomicU64,
 }
 
 impl CircuitBreaker {
     pub(crate) fn new(archive: Arc<dyn Archive>, health: Health) -> Self {
-        Self { archive, health, born: Instant::now(), away_until: AtomicU64::new(0) }
+        Self {
+            archive,
+            health,
+            created_at: Instant::now(),
+            has_answered: AtomicBool::new(false),
+            open_until_ms: AtomicU64::new(0),
+        }
     }
 
     /// Returns the archive's answer to `question`, or an error after `patience`. While the archive is not to be asked,
     /// returns the error "unavailable" at once.
-    pub(crate) async fn ask<T, F>(
+    pub(crate) async fn query<T, F>(
         &self,
         patience: Duration,
         question: impl FnOnce(Arc<dyn Archive>) -> F,
@@ -37,7 +45,7 @@ impl CircuitBreaker {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        if self.now_millis() < self.away_until.load(Relaxed) {
+        if self.now_millis() < self.open_until_ms.load(Relaxed) {
             return Err(StoreError::unavailable(PART_NAME, "did not answer a moment ago"));
         }
         let slow = || StoreError::unavailable(PART_NAME, format!("did not answer within {patience:?}"));
@@ -45,27 +53,30 @@ impl CircuitBreaker {
         let answer = answer.unwrap_or_else(|_| Err(slow()));
         match &answer {
             Ok(_) => {
-                if self.away_until.load(Relaxed) != 0 && self.away_until.swap(0, Relaxed) != 0 {
+                let is_back =
+                    self.open_until_ms.load(Relaxed) != 0 && self.open_until_ms.swap(0, Relaxed) != 0;
+                let is_first = !self.has_answered.load(Relaxed) && !self.has_answered.swap(true, Relaxed);
+                if is_back || is_first {
                     self.health.note_dependency(PART_NAME, Ok(()));
                 }
             }
             Err(error) => {
                 let until = self.now_millis() + OPEN_TIME.as_millis() as u64;
-                self.away_until.store(until, Relaxed);
+                self.open_until_ms.store(until, Relaxed);
                 self.health.note_dependency(PART_NAME, Err(error.to_string()));
             }
         }
         answer
     }
 
-    /// Asks an archive that failed to answer whether it is back; does nothing while it answers.
-    pub(crate) async fn look(&self, patience: Duration) {
-        if self.away_until.load(Relaxed) != 0 {
-            let _ = self.ask(patience, |archive| async move { archive.archive_meta().await }).await;
+    /// Asks an archive that failed to answer, or was never asked, whether it is there; does nothing while it answers.
+    pub(crate) async fn probe_unless_well(&self, patience: Duration) {
+        if self.open_until_ms.load(Relaxed) != 0 || !self.has_answered.load(Relaxed) {
+            let _ = self.query(patience, |archive| async move { archive.archive_meta().await }).await;
         }
     }
 
     fn now_millis(&self) -> u64 {
-        self.born.elapsed().as_millis() as u64
+        self.created_at.elapsed().as_millis() as u64
     }
 }

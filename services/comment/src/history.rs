@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{self, CommentPage};
 use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
-use liverank_runtime::identity::sent::RequestSender;
+use liverank_runtime::identity::sent::ForwardedUser;
 use liverank_runtime::params::{PathVideo, QueryParams};
 use liverank_runtime::problem::STORE_RETRY_AFTER;
 use liverank_runtime::server::RequestExchange;
@@ -35,8 +35,9 @@ const MAX_COMMENTS_A_STEP: usize = 100;
 /// removed, a page is shorter than asked for.
 const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / MAX_COMMENTS_A_STEP;
 /// The maximum number of pages that are being answered at the same time, each until its last byte: slow clients can
-/// make this process hold this many megabytes.
-pub(crate) const MAX_PAGES_AT_ONCE: usize = 128;
+/// make this process hold this many megabytes. One client has at most half; without viewers' tokens, a gateway is one
+/// client.
+pub(crate) const MAX_PAGES_AT_ONCE: usize = 256;
 /// The greatest sequence number accepted in a query: the greatest integer that JavaScript, and with it most clients,
 /// holds exactly.
 const MAX_SEQ: u64 = (1 << 53) - 1;
@@ -61,7 +62,7 @@ struct HistoryReading<'a> {
 }
 
 impl AskedPage {
-    fn read(params: &QueryParams) -> Result<Self, Invalid> {
+    fn from_params(params: &QueryParams) -> Result<Self, Invalid> {
         let before = params.optional_number("before", 1..=MAX_SEQ)?;
         let after = params.optional_number("after", 0..=MAX_SEQ)?;
         let around =
@@ -79,20 +80,20 @@ impl AskedPage {
 /// `GET /comments/{videoid}?before=&after=&around=&limit=&userid=`.
 pub(crate) async fn comments(
     State(service): State<Arc<CommentService>>,
-    sent_by: RequestSender,
+    sent_by: ForwardedUser,
     PathVideo(video): PathVideo,
     params: QueryParams,
     exchange: RequestExchange,
 ) -> Result<Response, Problem> {
     params.expect_only(&["before", "after", "around", "limit", "userid"])?;
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let asked = AskedPage::read(&params)?;
+    let asked = AskedPage::from_params(&params)?;
     let named = params.optional_text("userid")?.map(|id| UserId::parse_field("userid", id)).transpose()?;
     // If viewers authenticate at a gateway, the gateway names the viewer, and `userid` is ignored.
-    let viewer = if sent_by.is_by_gateway() { sent_by.user().cloned() } else { named };
-    let Ok(place) = Arc::clone(&service.pages).try_acquire_owned() else {
+    let viewer = if sent_by.is_from_gateway() { sent_by.user().cloned() } else { named };
+    let Some(place) = service.page_permits.try_take_units(exchange.client(), 1) else {
         let detail = "too many pages of history are being answered: try again";
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(STORE_RETRY_AFTER));
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with_retry_after(STORE_RETRY_AFTER));
     };
     exchange.keep_until_answered(place);
     let page = read_page(&HistoryReading { service: &service, video: &video, viewer }, asked, limit).await?;
@@ -121,14 +122,14 @@ async fn read_page(
 ) -> Result<PageJson, Problem> {
     match asked {
         AskedPage::Before(before) => {
-            let older = read(reading, CommentPage::Before(before), limit, MAX_PAGE_BYTES).await?;
+            let older = read_segment(reading, CommentPage::Before(before), limit, MAX_PAGE_BYTES).await?;
             // A page before a number has newer comments; only the page without a number is the newest one.
             let newer = (before <= MAX_SEQ).then(|| older.first_seq.unwrap_or(before - 1));
             let pinned = if newer.is_none() { pinned_comment(reading).await? } else { None };
             Ok(PageJson { next: older.next_before(), newer, comments: older.lines, pinned })
         }
         AskedPage::After(after) => {
-            let newer = read(reading, CommentPage::After(after), limit, MAX_PAGE_BYTES).await?;
+            let newer = read_segment(reading, CommentPage::After(after), limit, MAX_PAGE_BYTES).await?;
             let next = newer.first_seq.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
             let (comments, newer) =
                 (newer.lines.into_iter().rev().collect(), newer.last_seq.filter(|_| newer.may_have_more));
@@ -148,25 +149,28 @@ async fn page_around(
     let HistoryReading { service, video, viewer } = reading;
     let asked = service
         .archive
-        .ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
-    let found =
-        asked.await.map_err(|_| archive_away_problem())?.filter(|found| found.is_shown_to(viewer.as_ref()));
+        .query(PAGE_STEP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
+    let found = asked
+        .await
+        .map_err(|_| archive_unavailable_problem())?
+        .filter(|found| found.is_shown_to(viewer.as_ref()));
     let Some(Comment { seq, .. }) = found else {
         return Err(Problem::not_found("the video has no such comment").with_member("field", "around"));
     };
     // Each side gets half of the bytes, so that long comments on one side do not push the comment itself out.
-    let newer = read(reading, CommentPage::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
+    let newer = read_segment(reading, CommentPage::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
     let older =
-        read(reading, CommentPage::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
+        read_segment(reading, CommentPage::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2)
+            .await?;
     let (next, more) = (older.next_before(), newer.may_have_more.then(|| newer.last_seq.unwrap_or(seq)));
     let mut comments = newer.reversed_lines();
     comments.extend(older.lines);
     Ok(PageJson { comments, next, newer: more, pinned: None })
 }
 
-/// Entries read in one direction, with a line for each comment that is shown.
+/// The entries of a channel that were read in one direction, with the JSON of each comment that is shown.
 #[derive(Default)]
-struct HistoryRun {
+struct HistorySegment {
     lines: Vec<Box<RawValue>>,
     /// The sequence number of the first entry read.
     first_seq: Option<u64>,
@@ -176,7 +180,7 @@ struct HistoryRun {
     may_have_more: bool,
 }
 
-impl HistoryRun {
+impl HistorySegment {
     /// Returns the `before` of the next page, if the entries were read from new to old; `None` if there is no next
     /// page.
     fn next_before(&self) -> Option<u64> {
@@ -189,7 +193,7 @@ impl HistoryRun {
     }
 }
 
-fn archive_away_problem() -> Problem {
+fn archive_unavailable_problem() -> Problem {
     Problem::part_unavailable("the archive is away: try again")
 }
 
@@ -202,21 +206,25 @@ fn comment_json(comment: &Comment) -> Box<RawValue> {
 async fn pinned_comment(reading: &HistoryReading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
     let video = reading.video;
     let ask = |archive: Arc<dyn Archive>| async move { archive::pinned_comment(&*archive, video).await };
-    let found =
-        reading.service.archive.ask(PAGE_STEP_TIMEOUT, ask).await.map_err(|_| archive_away_problem())?;
+    let found = reading
+        .service
+        .archive
+        .query(PAGE_STEP_TIMEOUT, ask)
+        .await
+        .map_err(|_| archive_unavailable_problem())?;
     Ok(found.as_ref().map(comment_json))
 }
 
 /// Reads up to `limit` comments and `most_bytes` bytes in one direction. Reads in steps, so that memory stays bounded
 /// also while reading.
-async fn read(
+async fn read_segment(
     reading: &HistoryReading<'_>,
     from: CommentPage,
     limit: usize,
     most_bytes: usize,
-) -> Result<HistoryRun, Problem> {
+) -> Result<HistorySegment, Problem> {
     let HistoryReading { service, video, viewer } = reading;
-    let (mut run, mut bytes, mut from) = (HistoryRun::default(), 0, from);
+    let (mut run, mut bytes, mut from) = (HistorySegment::default(), 0, from);
     for steps in 0.. {
         // So many entries were removed that the rest is left for the client's next request.
         if run.lines.len() >= limit || steps == MAX_STEPS {
@@ -225,8 +233,8 @@ async fn read(
         let step = (limit - run.lines.len()).min(MAX_COMMENTS_A_STEP);
         let asked = service
             .archive
-            .ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.comments(video, from, step).await });
-        let found = asked.await.map_err(|_| archive_away_problem())?;
+            .query(PAGE_STEP_TIMEOUT, |archive| async move { archive.comments(video, from, step).await });
+        let found = asked.await.map_err(|_| archive_unavailable_problem())?;
         for entry in &found {
             // A removed comment and the entry that removed it have a sequence number and no line.
             let line = entry.is_shown_to(viewer.as_ref()).then(|| comment_json(entry));
@@ -256,21 +264,21 @@ async fn read(
 mod tests {
     use super::*;
 
-    fn asked(query: &str) -> Result<AskedPage, &'static str> {
-        let params = QueryParams::of(&format!("/comments/v?{query}").parse().unwrap());
-        AskedPage::read(&params).map_err(|invalid| invalid.field)
+    fn parse_query(query: &str) -> Result<AskedPage, &'static str> {
+        let params = QueryParams::from_uri(&format!("/comments/v?{query}").parse().unwrap());
+        AskedPage::from_params(&params).map_err(|invalid| invalid.field)
     }
 
     #[test]
     fn history_takes_only_one_of_before_after_and_around() {
-        assert_eq!(asked("limit=3"), Ok(AskedPage::Before(u64::MAX)));
-        assert_eq!(asked("before=7"), Ok(AskedPage::Before(7)));
-        assert_eq!(asked("after=0"), Ok(AskedPage::After(0)));
-        assert_eq!(asked("around=c%201"), Ok(AskedPage::Around(CommentId::parse("c 1").unwrap())));
-        assert_eq!(asked("before=7&after=1"), Err("after"));
+        assert_eq!(parse_query("limit=3"), Ok(AskedPage::Before(u64::MAX)));
+        assert_eq!(parse_query("before=7"), Ok(AskedPage::Before(7)));
+        assert_eq!(parse_query("after=0"), Ok(AskedPage::After(0)));
+        assert_eq!(parse_query("around=c%201"), Ok(AskedPage::Around(CommentId::parse("c 1").unwrap())));
+        assert_eq!(parse_query("before=7&after=1"), Err("after"));
         for both in ["before=7&around=c", "after=7&around=c", "before=2&after=1&around=c", "around="] {
-            assert_eq!(asked(both), Err("around"), "{both}");
+            assert_eq!(parse_query(both), Err("around"), "{both}");
         }
-        assert_eq!((asked("before=0"), asked("after=-1")), (Err("before"), Err("after")));
+        assert_eq!((parse_query("before=0"), parse_query("after=-1")), (Err("before"), Err("after")));
     }
 }

@@ -21,6 +21,7 @@ use anyhow::{Context, bail, ensure};
 use axum::http::StatusCode;
 use liverank_core::comment::UnnumberedComment;
 use liverank_core::moderation::hook::{HookAnswer, HookBreaker};
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
 use liverank_runtime::{Problem, Tasks, now_ms};
 use reqwest::Url;
 use tokio::sync::{mpsc, oneshot};
@@ -31,21 +32,22 @@ mod key;
 pub(crate) mod metrics;
 mod shares;
 
-use batches::Asker;
+use batches::HookBatcher;
 use client::HookClient;
 use metrics::HookMetrics;
-use shares::{Place, Shares};
+use shares::{WaitingLimits, WaitingPermit};
 
 use crate::post::is_visible;
 
-/// The maximum number of comments that wait for their turn: some sixteen requests. More would not be answered in time.
-const WAITING: usize = 1_024;
+/// The maximum number of comments that wait for their turn: some sixteen requests. More comments than these would not
+/// be answered in time.
+const MAX_WAITING_COMMENTS: usize = 1_024;
 /// The time added to twice the configured timeout, for delays of this process.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// The configured treatment of comments while the hook is away.
+/// The configured treatment of comments while the hook fails or does not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum WhenAway {
+pub enum HookFailureAction {
     /// Accept the comments.
     Accept,
     /// Hold the comments until a moderator decides.
@@ -68,13 +70,13 @@ pub struct HookArgs {
     /// A second line may have a second key: requests are signed with both while they are changed. It is read again when it changes.
     #[arg(long, env = "LIVERANK_COMMENT_HOOK_KEY_FILE", value_name = "FILE")]
     pub comment_hook_key_file: Option<PathBuf>,
-    /// Milliseconds that the hook may take. A comment waits for it twice as long at most.
-    #[arg(long, env = "LIVERANK_COMMENT_HOOK_TIMEOUT_MS", value_name = "MS", default_value_t = 500,
-          value_parser = clap::value_parser!(u16).range(50..=2_000))]
+    /// The time that the hook may take. A comment waits for it twice as long at most.
+    #[arg(long, env = "LIVERANK_COMMENT_HOOK_TIMEOUT_MS", value_name = "DURATION", default_value = "500ms",
+          value_parser = parser_in_unit::<u16>(SettingUnit::Millis, 50, 2_000))]
     pub comment_hook_timeout_ms: u16,
     /// What happens to comments while the hook is away.
-    #[arg(long, env = "LIVERANK_COMMENT_HOOK_WHEN_AWAY", value_enum, default_value_t = WhenAway::Hold)]
-    pub comment_hook_when_away: WhenAway,
+    #[arg(long, env = "LIVERANK_COMMENT_HOOK_WHEN_AWAY", value_enum, default_value_t = HookFailureAction::Hold)]
+    pub comment_hook_when_away: HookFailureAction,
 }
 
 impl Default for HookArgs {
@@ -84,7 +86,7 @@ impl Default for HookArgs {
             comment_hook_url: None,
             comment_hook_key_file: None,
             comment_hook_timeout_ms: 500,
-            comment_hook_when_away: WhenAway::default(),
+            comment_hook_when_away: HookFailureAction::default(),
         }
     }
 }
@@ -93,13 +95,13 @@ impl HookArgs {
     /// Checks that the settings are consistent.
     ///
     /// # Errors
-    /// Names the settings that contradict each other.
+    /// Returns an error that names the settings that contradict each other.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.named().map(drop)
+        self.url_and_key_file().map(drop)
     }
 
     /// Returns the hook's URL and the file with its key; `None` if no hook is set.
-    fn named(&self) -> anyhow::Result<Option<(&Url, &Path)>> {
+    fn url_and_key_file(&self) -> anyhow::Result<Option<(&Url, &Path)>> {
         let (url, key) = match (&self.comment_hook_url, &self.comment_hook_key_file) {
             (None, None) => return Ok(None),
             (Some(url), Some(key)) => (url, key),
@@ -115,40 +117,40 @@ impl HookArgs {
 
 /// The outcome of asking the hook about a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Said {
+enum HookVerdict {
     /// The hook decided.
     Answer(HookAnswer),
-    /// Nobody decided, because the hook is away.
-    Away,
-    /// Nobody decided, because too many comments wait for the hook.
+    /// There is no decision, because the hook fails or does not answer.
+    Unavailable,
+    /// There is no decision, because too many comments wait for the hook.
     Busy,
 }
 
 /// A comment that waits for the hook's decision.
-struct Question {
+struct PendingComment {
     comment: UnnumberedComment,
-    since: Instant,
-    answer: oneshot::Sender<Said>,
+    waiting_since: Instant,
+    answer: oneshot::Sender<HookVerdict>,
     /// Held until the comment is answered, whether or not somebody still waits for the answer.
-    _place: Place,
+    _permit: WaitingPermit,
 }
 
 /// The treatment of a comment after the hook was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Judged {
+pub(crate) enum CommentTreatment {
     /// The comment is accepted with this text.
-    Taken(String),
+    Accepted(String),
     /// The comment waits for a moderator.
     Held,
 }
 
 /// A handle for asking the hook about comments.
 pub(crate) struct Hook {
-    questions: mpsc::Sender<Question>,
-    shares: Shares,
+    pending_comments: mpsc::Sender<PendingComment>,
+    waiting_limits: WaitingLimits,
     breaker: Arc<Mutex<HookBreaker>>,
-    when_away: WhenAway,
-    patience: Duration,
+    when_away: HookFailureAction,
+    answer_timeout: Duration,
     metrics: HookMetrics,
 }
 
@@ -166,68 +168,78 @@ impl Hook {
         metrics: HookMetrics,
         tasks: &mut Tasks,
     ) -> anyhow::Result<Option<Self>> {
-        let Some((url, key)) = args.named()? else { return Ok(None) };
+        let Some((url, key)) = args.url_and_key_file()? else { return Ok(None) };
         let timeout = Duration::from_millis(args.comment_hook_timeout_ms.into());
         let client = HookClient::new(url, key).context("--comment-hook-key-file")?;
         let breaker = Arc::<Mutex<HookBreaker>>::default();
-        let (questions, waiting) = mpsc::channel(WAITING);
-        let asker = Asker { client, timeout, breaker: Arc::clone(&breaker), metrics: metrics.clone() };
+        let (pending_comments, waiting) = mpsc::channel(MAX_WAITING_COMMENTS);
+        let asker = HookBatcher { client, timeout, breaker: Arc::clone(&breaker), metrics: metrics.clone() };
         tasks.spawn("ask_hook", async move { asker.run(waiting).await });
-        let (when_away, patience) = (args.comment_hook_when_away, 2 * timeout + SLACK);
-        Ok(Some(Self { questions, shares: Shares::default(), breaker, when_away, patience, metrics }))
+        let (when_away, answer_timeout) = (args.comment_hook_when_away, 2 * timeout + SLACK);
+        Ok(Some(Self {
+            pending_comments,
+            waiting_limits: WaitingLimits::default(),
+            breaker,
+            when_away,
+            answer_timeout,
+            metrics,
+        }))
     }
 
     /// Asks the hook about a comment. Returns the text to accept, or that the comment waits for a moderator.
     ///
     /// # Errors
-    /// 403 where the hook refuses it, 503 where it is away and comments are refused then, 429 where too many wait for it.
-    pub(crate) async fn judge(&self, comment: &UnnumberedComment) -> Result<Judged, Problem> {
-        let said = self.ask(comment.clone()).await;
-        self.metrics.said(&said);
+    /// 403 if the hook refuses the comment, 503 if the hook fails and the settings refuse comments then, 429 if too
+    /// many comments wait for the hook.
+    pub(crate) async fn decide(&self, comment: &UnnumberedComment) -> Result<CommentTreatment, Problem> {
+        let said = self.queue_and_wait(comment.clone()).await;
+        self.metrics.count_outcome(&said);
         match said {
-            Said::Answer(HookAnswer::Accept) => Ok(Judged::Taken(comment.text.clone())),
+            HookVerdict::Answer(HookAnswer::Accept) => Ok(CommentTreatment::Accepted(comment.text.clone())),
             // A comment whose masked text has no visible character is refused.
-            Said::Answer(HookAnswer::Mask { comment }) if !is_visible(&comment) => Err(refused(None)),
-            Said::Answer(HookAnswer::Mask { comment }) => Ok(Judged::Taken(comment)),
-            Said::Answer(HookAnswer::Hold) => Ok(Judged::Held),
-            Said::Answer(HookAnswer::Refuse { reason }) => Err(refused(reason)),
-            Said::Away => match self.when_away {
-                WhenAway::Accept => Ok(Judged::Taken(comment.text.clone())),
-                WhenAway::Hold => Ok(Judged::Held),
-                WhenAway::Refuse => Err(named(Problem::part_unavailable(
+            HookVerdict::Answer(HookAnswer::Mask { comment }) if !is_visible(&comment) => {
+                Err(refusal_problem(None))
+            }
+            HookVerdict::Answer(HookAnswer::Mask { comment }) => Ok(CommentTreatment::Accepted(comment)),
+            HookVerdict::Answer(HookAnswer::Hold) => Ok(CommentTreatment::Held),
+            HookVerdict::Answer(HookAnswer::Refuse { reason }) => Err(refusal_problem(reason)),
+            HookVerdict::Unavailable => match self.when_away {
+                HookFailureAction::Accept => Ok(CommentTreatment::Accepted(comment.text.clone())),
+                HookFailureAction::Hold => Ok(CommentTreatment::Held),
+                HookFailureAction::Refuse => Err(with_rule_hook(Problem::part_unavailable(
                     "comments are judged before they are taken, and what judges them is away: not acknowledged, try again",
                 ))),
             },
-            Said::Busy => {
+            HookVerdict::Busy => {
                 let detail = "too many comments wait to be judged: not acknowledged, try again";
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-                Err(named(problem.retry_after(liverank_runtime::problem::STORE_RETRY_AFTER)))
+                Err(with_rule_hook(problem.with_retry_after(liverank_runtime::problem::STORE_RETRY_AFTER)))
             }
         }
     }
 
-    async fn ask(&self, comment: UnnumberedComment) -> Said {
+    async fn queue_and_wait(&self, comment: UnnumberedComment) -> HookVerdict {
         if lock(&self.breaker).is_open(now_ms()) {
-            return Said::Away;
+            return HookVerdict::Unavailable;
         }
-        let Some(place) = self.shares.place(&comment) else { return Said::Busy };
+        let Some(place) = self.waiting_limits.acquire(&comment) else { return HookVerdict::Busy };
         let (answer, said) = oneshot::channel();
-        let question = Question { comment, since: Instant::now(), answer, _place: place };
-        if self.questions.try_send(question).is_err() {
-            return Said::Busy;
+        let question = PendingComment { comment, waiting_since: Instant::now(), answer, _permit: place };
+        if self.pending_comments.try_send(question).is_err() {
+            return HookVerdict::Busy;
         }
-        match tokio::time::timeout(self.patience, said).await {
+        match tokio::time::timeout(self.answer_timeout, said).await {
             Ok(Ok(said)) => said,
-            Ok(Err(_)) | Err(_) => Said::Busy,
+            Ok(Err(_)) | Err(_) => HookVerdict::Busy,
         }
     }
 }
 
-fn refused(reason: Option<String>) -> Problem {
+fn refusal_problem(reason: Option<String>) -> Problem {
     let detail = reason.unwrap_or_else(|| "the comment is of a kind that is not allowed".to_owned());
-    named(Problem::new(StatusCode::FORBIDDEN, detail)).with_member("until", None::<String>)
+    with_rule_hook(Problem::new(StatusCode::FORBIDDEN, detail)).with_member("until", None::<String>)
 }
 
-fn named(problem: Problem) -> Problem {
+fn with_rule_hook(problem: Problem) -> Problem {
     problem.with_member("rule", "hook")
 }

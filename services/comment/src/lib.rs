@@ -26,15 +26,16 @@ use liverank_adapters::{Archive, EventLog};
 use liverank_core::CommentId;
 use liverank_core::comment::UnnumberedComment;
 use liverank_core::comment::to_hex;
+use liverank_protocol::ServiceHealth;
 use liverank_protocol::access::CalledService;
-use liverank_runtime::identity::guard::GuardedRoutes;
+use liverank_runtime::free_shares::CallerUnitPool;
+use liverank_runtime::identity::guard::RoutesByAccess;
 use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::peer::{ManagerUrls, ServiceReplicas};
+use liverank_runtime::problem::PortOwner;
 use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 mod archive;
@@ -66,10 +67,10 @@ pub mod parsers {
 
 /// The maximum number of recent comments with an idempotency key that are remembered, for repeated posts that arrive
 /// before the archive has the comment: at most 16 KiB each.
-const REMEMBERED: usize = 1_000;
-/// The time for which these comments are remembered: consumers are at most seconds behind, or else `known` finds the
-/// archive unavailable anyway.
-const REMEMBER: Duration = Duration::from_mins(1);
+const MAX_REMEMBERED_COMMENTS: usize = 1_000;
+/// The time for which recent comments with an idempotency key are remembered: usually a consumer writes a comment to
+/// the archive within seconds.
+const ACKNOWLEDGED_KEPT_FOR: Duration = Duration::from_mins(1);
 /// The time between two checks of the log and the archive, so that `/readyz` is right also if there are no requests.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -102,8 +103,8 @@ pub struct Config {
 struct CommentService {
     log: Arc<dyn EventLog>,
     archive: CircuitBreaker,
-    /// One permit for each page of history that is being answered.
-    pages: Arc<Semaphore>,
+    /// One place for each page of history that is being answered.
+    page_permits: CallerUnitPool,
     statistics: Option<ServiceReplicas>,
     registrar: VideoRegistrar,
     restrictions: Restrictions,
@@ -120,7 +121,7 @@ impl CommentService {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tally(&self) -> MutexGuard<'_, CommentTally> {
+    fn lock_tally(&self) -> MutexGuard<'_, CommentTally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,34 +142,36 @@ pub async fn run(
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
-        pages: Arc::new(Semaphore::new(history::MAX_PAGES_AT_ONCE)),
-        statistics: ServiceReplicas::new(peers, config.statistics_url),
+        page_permits: CallerUnitPool::new(history::MAX_PAGES_AT_ONCE),
+        statistics: ServiceReplicas::new(peers.clone(), config.statistics_url.clone()),
         registrar: VideoRegistrar::start(managers, &mut tasks, &shell, metrics.clone()),
         restrictions: Restrictions::default(),
         rules: Rules::new(config.comment_rules_file.as_deref())?,
         hook,
-        acknowledged: Mutex::new(RecentEntries::new(REMEMBERED, REMEMBER)),
+        acknowledged: Mutex::new(RecentEntries::new(MAX_REMEMBERED_COMMENTS, ACKNOWLEDGED_KEPT_FOR)),
         tally: Mutex::default(),
         metrics,
     });
     shell.health.note_starting(restrictions::PART);
     tasks
         .spawn("follow_restrictions", restrictions::follow_restrictions(Arc::clone(&service), shell.clone()));
-    tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
-    tasks.spawn("watch_stores", look_after_stores(Arc::clone(&service), shell.clone()));
-    let origins = Arc::clone(&shell.http_settings.origins);
+    let to_statistics = peers.with_bound_token_for(&shell.identity, CalledService::Statistics);
+    let statistics = ServiceReplicas::new(to_statistics, config.statistics_url);
+    tasks.spawn("report", report_counts(Arc::clone(&service), statistics, shell.clone()));
+    tasks.spawn("watch_stores", watch_stores(Arc::clone(&service), shell.clone()));
+    let origins = Arc::clone(&shell.http_settings.allowed_origins);
     let serving = async {
         tokio::select! {
             served = server::serve_until_shutdown(CalledService::Comment, listener, router(service, origins, &shell.identity), &shell) => served,
-            Err(unusable) = open(log, &shell) => Err(unusable),
+            Err(unusable) = open_log(log, &shell) => Err(unusable),
         }
     };
     tasks.run_alongside(serving).await
 }
 
-/// Opens the log, however long it is unavailable; posts are answered 503 until then. Returns only an error that does
-/// not pass without an administrator's action; never returns otherwise.
-async fn open(log: Arc<dyn EventLog>, shell: &ServiceContext) -> anyhow::Result<()> {
+/// Opens the log, and retries until the log is available; until then posts are answered with 503. Returns only an error
+/// that does not pass without an administrator's action; never returns otherwise.
+async fn open_log(log: Arc<dyn EventLog>, shell: &ServiceContext) -> anyhow::Result<()> {
     while let Err(error) = log.open().await {
         if !error.is_transient() {
             return Err(error).context("opening the log");
@@ -179,37 +182,40 @@ async fn open(log: Arc<dyn EventLog>, shell: &ServiceContext) -> anyhow::Result<
     std::future::pending().await
 }
 
-async fn report_counts(service: Arc<CommentService>, shell: ServiceContext) {
+async fn report_counts(
+    service: Arc<CommentService>,
+    statistics: Option<ServiceReplicas>,
+    shell: ServiceContext,
+) {
     let instance = format!("comment-{}", to_hex(&rand::random::<[u8; 4]>()));
-    let statistics = service.statistics.clone();
     report::send_reports(statistics, "comment-api-statistics", shell, || {
-        service.tally().to_report(&instance)
+        service.lock_tally().to_report(&instance)
     })
     .await;
 }
 
-async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) {
+async fn watch_stores(service: Arc<CommentService>, shell: ServiceContext) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        shell.health.note_dependency("log", service.log.write_health().map_err(|error| error.to_string()));
-        service.archive.look(LOOK_EVERY).await;
+        shell.health.note_dependency("log", service.log.check_writable().map_err(|error| error.to_string()));
+        service.archive.probe_unless_well(LOOK_EVERY).await;
     }
 }
 
 fn router(service: Arc<CommentService>, origins: Arc<AllowedOrigins>, identity: &Identity) -> Router {
-    let (router, _) = GuardedRoutes::of_service(CalledService::Comment)
+    let (router, _) = RoutesByAccess::of_service(CalledService::Comment)
         .post("/comment", post(post::comment))
         .get("/comments/{videoid}", get(history::comments))
         .get("/statistics", get(statistics::statistics))
         .get("/health", get(health))
         .into_guarded_routers(identity, None);
-    server::with_problem_fallbacks(router)
+    server::with_problem_fallbacks(PortOwner::Service(CalledService::Comment), router)
         .with_state(service)
         .layer(from_fn_with_state(origins, cors::answer_cross_origin))
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({"status": "healthy", "service": "comment"}))
+async fn health() -> Json<ServiceHealth> {
+    Json(ServiceHealth::healthy("comment"))
 }

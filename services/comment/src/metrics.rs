@@ -1,12 +1,12 @@
 //! The metrics of a comment service.
 
-use liverank_core::moderation::screening::RuleName;
-use liverank_runtime::{Metrics, label_values};
+use liverank_core::moderation::RuleName;
+use liverank_runtime::{Metrics, TracedHistogram, label_values};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 
 use crate::hook::metrics::HookMetrics;
 
@@ -69,7 +69,7 @@ pub struct CommentMetrics {
     /// The number of restrictions in force, as far as this service has read them.
     pub restrictions_in_force: Gauge,
     /// Comments refused, by the rule that refused them.
-    count_refusal: Family<RuleLabels, Counter>,
+    refusals_by_rule: Family<RuleLabels, Counter>,
     /// Comments of shadow-banned users, which only their authors are shown.
     pub comments_shadowed: Counter,
     /// Comments written to the log to wait for a moderator.
@@ -81,7 +81,7 @@ pub struct CommentMetrics {
     /// The metrics of the hook.
     pub(crate) hook_metrics: HookMetrics,
     /// A histogram of the time until the log answered an append, in seconds.
-    pub append_seconds: Histogram,
+    pub append_seconds: TracedHistogram,
     /// Videos that were not registered because too many were waiting.
     pub registrations_dropped: Counter,
 }
@@ -95,18 +95,18 @@ impl CommentMetrics {
             posts_unavailable: Counter::default(),
             comments_restricted: Counter::default(),
             restrictions_in_force: Gauge::default(),
-            count_refusal: Family::default(),
+            refusals_by_rule: Family::default(),
             comments_shadowed: Counter::default(),
             comments_held: Counter::default(),
             comments_masked: Counter::default(),
             ruled_scopes: Gauge::default(),
             hook_metrics: HookMetrics::default(),
-            append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
+            append_seconds: TracedHistogram::new(exponential_buckets(0.0005, 2.0, 15)),
             registrations_dropped: Counter::default(),
         };
         // All series exist from the start, so that a first event is seen as an increase.
         for rule in RuleName::ALL {
-            drop(all.count_refusal.get_or_create(&RuleLabels { rule: rule.into() }));
+            drop(all.refusals_by_rule.get_or_create(&RuleLabels { rule: rule.into() }));
         }
         metrics.register("comment", |registry| {
             let m = all.clone();
@@ -119,7 +119,7 @@ impl CommentMetrics {
                 m.comments_restricted,
             );
             registry.register("restrictions", "Bans and mutes known", m.restrictions_in_force);
-            registry.register("ruled", "Comments refused by a rule of comments", m.count_refusal);
+            registry.register("ruled", "Comments refused by a rule of comments", m.refusals_by_rule);
             registry.register("shadowed", "Comments that their authors alone are shown", m.comments_shadowed);
             registry.register("held", "Comments that were to wait for a moderator", m.comments_held);
             registry.register("masked", "Comments taken with something masked", m.comments_masked);
@@ -136,7 +136,7 @@ impl CommentMetrics {
     }
 
     /// Counts a comment that was refused by this rule.
-    pub fn ruled(&self, rule: RuleName) {
-        self.count_refusal.get_or_create(&RuleLabels { rule: rule.into() }).inc();
+    pub fn count_refusal(&self, rule: RuleName) {
+        self.refusals_by_rule.get_or_create(&RuleLabels { rule: rule.into() }).inc();
     }
 }

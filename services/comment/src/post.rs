@@ -7,12 +7,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
-use liverank_core::comment::{EntryKind, UnnumberedComment, check_text, derived_id, random_id};
+use liverank_core::comment::{
+    EntryKind, UnnumberedComment, check_text, comment_id_of_key, random_comment_id,
+};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, RuleName};
 use liverank_core::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary, ids};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::identity::sent::RequestSender;
+use liverank_runtime::identity::sent::ForwardedUser;
+use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, comment_json, now_ms, traces};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -28,7 +31,7 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
 /// The time that the archive may take to find the comment that is replied to: a reply is not accepted without it.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time for which an idempotency key is valid, in ms: as long as the archive keeps ids.
-const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
+const IDEMPOTENCY_KEY_VALID_MS: Millis = 24 * 60 * 60 * 1000;
 
 /// Characters that Unicode does not count as white space but that are not visible: zero-width ones, the word joiner,
 /// the byte order mark, Hangul fillers, the blank Braille pattern.
@@ -59,7 +62,7 @@ impl CommentDraft {
     /// Names the field that is invalid.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
-        canary::refuse_user("userid", user.as_str())?;
+        canary::refuse_canary_user("userid", user.as_str())?;
         let video = canary::parse_outside_id("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
@@ -92,79 +95,81 @@ impl CommentDraft {
 /// `POST /comment`.
 pub(crate) async fn comment(
     State(service): State<Arc<CommentService>>,
-    sent_by: RequestSender,
+    sent_by: ForwardedUser,
+    params: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    params.expect_only(&[])?;
     let mut draft = CommentDraft::parse(&body)?;
-    sent_by.expect_user("userid", &draft.user)?;
+    sent_by.check_may_post_as("userid", &draft.user)?;
     let id = match &draft.idempotency_key {
-        None => random_id(rand::random()),
+        None => random_comment_id(rand::random()),
         Some(key) => {
-            let id = derived_id(&draft.user, &draft.video, key);
-            if let Some(first) = service.known(&draft.video, &id).await {
+            let id = comment_id_of_key(&draft.user, &draft.video, key);
+            if let Some(first) = service.find_earlier_post(&draft.video, &id).await {
                 if !first.entry.has_text() {
                     let detail = "this comment was posted with this key, and was deleted since";
                     return Err(Problem::new(StatusCode::GONE, detail).with_member("rule", "deleted"));
                 }
                 service.metrics.posts_repeated.inc();
-                return Ok(created(&first));
+                return Ok(created_answer(&first));
             }
-            if let Some(first) = service.known_to_wait(&draft.video, &id).await {
+            if let Some(first) = service.find_held_post(&draft.video, &id).await {
                 service.metrics.posts_repeated.inc();
-                return Ok(waits(&first));
+                return Ok(held_answer(&first));
             }
             id
         }
     };
     let entry = service.expect_allowed(&draft.user, &draft.video).await?;
     if let Some(reply_to) = &draft.reply_to {
-        service.expect_comment(&draft.user, &draft.video, reply_to).await?;
+        service.check_reply_target(&draft.user, &draft.video, reply_to).await?;
     }
-    let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
+    let kept = service.apply_rules(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.idempotency_key.is_some();
     let mut comment = draft.into_comment(id, now_ms(), entry);
     // A shadowed comment is shown to its author only, so a moderator need not look at it.
     let mut held = kept.held_by_rule.filter(|_| comment.entry.is_comment());
-    let judged = service.expect_judged(&sent_by, &mut comment, &mut held).await;
-    judged.inspect_err(|_| service.give_back(&kept))?;
-    let written = service.write(&comment, held).await;
-    written.inspect_err(|_| service.give_back(&kept))?;
+    let judged = service.apply_hook(&sent_by, &mut comment, &mut held).await;
+    judged.inspect_err(|_| service.release_claims(&kept))?;
+    let written = service.write_comment(&comment, held).await;
+    written.inspect_err(|_| service.release_claims(&kept))?;
     if held.is_some() {
         service.metrics.comments_held.inc();
-        return Ok(waits(&comment));
+        return Ok(held_answer(&comment));
     }
-    service.took(&comment, keyed);
-    Ok(created(&comment))
+    service.note_acknowledged(&comment, keyed);
+    Ok(created_answer(&comment))
 }
 
-/// The answer to a comment that waits for a moderator.
-fn waits(comment: &UnnumberedComment) -> (StatusCode, Json<Value>) {
+/// Returns the answer to the author of a comment that waits for a moderator.
+fn held_answer(comment: &UnnumberedComment) -> (StatusCode, Json<Value>) {
     let body = json!({"success": true, "held": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::ACCEPTED, Json(body))
 }
 
-fn created(comment: &UnnumberedComment) -> (StatusCode, Json<Value>) {
+fn created_answer(comment: &UnnumberedComment) -> (StatusCode, Json<Value>) {
     let body = json!({"success": true, "comment": comment_json::without_seq(comment)});
     (StatusCode::CREATED, Json(body))
 }
 
 impl CommentService {
-    /// The comment that an earlier post with the same key made, as far as that can be told in a short time.
-    async fn known(&self, video: &VideoId, id: &CommentId) -> Option<UnnumberedComment> {
+    /// Returns the comment of an earlier post with the same idempotency key, if it is found in a short time.
+    async fn find_earlier_post(&self, video: &VideoId, id: &CommentId) -> Option<UnnumberedComment> {
         let now = Instant::now();
         if let Some(comment) = self.acknowledged().get(now, id) {
             return Some(comment.clone());
         }
         let archived = self
             .archive
-            .ask(LOOK_UP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
+            .query(LOOK_UP_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
         let archived = archived.await.ok().flatten().map(UnnumberedComment::from);
-        archived.filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
+        archived.filter(|comment| now_ms() - comment.timestamp < IDEMPOTENCY_KEY_VALID_MS)
     }
 
-    /// The comment that an earlier post with the same key made, and that waits for a moderator.
-    async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<UnnumberedComment> {
-        let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
+    /// Returns the comment of an earlier post with the same idempotency key, if it waits for a moderator.
+    async fn find_held_post(&self, video: &VideoId, id: &CommentId) -> Option<UnnumberedComment> {
+        let asked = self.archive.query(LOOK_UP_TIMEOUT, |archive| async move {
             archive.moderation_archive().held_comment(video, id).await
         });
         let held = asked.await.ok().flatten()?;
@@ -179,30 +184,41 @@ impl CommentService {
         })
     }
 
-    /// Writes a comment into the log: as one, as one that waits by this rule, or as one that is its author's alone.
-    async fn write(&self, comment: &UnnumberedComment, held: Option<RuleName>) -> Result<(), Problem> {
+    /// Writes a comment into the log: as a public comment, as one that the rule `held` makes wait for a moderator, or
+    /// as one that only its author is shown.
+    async fn write_comment(
+        &self,
+        comment: &UnnumberedComment,
+        held: Option<RuleName>,
+    ) -> Result<(), Problem> {
         let (id, text, reply_to) = (comment.id.clone(), comment.text.clone(), comment.reply_to.clone());
         let record = if let Some(rule) = held {
             self.expect_room_to_wait().await?;
-            unseen(comment, ModerationAction::Hold { comment_id: id, text, reply_to, rule })?
+            hidden_record(comment, ModerationAction::Hold { comment_id: id, text, reply_to, rule })?
         } else if comment.entry == EntryKind::Shadowed {
-            unseen(comment, ModerationAction::Shadow { comment_id: id, text, reply_to })?
+            hidden_record(comment, ModerationAction::Shadow { comment_id: id, text, reply_to })?
         } else {
-            posted(comment)
+            public_record(comment)
         };
         self.append(&record).await
     }
 
     /// Checks that a reply's target is a comment under this video that the user is shown. A comment is in the archive
     /// before any viewer sees it.
-    async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
+    async fn check_reply_target(
+        &self,
+        user: &UserId,
+        video: &VideoId,
+        id: &CommentId,
+    ) -> Result<(), Problem> {
         let is_shown = |it: &UnnumberedComment| it.video_id == *video && it.is_shown_to(Some(user));
         let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
         if here {
             return Ok(());
         }
-        let archived =
-            self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
+        let archived = self
+            .archive
+            .query(REPLY_TIMEOUT, |archive| async move { archive.newest_comment(video, id).await });
         match archived.await {
             Ok(Some(found)) if found.is_shown_to(Some(user)) => Ok(()),
             Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
@@ -219,7 +235,9 @@ impl CommentService {
         let append = self.log.append_traced(key, record.to_json(), traces::current_context());
         match timeout(APPEND_TIMEOUT, append).await {
             Ok(Ok(_)) => {
-                self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
+                self.metrics
+                    .append_seconds
+                    .observe(started.elapsed().as_secs_f64(), traces::current_context());
                 Ok(())
             }
             Ok(Err(too_large @ AppendError::TooLarge { .. })) => {
@@ -232,13 +250,13 @@ impl CommentService {
         }
     }
 
-    /// What follows an acknowledgement, off its path.
-    fn took(&self, comment: &UnnumberedComment, keyed: bool) {
+    /// Counts and remembers a comment that was just acknowledged, and registers its video in the background.
+    fn note_acknowledged(&self, comment: &UnnumberedComment, keyed: bool) {
         self.metrics.comments_acknowledged.inc();
         if comment.entry == EntryKind::Shadowed {
             self.metrics.comments_shadowed.inc();
         }
-        self.tally().count_comment(&comment.video_id);
+        self.lock_tally().count_comment(&comment.video_id);
         if keyed {
             self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
         }
@@ -246,8 +264,8 @@ impl CommentService {
     }
 }
 
-/// The record of a comment.
-fn posted(comment: &UnnumberedComment) -> Interaction {
+/// Returns the log record of a comment that everybody may see.
+fn public_record(comment: &UnnumberedComment) -> Interaction {
     Interaction {
         video_id: comment.video_id.clone(),
         user_id: comment.user_id.clone(),
@@ -265,8 +283,8 @@ fn posted(comment: &UnnumberedComment) -> Interaction {
     }
 }
 
-/// The record of a comment that others than its author are not shown, or not yet.
-fn unseen(comment: &UnnumberedComment, action: ModerationAction) -> Result<Interaction, Invalid> {
+/// Returns the log record of a comment that only its author sees, for good or until a moderator has decided.
+fn hidden_record(comment: &UnnumberedComment, action: ModerationAction) -> Result<Interaction, Invalid> {
     let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
     let id = EventId::parse(comment.id.as_str())?;
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };

@@ -4,37 +4,43 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// A map that keeps at most `max_entries` entries, each for at most `keep`; the oldest are evicted first.
+/// A map that keeps at most `max_entries` entries, each for at most `max_age`; the oldest entries are evicted first.
 #[derive(Debug)]
 pub struct RecentEntries<K, V> {
     max_entries: usize,
-    keep: Duration,
+    max_age: Duration,
     entries: HashMap<K, (u64, Instant, V)>,
     /// Keys in the order of insertion, each with the number of the insertion; keys removed or replaced since are
     /// recognised by their number and skipped.
-    order: VecDeque<(u64, K)>,
-    last_turn: u64,
+    insertion_order: VecDeque<(u64, K)>,
+    last_insertion_number: u64,
 }
 
 impl<K: Eq + Hash + Clone, V> RecentEntries<K, V> {
     /// Makes an empty map.
-    pub fn new(most: usize, keep: Duration) -> Self {
-        Self { max_entries: most, keep, entries: HashMap::new(), order: VecDeque::new(), last_turn: 0 }
+    pub fn new(most: usize, max_age: Duration) -> Self {
+        Self {
+            max_entries: most,
+            max_age,
+            entries: HashMap::new(),
+            insertion_order: VecDeque::new(),
+            last_insertion_number: 0,
+        }
     }
 
     /// Returns the value that is stored under `key`, unless it is too old.
     pub fn get(&self, now: Instant, key: &K) -> Option<&V> {
         let (_, since, value) = self.entries.get(key)?;
-        (now.saturating_duration_since(*since) < self.keep).then_some(value)
+        (now.saturating_duration_since(*since) < self.max_age).then_some(value)
     }
 
     /// Stores `value` under `key`, with the age counted from `now`.
     pub fn insert(&mut self, now: Instant, key: K, value: V) {
-        self.last_turn += 1;
-        self.entries.insert(key.clone(), (self.last_turn, now, value));
-        self.order.push_back((self.last_turn, key));
-        while self.order.len() > self.max_entries {
-            let Some((turn, key)) = self.order.pop_front() else { break };
+        self.last_insertion_number += 1;
+        self.entries.insert(key.clone(), (self.last_insertion_number, now, value));
+        self.insertion_order.push_back((self.last_insertion_number, key));
+        while self.insertion_order.len() > self.max_entries {
+            let Some((turn, key)) = self.insertion_order.pop_front() else { break };
             if self.entries.get(&key).is_some_and(|(current, ..)| *current == turn) {
                 self.entries.remove(&key);
             }
@@ -70,7 +76,7 @@ mod tests {
         let (mut recent, now) = (RecentEntries::new(3, KEPT_FOR), Instant::now());
         for key in 0..100 {
             recent.insert(now, key % 7, key);
-            assert!(recent.entries.len() <= 3 && recent.order.len() <= 3);
+            assert!(recent.entries.len() <= 3 && recent.insertion_order.len() <= 3);
         }
         // The last three: 97, 98, 99 under 6, 0, 1.
         assert_eq!([6, 0, 1].map(|key| recent.get(now, &key).copied()), [Some(97), Some(98), Some(99)]);

@@ -21,7 +21,7 @@ const MAX_WAITING: usize = 1_024;
 /// each.
 const MAX_REMEMBERED: usize = 20_000;
 /// The time for which a video counts as registered: the manager forgets videos without viewers after an hour.
-const REMEMBER_FOR: Duration = Duration::from_mins(5);
+const REGISTRATION_VALID_FOR: Duration = Duration::from_mins(5);
 /// The pause after a manager did not answer: long enough not to overload it, because its other clients wait too.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -42,7 +42,7 @@ impl VideoRegistrar {
         metrics: CommentMetrics,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let recent = Arc::new(Mutex::new(RecentEntries::new(MAX_REMEMBERED, REMEMBER_FOR)));
+        let recent = Arc::new(Mutex::new(RecentEntries::new(MAX_REMEMBERED, REGISTRATION_VALID_FOR)));
         let registrar = Self { queue, recent, metrics };
         if let Some(managers) = managers {
             tasks.spawn("register", register_videos(waiting, managers, registrar.clone(), shell.clone()));

@@ -17,7 +17,7 @@ use liverank_adapters::StoreError;
 use liverank_core::comment::EntryKind;
 use liverank_core::moderation::{CommentRefusal, RuleBook, RuleScope, RulesInForce};
 use liverank_core::{Millis, UserId, VideoId};
-use liverank_runtime::follow::{CHANGES_A_PAGE, FollowedList, follow};
+use liverank_runtime::follow::{FollowedList, MAX_CHANGES_PER_PAGE, follow_list};
 use liverank_runtime::{Health, Problem, ServiceContext, comment_json, now_ms};
 
 use crate::CommentService;
@@ -52,7 +52,8 @@ impl Restrictions {
         self.read().comment_rules(video, owner)
     }
 
-    /// Whether there are rules of comments for a video's owner, so that the owner has to be known.
+    /// Returns whether moderators have set rules of comments for any video owner: then a video's owner has to be looked
+    /// up.
     pub(crate) fn has_rules_of_owners(&self) -> bool {
         self.read().has_rules_of_owners()
     }
@@ -70,11 +71,16 @@ fn pause_before_next_look(last_change: Option<Duration>) -> Duration {
 
 /// Polls the archive for changes of the restrictions until shutdown.
 pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: ServiceContext) {
-    let list =
-        FollowedRestrictions { service, health: shell.health.clone(), seen: 0, changed: None, ready: false };
+    let list = FollowedRestrictions {
+        service,
+        health: shell.health.clone(),
+        read_revision: 0,
+        last_change_at: None,
+        ready: false,
+    };
     tokio::select! {
         () = shell.shutdown.cancelled() => {}
-        () = follow(list) => {}
+        () = follow_list(list) => {}
     }
 }
 
@@ -83,9 +89,9 @@ struct FollowedRestrictions {
     service: Arc<CommentService>,
     health: Health,
     /// The revision up to which the restrictions were read before the current poll.
-    seen: u64,
+    read_revision: u64,
     /// The time of the last change since the start.
-    changed: Option<Instant>,
+    last_change_at: Option<Instant>,
     /// Whether the restrictions have been read completely once.
     ready: bool,
 }
@@ -95,50 +101,52 @@ impl FollowedList for FollowedRestrictions {
 
     async fn read_page(&mut self) -> Result<usize, StoreError> {
         let since = self.service.restrictions.read().revision();
-        let asked = self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move {
-            archive.moderation_archive().rules_since(since, CHANGES_A_PAGE).await
+        let asked = self.service.archive.query(ARCHIVE_TIMEOUT, |archive| async move {
+            archive.moderation_archive().rules_since(since, MAX_CHANGES_PER_PAGE).await
         });
         let changes = asked.await?;
         let count = changes.len();
         if !changes.is_empty() {
             let mut book = self.service.restrictions.write();
             for change in changes {
-                book.take_over_change(change);
+                book.apply_change(change);
             }
         }
         Ok(count)
     }
 
     async fn generation(&mut self) -> Option<u64> {
-        let asked =
-            self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.archive_meta().await });
+        let asked = self
+            .service
+            .archive
+            .query(ARCHIVE_TIMEOUT, |archive| async move { archive.archive_meta().await });
         asked.await.ok().flatten().map(|meta| meta.generation)
     }
 
-    fn begin_anew(&mut self) {
+    fn forget_all(&mut self) {
         *self.service.restrictions.write() = RuleBook::default();
         self.service.rules.forget_screens();
-        self.seen = 0;
+        self.read_revision = 0;
     }
 
     fn forget_ended(&mut self) {
         self.service.restrictions.write().expire(now_ms());
     }
 
-    fn pause_after(&mut self, look: Result<(), StoreError>) -> Duration {
-        let before = std::mem::replace(&mut self.seen, self.service.restrictions.read().revision());
+    fn pause_after_poll(&mut self, look: Result<(), StoreError>) -> Duration {
+        let before = std::mem::replace(&mut self.read_revision, self.service.restrictions.read().revision());
         // The health report already says that the archive is unavailable.
         if look.is_err() {
             return ACTIVE_INTERVAL;
         }
         // What is read at the start is no sign that moderators are active now.
-        if self.ready && self.seen != before {
-            self.changed = Some(Instant::now());
+        if self.ready && self.read_revision != before {
+            self.last_change_at = Some(Instant::now());
         }
         self.ready = true;
         self.health.note_started(PART);
         self.service.update_restriction_count();
-        pause_before_next_look(self.changed.map(|changed| changed.elapsed()))
+        pause_before_next_look(self.last_change_at.map(|changed| changed.elapsed()))
     }
 }
 
@@ -146,14 +154,14 @@ impl CommentService {
     fn update_restriction_count(&self) {
         let book = self.restrictions.read();
         self.metrics.restrictions_in_force.set(book.len() as i64);
-        self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
+        self.metrics.ruled_scopes.set(book.ruled_scope_count() as i64);
     }
 
     /// Returns the owner of a video; `None` if the video has none yet.
-    pub(crate) async fn owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
+    pub(crate) async fn fetch_video_owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
         let videos = std::slice::from_ref(video);
         let owners =
-            self.archive.ask(OWNER_TIMEOUT, |archive| async move { archive.video_owners(videos).await });
+            self.archive.query(OWNER_TIMEOUT, |archive| async move { archive.video_owners(videos).await });
         Ok(owners.await?.into_iter().next().flatten())
     }
 
@@ -166,7 +174,7 @@ impl CommentService {
         let now = now_ms();
         let owner = if self.restrictions.read().needs_owner(user, now) {
             // A video without an owner has no events yet: this comment makes its user the owner.
-            self.owner(video).await.ok().map(|owner| owner.unwrap_or_else(|| user.clone()))
+            self.fetch_video_owner(video).await.ok().map(|owner| owner.unwrap_or_else(|| user.clone()))
         } else {
             None
         };
@@ -195,7 +203,7 @@ fn refusal_problem(refusal: &CommentRefusal, now: Millis) -> Problem {
         .with_member("scope", scope_name(scope))
         .with_member("until", until.map(comment_json::format_time));
     match again {
-        Some(again) => problem.retry_after(again),
+        Some(again) => problem.with_retry_after(again),
         None => problem,
     }
 }

@@ -19,12 +19,12 @@ pub(crate) async fn statistics(
     let away = || Problem::part_unavailable("the statistics service is away: try again");
     let replicas = service.statistics.as_ref().ok_or_else(away)?;
     for _ in replicas.urls() {
-        let base = replicas.preferred().clone();
+        let base = replicas.preferred_url().clone();
         let mut url = peer::join_path(&base, &["statistics"]);
         url.set_query(uri.query());
         match replicas.peers().client().get(url).timeout(ANSWER_TIMEOUT).send().await {
             Ok(answer)
-                if replicas.peers().is_answer_of_ours(&answer) && !answer.status().is_server_error() =>
+                if replicas.peers().is_liverank_answer(&answer) && !answer.status().is_server_error() =>
             {
                 return Ok(forward_answer(answer));
             }

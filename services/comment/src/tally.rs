@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::VideoId;
-use liverank_protocol::CommentReport;
+use liverank_protocol::CommentServiceReport;
 
 /// The maximum number of videos in a report.
 const MAX_REPORTED: usize = 1_000;
@@ -31,10 +31,10 @@ impl CommentTally {
     }
 
     /// Returns the report of this process, called `instance`, for the statistics service.
-    pub fn to_report(&self, instance: &str) -> CommentReport {
+    pub fn to_report(&self, instance: &str) -> CommentServiceReport {
         let busiest = busiest_videos(&self.by_video);
         let names = || busiest.iter().map(|(video, _)| video.as_str().to_owned());
-        CommentReport {
+        CommentServiceReport {
             instance_id: Some(instance.to_owned()),
             total_comments: self.total_comments,
             comments_by_video: names().zip(busiest.iter().map(|(_, count)| *count)).collect(),

@@ -8,16 +8,16 @@ use liverank_core::counting::{
     Batch, LogRecord, OffsetRange, UniqueKinds, extra_written_bytes, has_effects_beyond_counts,
 };
 use liverank_core::decays::MAX_DECAYS;
-use liverank_core::windows::MAX_KINDS;
+use liverank_core::windows::MAX_WINDOW_KINDS;
 use liverank_core::{Interaction, UnreadableRecord, VideoId};
 
 /// Maximum number of bytes of the archive's memory that the commit of a batch may use, as estimated by
-/// [`GatheredBatch::append_sorted`]. A MongoDB with the smallest cache that we support (512 MiB) refuses a transaction
-/// that changes about 75 MiB, and slows down all others before that.
+/// [`GatheredBatch::append_classified`]. A MongoDB with the smallest cache that we support (512 MiB) refuses a
+/// transaction that changes about 75 MiB, and slows down all others before that.
 const MAX_ARCHIVE_BYTES: usize = 48 << 20;
-/// Maximum number of bytes of records in a batch, in this process's memory. There are two batches: one that is being
+/// Maximum bytes of this process's memory for the records of a batch. There are two batches: one that is being
 /// committed and one that is gathered.
-const MAX_HELD_BYTES: usize = 64 << 20;
+const MAX_BATCH_MEMORY_BYTES: usize = 64 << 20;
 /// Estimated bytes of the archive's memory that the counters of a video and the bookkeeping for them use.
 const VIDEO_ARCHIVE_BYTES: usize = 600;
 /// Estimated bytes of the archive's memory that a video's counters in one window use, without the video's id.
@@ -30,18 +30,19 @@ const IDENTITY_ARCHIVE_BYTES: usize = 48;
 
 /// The optional state that the archive counts beside the counters of each video; it makes a commit larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountedBesides {
+pub struct OptionalCounting {
     /// Number of kinds of windows that are counted.
-    pub windows: usize,
+    pub window_kind_count: usize,
     /// Number of half-lives that boards have of their own.
-    pub decays: usize,
+    pub half_life_count: usize,
     /// Whether the identity of each event has a document of its own (and is not in a segment).
     pub identity_documents: bool,
 }
 
-impl CountedBesides {
+impl OptionalCounting {
     /// The largest possible values; used until the first commit returns the real ones.
-    pub const MOST: Self = Self { windows: MAX_KINDS, decays: MAX_DECAYS, identity_documents: true };
+    pub const MAXIMUM: Self =
+        Self { window_kind_count: MAX_WINDOW_KINDS, half_life_count: MAX_DECAYS, identity_documents: true };
 }
 
 /// The records that were read and are not being committed yet.
@@ -54,7 +55,7 @@ pub struct GatheredBatch {
     /// The ids of the batch's videos: all records of a video share one text in memory.
     videos: HashSet<VideoId>,
     /// Upper estimate of the bytes of the archive's memory that the commit will use.
-    written: usize,
+    archive_bytes: usize,
     /// Estimated bytes of this process's memory that the records use.
     memory_bytes: usize,
 }
@@ -62,7 +63,7 @@ pub struct GatheredBatch {
 impl GatheredBatch {
     /// Returns whether more records may be added.
     pub const fn has_room(&self) -> bool {
-        self.written < MAX_ARCHIVE_BYTES && self.memory_bytes < MAX_HELD_BYTES
+        self.archive_bytes < MAX_ARCHIVE_BYTES && self.memory_bytes < MAX_BATCH_MEMORY_BYTES
     }
 
     /// Adds the next records to the batch, and their sizes to its estimates. `unique` are the types of which each
@@ -71,22 +72,32 @@ impl GatheredBatch {
     /// The content of a record is written to a document, to the indexes of the document and to the log of operations.
     /// But an event that is only counted leaves nothing but the counts of its video and its identity in a segment: a
     /// thousand such events take as much of the archive's memory as one, apart from their identities.
-    pub fn append_sorted(&mut self, sorted: SortedRecords, unique: UniqueKinds, counted: CountedBesides) {
-        let SortedRecords { batch, record_sizes: sizes, unreadable_records: poison, waiting_partitions: _ } =
-            sorted;
+    pub fn append_classified(
+        &mut self,
+        sorted: ClassifiedRecords,
+        unique: UniqueKinds,
+        counted: OptionalCounting,
+    ) {
+        let ClassifiedRecords {
+            batch,
+            record_sizes: sizes,
+            unreadable_records: poison,
+            waiting_partitions: _,
+        } = sorted;
         for (record, RecordSize { bytes, first_of_video }) in batch.records.iter().zip(sizes) {
             self.memory_bytes += size_of::<LogRecord>() + bytes;
             let event = &record.event;
             let documents = has_effects_beyond_counts(event, unique);
             if first_of_video || documents || (counted.identity_documents && event.event_id.is_some()) {
-                self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + extra_written_bytes(event);
-                self.written += counted.decays * DECAY_ARCHIVE_BYTES;
+                self.archive_bytes += VIDEO_ARCHIVE_BYTES + 3 * bytes + extra_written_bytes(event);
+                self.archive_bytes += counted.half_life_count * DECAY_ARCHIVE_BYTES;
             }
             if event.event_id.is_some() {
-                self.written += IDENTITY_ARCHIVE_BYTES;
+                self.archive_bytes += IDENTITY_ARCHIVE_BYTES;
             }
             if first_of_video {
-                self.written += counted.windows * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
+                self.archive_bytes +=
+                    counted.window_kind_count * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
             }
         }
         for letter in &poison {
@@ -103,15 +114,16 @@ impl GatheredBatch {
         self.unreadable_records.retain(|letter| !partitions.contains(&letter.record.partition));
     }
 
-    /// Sorts records that were read, for [`GatheredBatch::append_sorted`]. At a record of a later release the
-    /// partition waits if `waits` returns true for the record; otherwise the record is unreadable.
-    pub fn sort(
+    /// Separates records that were read into readable records, unreadable records and partitions that wait, to be added
+    /// to the batch. At a record of a later release the partition waits if `waits` returns true for the record;
+    /// otherwise the record is unreadable.
+    pub fn classify(
         &mut self,
         records: &[RawRecord],
         owned: &BTreeMap<u32, ArchivePosition>,
         waits: impl Fn(&RawRecord) -> bool,
-    ) -> SortedRecords {
-        let mut sorted = SortedRecords::default();
+    ) -> ClassifiedRecords {
+        let mut sorted = ClassifiedRecords::default();
         sorted.batch.records.reserve(records.len());
         sorted.record_sizes.reserve(records.len());
         let mut last: BTreeMap<u32, (u64, &RawRecord)> = BTreeMap::new();
@@ -119,7 +131,7 @@ impl GatheredBatch {
         for run in records.chunk_by(|one, next| one.partition == next.partition) {
             let partition = run[0].partition;
             let Some(from) = owned.get(&partition).map(|stands| stands.next_offset) else { continue };
-            if let Some(record) = self.sort_run(run, from, &waits, &mut sorted) {
+            if let Some(record) = self.classify_partition(run, from, &waits, &mut sorted) {
                 last.insert(partition, (from, record));
             }
         }
@@ -131,14 +143,14 @@ impl GatheredBatch {
         sorted
     }
 
-    /// Sorts the records of one partition from the offset `from` on. Returns the last record that the batch covers;
-    /// `None` if it covers none.
-    fn sort_run<'a>(
+    /// Separates the records of one partition from the offset `from` on into readable and unreadable ones. Returns the
+    /// last record that the batch covers; `None` if it covers none.
+    fn classify_partition<'a>(
         &mut self,
         run: &'a [RawRecord],
         from: u64,
         waits: &impl Fn(&RawRecord) -> bool,
-        sorted: &mut SortedRecords,
+        sorted: &mut ClassifiedRecords,
     ) -> Option<&'a RawRecord> {
         let mut last = None;
         if sorted.waiting_partitions.iter().any(|waiting| waiting.partition == run[0].partition) {
@@ -158,7 +170,7 @@ impl GatheredBatch {
                 Err(error) => {
                     sorted
                         .unreadable_records
-                        .push(DeadLetter { record: record.detached(), reason: error.to_string() });
+                        .push(DeadLetter { record: record.owned_copy(), reason: error.to_string() });
                 }
             }
             last = Some(record);
@@ -171,7 +183,7 @@ impl GatheredBatch {
     fn read_shared(&mut self, record: &RawRecord) -> Result<(LogRecord, bool), UnreadableRecord> {
         let RawRecord { partition, offset, broker_time, .. } = *record;
         let (videos, mut shared) = (&mut self.videos, false);
-        let mut event = Interaction::from_log_of(&record.value, broker_time, |text| {
+        let mut event = Interaction::from_log_with_known_ids(&record.value, broker_time, |text| {
             let known = videos.get(text).cloned();
             shared = known.is_some();
             known
@@ -194,13 +206,13 @@ pub fn read_log_record(record: &RawRecord) -> Result<LogRecord, UnreadableRecord
     Ok(LogRecord { partition, offset, broker_time, event })
 }
 
-/// Sorts records as [`GatheredBatch::sort`] does, with no earlier records in the batch.
-pub fn sort_records(
+/// Separates records into readable records, unreadable records and partitions that wait, as for an empty batch.
+pub fn classify_records(
     records: &[RawRecord],
     owned: &BTreeMap<u32, ArchivePosition>,
     waits: impl Fn(&RawRecord) -> bool,
-) -> SortedRecords {
-    GatheredBatch::default().sort(records, owned, waits)
+) -> ClassifiedRecords {
+    GatheredBatch::default().classify(records, owned, waits)
 }
 
 /// The position of a record of a later release: its partition is not read beyond it.
@@ -225,7 +237,7 @@ struct RecordSize {
 
 /// Records of the log, separated into readable ones, unreadable ones and partitions that wait.
 #[derive(Debug, Default)]
-pub struct SortedRecords {
+pub struct ClassifiedRecords {
     /// The readable records, as a batch that starts at the next offset of each partition. The batch has no offset
     /// ranges if no record is left: all belong to partitions that were given up, were counted already, or wait.
     pub batch: Batch,
@@ -233,8 +245,8 @@ pub struct SortedRecords {
     record_sizes: Vec<RecordSize>,
     /// The unreadable records, as dead letters.
     pub unreadable_records: Vec<DeadLetter>,
-    /// The partitions that wait for a later release. No record behind the one that they wait at is in the batch or
-    /// among the unreadable ones.
+    /// The partitions that wait for a later release. Records behind the one at which a partition waits are neither in
+    /// the batch nor among the unreadable records.
     pub waiting_partitions: Vec<WaitingPartition>,
 }
 
@@ -263,8 +275,8 @@ mod tests {
         let records = [raw(0, 7, VIEW_JSON), raw(1, 0, "{"), raw(0, 9, VIEW_JSON), raw(1, 1, "{}")];
         let mark = RecordFingerprint::of(1_700_000_000_000, VIEW_JSON.as_bytes());
         let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
-        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
-            sort_records(&records, &owned, |_| true);
+        let ClassifiedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            classify_records(&records, &owned, |_| true);
         assert_eq!(waiting, []);
         assert_eq!(
             batch.offset_ranges,
@@ -280,10 +292,11 @@ mod tests {
 
     #[test]
     fn foreign_and_counted_records_are_skipped() {
-        let sorted =
-            sort_records(&[raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)], &owned_positions(&[(0, 5)]), |_| {
-                true
-            });
+        let sorted = classify_records(
+            &[raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)],
+            &owned_positions(&[(0, 5)]),
+            |_| true,
+        );
         assert_eq!(
             (sorted.batch.offset_ranges.len(), sorted.batch.records.len(), sorted.unreadable_records.len()),
             (0, 0, 0)
@@ -301,9 +314,9 @@ mod tests {
         identity_documents: bool,
     ) {
         let records: Vec<_> = values.iter().zip(0..).map(|(value, at)| raw(0, at, value)).collect();
-        let sorted = gathered.sort(&records, &owned_positions(&[(0, 0)]), |_| true);
-        let besides = CountedBesides { windows: 0, decays: 0, identity_documents };
-        gathered.append_sorted(sorted, unique, besides);
+        let sorted = gathered.classify(&records, &owned_positions(&[(0, 0)]), |_| true);
+        let besides = OptionalCounting { window_kind_count: 0, half_life_count: 0, identity_documents };
+        gathered.append_classified(sorted, unique, besides);
     }
 
     #[test]
@@ -341,7 +354,7 @@ mod tests {
             let count = values.len();
             take(&mut gathered, &values, unique.parse().unwrap());
             assert_eq!(gathered.batch.records.len(), count);
-            gathered.written / VIDEO_ARCHIVE_BYTES
+            gathered.archive_bytes / VIDEO_ARCHIVE_BYTES
         };
         assert_eq!(written(vec![view(0); 50], ""), 1);
         assert!(written((0..50).map(view).collect(), "") >= 50, "videos");
@@ -351,7 +364,7 @@ mod tests {
         assert_eq!(written(vec![view(0); 50], "like"), 1);
         let mut in_segments = GatheredBatch::default();
         take_with(&mut in_segments, &(0..50).map(id).collect::<Vec<_>>(), UniqueKinds::default(), false);
-        let written = in_segments.written;
+        let written = in_segments.archive_bytes;
         assert!(written / IDENTITY_ARCHIVE_BYTES >= 50 && written < 10 * VIDEO_ARCHIVE_BYTES, "{written}");
     }
 
@@ -372,7 +385,11 @@ mod tests {
                 take(&mut gathered, &values, UniqueKinds::default());
                 steps += 1;
             }
-            (steps, gathered.written >= MAX_ARCHIVE_BYTES, gathered.memory_bytes >= MAX_HELD_BYTES)
+            (
+                steps,
+                gathered.archive_bytes >= MAX_ARCHIVE_BYTES,
+                gathered.memory_bytes >= MAX_BATCH_MEMORY_BYTES,
+            )
         };
         let (few, written, _) = steps(&videos);
         let (many, _, held) = steps(&users);
@@ -394,8 +411,8 @@ mod tests {
             [of_two.as_slice(), &[raw(0, 9, VIEW_JSON), raw(0, 10, "{"), raw(2, 3, VIEW_JSON)]].concat()
         };
         let owned = owned_positions(&[(0, 5), (1, 0), (2, 3)]);
-        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
-            sort_records(&records(), &owned, |_| true);
+        let ClassifiedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            classify_records(&records(), &owned, |_| true);
         let spans: Vec<_> =
             batch.offset_ranges.iter().map(|span| (span.partition, span.first, span.next)).collect();
         assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);
@@ -403,8 +420,8 @@ mod tests {
         let at = |partition, offset| WaitingPartition { partition, offset, format: 99 };
         assert_eq!(waiting, [at(1, 0), at(0, 8)]);
 
-        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
-            sort_records(&records(), &owned, |record| record.partition == 1);
+        let ClassifiedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            classify_records(&records(), &owned, |record| record.partition == 1);
         let next: Vec<_> = batch.offset_ranges.iter().map(|span| (span.partition, span.next)).collect();
         assert_eq!((next, waiting), (vec![(0, 11), (2, 4)], vec![at(1, 0)]));
         assert!(poison[1].reason.contains("format 99"), "{}", poison[1].reason);

@@ -6,7 +6,7 @@
 //! ahead: if a commit is refused or its outcome is unknown, everything read after it is dropped, and reading restarts
 //! at the archive's offset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,12 @@ use liverank_core::moderation::ModerationAction;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batches::{CountedBesides, GatheredBatch, WaitingPartition};
+use crate::batches::{GatheredBatch, OptionalCounting, WaitingPartition};
+use crate::committed::{BoardChanges, CommittedBatch};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::retry_until_done;
-use crate::projector::{Changed, CommittedBatch, ProjectionQueue};
+use crate::projector::ProjectionQueue;
+use crate::stores::{ARCHIVE, LOG};
 use crate::traces::{FoundTraces, TracedRecord};
 use crate::{Config, STORE_RETRY_BACKOFF, traces};
 
@@ -41,17 +43,17 @@ const MAX_RECORDS_A_POLL: usize = 5_000;
 /// not refuse a batch of the size that it accepted before.
 const SLOW_COMMIT_TIME: Duration = Duration::from_secs(2);
 
-/// Counts events until shutdown and passes committed batches to the projector. A commit that is under way at shutdown
-/// is waited for; records read after it are left to the next consumer.
+/// Counts events until shutdown and passes committed batches to the projector. At shutdown, the function waits for the
+/// commit that is running; records that were read later are left to the next consumer.
 pub async fn run(
     config: &Config,
     backends: &Backends,
     shell: &ServiceContext,
-    feed: ProjectionQueue,
+    projection_queue: ProjectionQueue,
     metrics: &ConsumerMetrics,
 ) -> anyhow::Result<()> {
     let Some(log) =
-        retry_until_done(shell, "joining the consumers", || backends.log.join_consumers()).await?
+        retry_until_done(shell, LOG, "joining the consumers", || backends.log.join_consumer_group()).await?
     else {
         return Ok(());
     };
@@ -59,28 +61,28 @@ pub async fn run(
         log,
         backends,
         shell,
-        feed,
+        projection_queue,
         metrics,
         max_batch_events: config.batch as usize,
-        batch: config.batch as usize,
-        unique: UniqueKinds::ALL,
-        besides: CountedBesides::MOST,
-        owned: BTreeMap::new(),
-        read: BTreeMap::new(),
+        next_batch_limit: config.batch as usize,
+        unique_kinds: UniqueKinds::ALL,
+        optional_counting: OptionalCounting::MAXIMUM,
+        owned_positions: BTreeMap::new(),
+        read_positions: BTreeMap::new(),
         gathered: GatheredBatch::default(),
-        traced: Vec::new(),
-        under_way: None,
+        traced_records: Vec::new(),
+        running_commit: None,
         claims_due: BTreeMap::new(),
-        waiting: BTreeMap::new(),
-        dead_letter_newer: config.dead_letter_newer_formats,
-        failures: 0,
-        failed_store: None,
+        waiting_partitions: BTreeMap::new(),
+        dead_letters_newer_formats: config.dead_letter_newer_formats,
+        failures_in_a_row: 0,
+        failed_stores: BTreeSet::new(),
     };
     while !shell.shutdown.is_cancelled() {
-        counter.poll_or_settle().await?;
+        counter.poll_or_finish_commit().await?;
     }
-    if let Some(commit) = counter.under_way.take() {
-        counter.handle_commit_end(ended(commit).await?).await?;
+    if let Some(commit) = counter.running_commit.take() {
+        counter.handle_commit_end(join_commit(commit).await?).await?;
     }
     Ok(())
 }
@@ -88,63 +90,64 @@ pub async fn run(
 /// A commit that has ended, with its batch and its outcome.
 struct EndedCommit {
     batch: Batch,
-    traced: Vec<TracedRecord>,
+    traced_records: Vec<TracedRecord>,
     /// The result of the commit; `None` if shutdown came first, in which case nothing of the batch has counted.
     outcome: Option<Result<CommitResult, CommitError>>,
-    dead_letters: usize,
-    took: Duration,
+    dead_letter_count: usize,
+    duration: Duration,
 }
 
 struct LogCounter<'a> {
     log: Box<dyn LogConsumer>,
     backends: &'a Backends,
     shell: &'a ServiceContext,
-    feed: ProjectionQueue,
+    projection_queue: ProjectionQueue,
     metrics: &'a ConsumerMetrics,
     /// Maximum number of events in a batch, as configured.
     max_batch_events: usize,
     /// Maximum number of events in the next batch. The number is halved when the archive fails, because the batch may
     /// be too large for the archive; after a success it follows [`next_batch_size`].
-    batch: usize,
+    next_batch_limit: usize,
     /// The types of which each event leaves a mark in the archive; all types until the first commit returns the real
     /// ones.
-    unique: UniqueKinds,
+    unique_kinds: UniqueKinds,
     /// The optional state that the archive counts; the largest possible until the first commit returns the real one.
-    besides: CountedBesides,
+    optional_counting: OptionalCounting,
     /// The archive's position in each partition that this consumer owns.
-    owned: BTreeMap<u32, ArchivePosition>,
+    owned_positions: BTreeMap<u32, ArchivePosition>,
     /// The position in each partition once all records that were read are committed.
-    read: BTreeMap<u32, ArchivePosition>,
+    read_positions: BTreeMap<u32, ArchivePosition>,
     gathered: GatheredBatch,
     /// The records of the gathered batch for which spans are recorded.
-    traced: Vec<TracedRecord>,
-    under_way: Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
+    traced_records: Vec<TracedRecord>,
+    running_commit: Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
     /// Partitions that the log assigned to this consumer and that are not claimed in the archive yet, with the time at
     /// which to claim each.
     claims_due: BTreeMap<u32, Instant>,
     /// Partitions that are not read any further, with the record at which each waits for a later release of this
     /// program. Records of these partitions that still arrive are dropped; the consumer that continues a partition
     /// reads them again.
-    waiting: BTreeMap<u32, WaitingPartition>,
+    waiting_partitions: BTreeMap<u32, WaitingPartition>,
     /// Whether records of a later release become dead letters, instead of being waited for.
-    dead_letter_newer: bool,
+    dead_letters_newer_formats: bool,
     /// Number of failures in a row, for the backoff of the next try.
-    failures: u32,
-    /// The store that failed last; `None` once it works again.
-    failed_store: Option<&'static str>,
+    failures_in_a_row: u32,
+    /// The stores that failed since the last success.
+    failed_stores: BTreeSet<&'static str>,
 }
 
 impl LogCounter<'_> {
-    async fn poll_or_settle(&mut self) -> anyhow::Result<()> {
-        if self.under_way.is_none() {
+    async fn poll_or_finish_commit(&mut self) -> anyhow::Result<()> {
+        if self.running_commit.is_none() {
             self.claim_due_partitions().await?;
             self.begin_commit();
         }
-        let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(MAX_RECORDS_A_POLL);
+        let room =
+            self.next_batch_limit.saturating_sub(self.gathered.batch.records.len()).min(MAX_RECORDS_A_POLL);
         let room = if self.gathered.has_room() { room } else { 0 };
         tokio::select! {
-            ended = commit_end(&mut self.under_way) => {
-                self.under_way = None;
+            ended = wait_for_commit_end(&mut self.running_commit) => {
+                self.running_commit = None;
                 self.handle_commit_end(ended?).await
             }
             polled = self.log.next_event(room, POLL_TIMEOUT), if room > 0 => self.handle_poll_result(polled).await,
@@ -158,27 +161,27 @@ impl LogCounter<'_> {
                 self.claims_due.extend(partitions.into_iter().map(|partition| (partition, Instant::now())));
             }
             Ok(ConsumerEvent::Revoked(partitions)) => {
-                self.drop_read(&partitions);
-                self.owned.retain(|partition, _| !partitions.contains(partition));
+                self.drop_uncommitted_records(&partitions);
+                self.owned_positions.retain(|partition, _| !partitions.contains(partition));
                 self.claims_due.retain(|partition, _| !partitions.contains(partition));
-                self.tell_owned_changed();
+                self.publish_owned_partitions();
             }
             Ok(ConsumerEvent::Records(records)) => self.gather_records(records),
-            Err(error) => self.handle_store_error(error).await?,
+            Err(error) => self.handle_store_error(LOG, error).await?,
         }
         Ok(())
     }
 
     fn gather_records(&mut self, mut records: Vec<RawRecord>) {
-        if !self.waiting.is_empty() {
-            records.retain(|record| !self.waiting.contains_key(&record.partition));
+        if !self.waiting_partitions.is_empty() {
+            records.retain(|record| !self.waiting_partitions.contains_key(&record.partition));
         }
-        let waits = !self.dead_letter_newer;
+        let waits = !self.dead_letters_newer_formats;
         let tracer = &self.shell.tracer;
-        let found = FoundTraces::find_among(&records, self.traced.len(), tracer);
-        let sorted = self.gathered.sort(&records, &self.read, |_| waits);
-        self.read.extend(sorted.batch.offset_ranges.iter().map(position_after));
-        self.traced.extend(found.begin_spans(&sorted.batch.offset_ranges, tracer));
+        let found = FoundTraces::find_among(&records, self.traced_records.len(), tracer);
+        let sorted = self.gathered.classify(&records, &self.read_positions, |_| waits);
+        self.read_positions.extend(sorted.batch.offset_ranges.iter().map(position_after));
+        self.traced_records.extend(found.begin_spans(&sorted.batch.offset_ranges, tracer));
         for waiting in &sorted.waiting_partitions {
             let WaitingPartition { partition, offset, format } = *waiting;
             tracing::error!(
@@ -188,19 +191,19 @@ impl LogCounter<'_> {
                 "this partition waits: a record of a later release is next, and this release reads formats up to \
                  {NEWEST_RECORD_FORMAT}; start consumers of the release that wrote it"
             );
-            self.waiting.insert(partition, *waiting);
+            self.waiting_partitions.insert(partition, *waiting);
         }
-        self.gathered.append_sorted(sorted, self.unique, self.besides);
-        self.metrics.waiting_partitions.set(self.waiting.len() as i64);
+        self.gathered.append_classified(sorted, self.unique_kinds, self.optional_counting);
+        self.metrics.waiting_partitions.set(self.waiting_partitions.len() as i64);
     }
 
-    /// Drops the records of these partitions that were read and are not being committed.
-    fn drop_read(&mut self, partitions: &[u32]) {
-        self.read.retain(|partition, _| !partitions.contains(partition));
+    /// Drops the records of these partitions that were read and whose commit has not begun.
+    fn drop_uncommitted_records(&mut self, partitions: &[u32]) {
+        self.read_positions.retain(|partition, _| !partitions.contains(partition));
         self.gathered.drop_partitions(partitions);
-        traces::drop_partitions(&mut self.traced, partitions);
-        self.waiting.retain(|partition, _| !partitions.contains(partition));
-        self.metrics.waiting_partitions.set(self.waiting.len() as i64);
+        traces::drop_partitions(&mut self.traced_records, partitions);
+        self.waiting_partitions.retain(|partition, _| !partitions.contains(partition));
+        self.metrics.waiting_partitions.set(self.waiting_partitions.len() as i64);
     }
 
     /// Starts the commit of the gathered batch, if it covers any records.
@@ -209,11 +212,11 @@ impl LogCounter<'_> {
         if batch.offset_ranges.is_empty() {
             return;
         }
-        let traced = std::mem::take(&mut self.traced);
+        let traced_records = std::mem::take(&mut self.traced_records);
         let (backends, shell) = (self.backends.clone(), self.shell.clone());
         let commit = tokio::spawn(async move {
             for letter in &poison {
-                if retry_until_done(&shell, "writing a dead letter", || {
+                if retry_until_done(&shell, LOG, "writing a dead letter", || {
                     backends.log.append_dead_letter(letter)
                 })
                 .await?
@@ -221,18 +224,24 @@ impl LogCounter<'_> {
                 {
                     return Ok(EndedCommit {
                         batch,
-                        traced,
+                        traced_records,
                         outcome: None,
-                        dead_letters: 0,
-                        took: Duration::ZERO,
+                        dead_letter_count: 0,
+                        duration: Duration::ZERO,
                     });
                 }
             }
             let started = Instant::now();
             let outcome = Some(backends.archive.commit_batch(&batch).await);
-            Ok(EndedCommit { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
+            Ok(EndedCommit {
+                batch,
+                traced_records,
+                outcome,
+                dead_letter_count: poison.len(),
+                duration: started.elapsed(),
+            })
         });
-        self.under_way = Some(AbortOnDropHandle::new(commit));
+        self.running_commit = Some(AbortOnDropHandle::new(commit));
     }
 
     /// Claims the partitions that are due in the archive, and reads them from the archive's offset on, whatever offset
@@ -250,7 +259,8 @@ impl LogCounter<'_> {
         }
         let archive = &self.backends.archive;
         let taken =
-            retry_until_done(self.shell, "taking partitions up", || archive.claim_partitions(&due)).await?;
+            retry_until_done(self.shell, ARCHIVE, "taking partitions up", || archive.claim_partitions(&due))
+                .await?;
         let Some(positions) = taken else { return Ok(()) };
         self.begin_partitions(due.into_iter().zip(positions).collect()).await
     }
@@ -258,7 +268,7 @@ impl LogCounter<'_> {
     /// Starts reading these partitions at these positions.
     async fn begin_partitions(&mut self, positions: Vec<(u32, ArchivePosition)>) -> anyhow::Result<()> {
         let partitions: Vec<u32> = positions.iter().map(|(partition, _)| *partition).collect();
-        self.drop_read(&partitions);
+        self.drop_uncommitted_records(&partitions);
         let starts: Vec<ReadStart> = positions
             .iter()
             .map(|(partition, position)| ReadStart {
@@ -267,45 +277,50 @@ impl LogCounter<'_> {
                 previous_record: position.last_record,
             })
             .collect();
-        let started = if starts.is_empty() { Ok(()) } else { self.log.start(&starts).await };
+        let started = if starts.is_empty() { Ok(()) } else { self.log.start_partitions(&starts).await };
         match started {
             Ok(()) => {
                 self.claims_due
                     .retain(|partition, _| !positions.iter().any(|(started, _)| started == partition));
-                self.read.extend(positions.iter().copied());
-                self.owned.extend(positions);
+                self.read_positions.extend(positions.iter().copied());
+                self.owned_positions.extend(positions);
             }
             Err(error) => {
                 for (partition, _) in positions {
-                    self.owned.remove(&partition);
+                    self.owned_positions.remove(&partition);
                     self.claims_due.insert(partition, Instant::now());
                 }
-                self.handle_store_error(error).await?;
+                self.handle_store_error(LOG, error).await?;
             }
         }
-        self.tell_owned_changed();
+        self.publish_owned_partitions();
         Ok(())
     }
 
-    fn tell_owned_changed(&self) {
-        let owned: Vec<u32> = self.owned.keys().copied().collect();
+    fn publish_owned_partitions(&self) {
+        let owned: Vec<u32> = self.owned_positions.keys().copied().collect();
         self.metrics.owned_partitions.set(owned.len() as i64);
-        if self.feed.owned(owned.clone()) {
+        if self.projection_queue.set_owned_partitions(owned.clone()) {
             tracing::info!(partitions = ?owned, "partitions owned");
         }
     }
 
     async fn handle_commit_end(&mut self, ended: EndedCommit) -> anyhow::Result<()> {
-        let EndedCommit { batch, mut traced, outcome, dead_letters, took } = ended;
+        let EndedCommit { batch, traced_records: mut traced, outcome, dead_letter_count, duration } = ended;
         if !matches!(outcome, Some(Ok(_))) {
             traces::mark_failed(&mut traced);
         }
-        self.metrics.unreadable_records.inc_by(dead_letters as u64);
+        self.metrics.unreadable_records.inc_by(dead_letter_count as u64);
         match outcome {
             None => Ok(()),
             Some(Ok(committed)) => {
-                self.metrics.commit_seconds.observe(took.as_secs_f64());
-                self.batch = next_batch_size(self.batch, self.max_batch_events, batch.records.len(), took);
+                self.metrics.commit_seconds.observe(duration.as_secs_f64());
+                self.next_batch_limit = next_batch_size(
+                    self.next_batch_limit,
+                    self.max_batch_events,
+                    batch.records.len(),
+                    duration,
+                );
                 self.pass_to_projector(batch, traced, committed).await;
                 Ok(())
             }
@@ -323,11 +338,11 @@ impl LogCounter<'_> {
                 self.release_contested(&batch, partition).await
             }
             Some(Err(CommitError::Store(error))) => {
-                self.handle_store_error(error).await?;
-                self.batch = (self.batch / 2).max(1);
+                self.handle_store_error(ARCHIVE, error).await?;
+                self.next_batch_limit = (self.next_batch_limit / 2).max(1);
                 // The batch may be committed or not: the archive's offsets tell, and the offsets on the boards tell
                 // the projector.
-                self.feed.missed();
+                self.projection_queue.note_missed_batch();
                 self.return_to_archive_position(&batch).await
             }
         }
@@ -335,42 +350,47 @@ impl LogCounter<'_> {
 
     async fn pass_to_projector(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: CommitResult) {
         self.note_success();
-        let CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents } = committed;
-        self.unique = meta.counting_rules.unique;
-        let (windows, decays) = (meta.windows.iter().len(), meta.decays.iter().len());
-        self.besides = CountedBesides { windows, decays, identity_documents };
+        let CommitResult { batch_effects: effects, meta_in_force: meta, stores_identity_documents } =
+            committed;
+        self.unique_kinds = meta.counting_rules.unique;
+        let (window_kind_count, half_life_count) = (meta.windows.iter().len(), meta.decays.iter().len());
+        self.optional_counting = OptionalCounting {
+            window_kind_count,
+            half_life_count,
+            identity_documents: stores_identity_documents,
+        };
         self.metrics.batch_events.observe(batch.records.len() as f64);
-        self.metrics.events_counted.inc_by(effects.counted_events);
-        self.metrics.events_repeated.inc_by(effects.repeated_events);
+        self.metrics.events_counted.inc_by(effects.counted_event_count);
+        self.metrics.events_repeated.inc_by(effects.repeated_event_count);
         let next: Vec<(u32, u64)> =
             batch.offset_ranges.iter().map(|span| (span.partition, span.next)).collect();
         for (partition, position) in batch.offset_ranges.iter().map(position_after) {
             // A partition that was revoked meanwhile does not become owned again by this commit.
-            if let Some(stands) = self.owned.get_mut(&partition) {
+            if let Some(stands) = self.owned_positions.get_mut(&partition) {
                 *stands = position;
             }
         }
-        let traced = traces::end_counting(traced, batch.records.len());
+        let traced = traces::end_counting_spans(traced, batch.records.len());
         let described = described_videos(&batch.records);
         let (spans, committed) = (batch.offset_ranges, Instant::now());
         if !(effects.comments.is_empty()
             && effects.audit_entries.is_empty()
-            && effects.held_changes.is_empty())
+            && effects.held_comment_changes.is_empty())
         {
-            self.feed.note_exportable();
+            self.projection_queue.note_exportable();
         }
-        let (changed, comments) = Changed::of(effects);
-        let changed = Arc::new(changed);
+        let (changed, new_comments) = BoardChanges::of(effects);
+        let board_changes = Arc::new(changed);
         let done = CommittedBatch {
             offset_ranges: spans,
-            changed,
-            comments,
-            described,
+            board_changes,
+            new_comments,
+            described_videos: described,
             archive_meta: meta,
             committed_at: committed,
             traced_records: traced,
         };
-        self.feed.hand_over_batch(done).await;
+        self.projection_queue.send_batch(done).await;
         self.log.report_offsets(&next).await;
     }
 
@@ -379,9 +399,10 @@ impl LogCounter<'_> {
     async fn return_to_archive_position(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let partitions = self.partitions_in_doubt(batch);
         let archive = &self.backends.archive;
-        let positions =
-            retry_until_done(self.shell, "reading offsets", || archive.partition_positions(&partitions))
-                .await?;
+        let positions = retry_until_done(self.shell, ARCHIVE, "reading offsets", || {
+            archive.partition_positions(&partitions)
+        })
+        .await?;
         let Some(positions) = positions else { return Ok(()) };
         self.begin_partitions(partitions.into_iter().zip(positions).collect()).await
     }
@@ -390,9 +411,10 @@ impl LogCounter<'_> {
     /// their last committed position.
     async fn release_contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
         let others = self.partitions_in_doubt(batch).into_iter().filter(|other| *other != partition);
-        let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
-        self.drop_read(&[partition]);
-        if self.owned.remove(&partition).is_some() {
+        let others: Vec<_> =
+            others.filter_map(|other| Some((other, *self.owned_positions.get(&other)?))).collect();
+        self.drop_uncommitted_records(&[partition]);
+        if self.owned_positions.remove(&partition).is_some() {
             self.claims_due.insert(partition, Instant::now() + CONTESTED_PAUSE);
         }
         self.begin_partitions(others).await
@@ -404,25 +426,25 @@ impl LogCounter<'_> {
         let mut partitions: Vec<u32> = spans.map(|span| span.partition).collect();
         partitions.sort_unstable();
         partitions.dedup();
-        partitions.retain(|partition| self.owned.contains_key(partition));
+        partitions.retain(|partition| self.owned_positions.contains_key(partition));
         partitions
     }
 
-    async fn handle_store_error(&mut self, error: StoreError) -> anyhow::Result<()> {
+    async fn handle_store_error(&mut self, store: &'static str, error: StoreError) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(error.into());
         }
-        self.failed_store = Some(error.part());
-        self.shell.health.note_dependency(error.part(), Err(error.to_string()));
-        STORE_RETRY_BACKOFF.pause_after(self.failures, self.shell).await;
-        self.failures = self.failures.saturating_add(1);
+        self.failed_stores.insert(store);
+        self.shell.health.note_dependency(store, Err(error.to_string()));
+        STORE_RETRY_BACKOFF.pause_after(self.failures_in_a_row, self.shell).await;
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         Ok(())
     }
 
     fn note_success(&mut self) {
-        self.failures = 0;
-        if let Some(part) = self.failed_store.take() {
-            self.shell.health.note_dependency(part, Ok(()));
+        self.failures_in_a_row = 0;
+        for store in std::mem::take(&mut self.failed_stores) {
+            self.shell.health.note_dependency(store, Ok(()));
         }
     }
 }
@@ -456,17 +478,17 @@ fn position_after(span: &OffsetRange) -> (u32, ArchivePosition) {
 }
 
 /// Waits for the end of the commit that is under way; waits for ever if there is none.
-async fn commit_end(
+async fn wait_for_commit_end(
     under_way: &mut Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
 ) -> anyhow::Result<EndedCommit> {
     match under_way {
-        Some(commit) => ended(commit).await,
+        Some(commit) => join_commit(commit).await,
         None => std::future::pending().await,
     }
 }
 
 /// Waits for a commit's task. A panic of the task continues as a panic of the caller.
-async fn ended(
+async fn join_commit(
     commit: impl Future<Output = Result<anyhow::Result<EndedCommit>, tokio::task::JoinError>>,
 ) -> anyhow::Result<EndedCommit> {
     match commit.await {

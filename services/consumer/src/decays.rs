@@ -10,11 +10,12 @@ use liverank_runtime::ServiceContext;
 
 use crate::pace::retry_until_done;
 use crate::repair::no_archive_error;
-use crate::windows::UNKNOWN_FOR;
+use crate::stores::ARCHIVE;
+use crate::windows::UNKNOWN_KINDS_KEPT_FOR;
 
 /// Makes the archive count the decays of these boards, and retries for as long as the archive is away. Decays of
 /// boards that are not in `boards` continue to be counted.
-pub async fn declare(
+pub async fn declare_decays(
     backends: &Backends,
     boards: &DeclaredBoards,
     shell: &ServiceContext,
@@ -22,11 +23,11 @@ pub async fn declare(
     if boards.decays().is_empty() {
         return Ok(());
     }
-    let declared = || async { add_missing(backends, boards).await.map(drop) };
-    retry_until_done(shell, "declaring half-lives", declared).await.map(drop)
+    let declared = || async { add_missing_decays(backends, boards).await.map(drop) };
+    retry_until_done(shell, ARCHIVE, "declaring half-lives", declared).await.map(drop)
 }
 
-async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<ArchiveMeta, StoreError> {
+async fn add_missing_decays(backends: &Backends, boards: &DeclaredBoards) -> Result<ArchiveMeta, StoreError> {
     let meta = backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?;
     let mut decays: Vec<Decay> = meta.decays.iter().map(|counted| counted.decay).collect();
     let before = decays.len();
@@ -38,7 +39,7 @@ async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<Arc
     if decays.len() == before {
         return Ok(meta);
     }
-    let meta = backends.archive.count_decays(&decays).await?;
+    let meta = backends.archive.set_counted_decays(&decays).await?;
     let minutes: Vec<u64> = meta.decays.iter().map(|counted| counted.decay.half_life_minutes()).collect();
     tracing::info!(?minutes, "scores by half-lives of boards' own are counted");
     Ok(meta)
@@ -52,10 +53,10 @@ pub async fn forget_unknown(
     boards: &DeclaredBoards,
     running: Duration,
 ) -> Result<(), StoreError> {
-    let counted = add_missing(backends, boards).await?.decays;
+    let counted = add_missing_decays(backends, boards).await?.decays;
     let known = boards.decays();
-    if running >= UNKNOWN_FOR && counted.iter().any(|counted| !known.contains(&counted.decay)) {
-        backends.archive.count_decays(&known).await?;
+    if running >= UNKNOWN_KINDS_KEPT_FOR && counted.iter().any(|counted| !known.contains(&counted.decay)) {
+        backends.archive.set_counted_decays(&known).await?;
         tracing::info!("scores by half-lives that no board has any more are counted no more");
     }
     Ok(())

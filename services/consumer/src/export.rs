@@ -24,8 +24,9 @@ use tokio::time::Instant;
 use crate::STORE_RETRY_BACKOFF;
 use crate::pace::retry_until_done;
 use crate::repair::no_archive_error;
+use crate::stores::LOG;
 use metrics::ExportMetrics;
-use records::{Found, page};
+use records::{ArchiveEntries, build_page};
 
 pub mod boards;
 #[cfg(test)]
@@ -77,7 +78,7 @@ fn parse_topic(text: &str) -> Result<String, String> {
 
 impl ExportArgs {
     /// The flags that are given, with their topics.
-    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    fn given_topics(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let all = [("--export-comments", &self.export_comments), ("--export-boards", &self.export_boards)];
         all.into_iter().filter_map(|(flag, topic)| Some((flag, topic.as_deref()?)))
     }
@@ -87,10 +88,10 @@ impl ExportArgs {
     /// # Errors
     /// Returns an error if the log is not on Kafka, or if both topics are the same.
     pub fn check(&self, log: &dyn EventLog) -> anyhow::Result<()> {
-        for (flag, topic) in self.given() {
+        for (flag, topic) in self.given_topics() {
             let on_kafka = log.export_topics().is_some();
             anyhow::ensure!(on_kafka, "{flag} needs --kafka: the embedded log has no other topics");
-            let shared = self.given().any(|(other, same)| other != flag && same == topic);
+            let shared = self.given_topics().any(|(other, same)| other != flag && same == topic);
             anyhow::ensure!(!shared, "--export-comments and --export-boards need a topic each");
         }
         Ok(())
@@ -98,9 +99,9 @@ impl ExportArgs {
 
     /// Creates and checks the topics, and retries for as long as the brokers are away.
     pub async fn prepare(&self, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<()> {
-        for (flag, topic) in self.given() {
-            let prepare = || async move { topics(backends)?.prepare(topic).await };
-            retry_until_done(shell, "preparing a topic of exports", prepare).await.context(flag)?;
+        for (flag, topic) in self.given_topics() {
+            let prepare = || async move { topics(backends)?.prepare_topic(topic).await };
+            retry_until_done(shell, LOG, "preparing a topic of exports", prepare).await.context(flag)?;
         }
         Ok(())
     }
@@ -139,7 +140,7 @@ pub async fn run(
             let (counted, epoch) = match ask_archive(&backends, &ours).await {
                 Ok(answers) => answers,
                 Err(error) => {
-                    metrics.failed.inc();
+                    metrics.failed_turns.inc();
                     shell.health.note_dependency("export_comments", Err(error.to_string()));
                     return false;
                 }
@@ -147,9 +148,15 @@ pub async fn run(
             let mut turns = JoinSet::new();
             for (partition, position) in ours.iter().copied().zip(counted) {
                 let exporter =
-                    partitions.remove(&partition).unwrap_or_else(|| PartitionExporter::of(partition));
+                    partitions.remove(&partition).unwrap_or_else(|| PartitionExporter::new(partition));
                 let (backends, topic, metrics) = (backends.clone(), topic.clone(), metrics.clone());
-                let turn = Turn { backends, topic, epoch: epoch.clone(), to: position.next_offset, metrics };
+                let turn = ExportTurn {
+                    backends,
+                    topic,
+                    epoch: epoch.clone(),
+                    end_offset: position.next_offset,
+                    metrics,
+                };
                 turns.spawn(exporter.take_turn(turn));
             }
             collect_turns(turns, &mut partitions, &shell).await
@@ -210,13 +217,13 @@ async fn collect_turns(
 }
 
 /// The inputs of one export turn of a partition.
-struct Turn {
+struct ExportTurn {
     backends: Backends,
     topic: String,
     /// The comment epoch when the turn began.
     epoch: CommentEpoch,
     /// The offset up to which the partition is counted; records from this offset on are not exported in this turn.
-    to: u64,
+    end_offset: u64,
     metrics: ExportMetrics,
 }
 
@@ -227,32 +234,40 @@ struct PartitionExporter {
     /// stays open while the archive is away.
     writer: Option<Box<dyn ExportWriter>>,
     /// The first offset that is not exported yet.
-    next: u64,
+    next_offset: u64,
     /// Number of counted records that were not exported when the archive was asked last.
     lag: u64,
     /// The offset that was committed last, and the time of the commit.
-    noted: (u64, Instant),
+    last_commit: (u64, Instant),
     failures: u32,
     /// The earliest time of the next try.
     not_before: Instant,
 }
 
 impl PartitionExporter {
-    fn of(partition: u32) -> Self {
+    fn new(partition: u32) -> Self {
         let now = Instant::now();
-        Self { partition, writer: None, next: 0, lag: 0, noted: (0, now), failures: 0, not_before: now }
+        Self {
+            partition,
+            writer: None,
+            next_offset: 0,
+            lag: 0,
+            last_commit: (0, now),
+            failures: 0,
+            not_before: now,
+        }
     }
 
     /// Exports the counted records of the partition, up to `PAGES_A_TURN` pages. Returns whether more are left.
-    async fn take_turn(mut self, turn: Turn) -> (Self, Result<bool, ExportError>) {
+    async fn take_turn(mut self, turn: ExportTurn) -> (Self, Result<bool, ExportError>) {
         // The lag is also known for an exporter that cannot begin, or that pauses.
-        self.lag = turn.to.saturating_sub(self.next);
+        self.lag = turn.end_offset.saturating_sub(self.next_offset);
         if Instant::now() < self.not_before {
             return (self, Ok(false));
         }
         let outcome = self.export_pages(&turn).await;
         if let Err(error) = &outcome {
-            turn.metrics.failed.inc();
+            turn.metrics.failed_turns.inc();
             let pause = match error {
                 ExportError::TakenOver => CONTESTED_PAUSE,
                 ExportError::Store(_) => STORE_RETRY_BACKOFF.wait_after(self.failures),
@@ -265,54 +280,57 @@ impl PartitionExporter {
         (self, outcome)
     }
 
-    async fn export_pages(&mut self, turn: &Turn) -> Result<bool, ExportError> {
-        let to = turn.to;
+    async fn export_pages(&mut self, turn: &ExportTurn) -> Result<bool, ExportError> {
+        let to = turn.end_offset;
         if self.writer.is_none() {
             let source = ExportSource::Partition(self.partition);
-            let writer = topics(&turn.backends)?.begin(&turn.topic, source).await?;
-            self.next = writer.position();
-            self.noted = (self.next, Instant::now());
+            let writer = topics(&turn.backends)?.open_writer(&turn.topic, source).await?;
+            self.next_offset = writer.position();
+            self.last_commit = (self.next_offset, Instant::now());
             self.writer = Some(writer);
         }
         for _ in 0..PAGES_A_TURN {
-            self.lag = to.saturating_sub(self.next);
-            if to <= self.next {
-                self.note().await?;
+            self.lag = to.saturating_sub(self.next_offset);
+            if to <= self.next_offset {
+                self.commit_offset_if_due().await?;
                 return Ok(false);
             }
             self.export_page(turn).await?;
         }
-        self.lag = to.saturating_sub(self.next);
+        self.lag = to.saturating_sub(self.next_offset);
         Ok(self.lag > 0)
     }
 
     /// Exports one page of the counted records that the archive has.
-    async fn export_page(&mut self, turn: &Turn) -> Result<(), ExportError> {
-        let (archive, partition, from) = (&turn.backends.archive, self.partition, self.next);
-        let found = Found {
+    async fn export_page(&mut self, turn: &ExportTurn) -> Result<(), ExportError> {
+        let (archive, partition, from) = (&turn.backends.archive, self.partition, self.next_offset);
+        let found = ArchiveEntries {
             entries: archive.comments_from(partition, from, PAGE_ENTRIES).await?,
-            audit: archive.moderation_archive().audit_from(partition, from, PAGE_ENTRIES).await?,
-            held: archive.moderation_archive().held_from(partition, from, PAGE_ENTRIES).await?,
+            audit: archive.moderation_archive().audit_entries_from(partition, from, PAGE_ENTRIES).await?,
+            held_comments: archive
+                .moderation_archive()
+                .held_comments_from(partition, from, PAGE_ENTRIES)
+                .await?,
         };
         if comment_epoch(&turn.backends).await? != turn.epoch {
             let what = "the comments were numbered anew while they were exported";
             return Err(StoreError::unavailable("archive", what).into());
         }
-        let page = page(&turn.epoch, found, PAGE_ENTRIES, turn.to);
+        let page = build_page(&turn.epoch, found, PAGE_ENTRIES, turn.end_offset);
         let exported = page.records.len() as u64;
         if exported > 0 {
             self.write(page.records, page.next).await?;
             turn.metrics.records.inc_by(exported);
         }
-        self.next = page.next;
+        self.next_offset = page.next;
         Ok(())
     }
 
     /// Commits the offset if it moved without any record to export, or if it was committed long ago.
-    async fn note(&mut self) -> Result<(), ExportError> {
-        let (offset, when) = self.noted;
-        let every = if offset == self.next { RENEW_EVERY } else { NOTE_EVERY };
-        if when.elapsed() < every { Ok(()) } else { self.write(Vec::new(), self.next).await }
+    async fn commit_offset_if_due(&mut self) -> Result<(), ExportError> {
+        let (offset, when) = self.last_commit;
+        let every = if offset == self.next_offset { RENEW_EVERY } else { NOTE_EVERY };
+        if when.elapsed() < every { Ok(()) } else { self.write(Vec::new(), self.next_offset).await }
     }
 
     async fn write(&mut self, records: Vec<ExportRecord>, next: u64) -> Result<(), ExportError> {
@@ -320,7 +338,7 @@ impl PartitionExporter {
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
         writer.write(records, Some(next)).await?;
         self.writer = Some(writer);
-        self.noted = (next, Instant::now());
+        self.last_commit = (next, Instant::now());
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The forgetting of old identities: events' identities that nobody can repeat any more are deleted from the archive.
-//! Windows that are not kept ([`windows`]) and half-lives that no board has ([`decays`]) are deleted in the same turn.
+//! Windows that are not kept ([`windows`]) and half-lives that no board has ([`decays`]) are deleted in the same turn,
+//! and videos that nobody interacts with leave the boards ([`idle`]).
 //!
 //! A repeat of an event is recognised within a window of the log's time. So an identity may be deleted once every
 //! event that is still to be counted, on any partition and by any consumer, is younger than the identity by that
@@ -16,7 +17,7 @@ use liverank_runtime::ServiceContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::{decays, windows};
+use crate::{decays, idle, windows};
 
 /// Interval of deleting old identities.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
@@ -25,13 +26,14 @@ const MAX_DELETION_TIME: Duration = Duration::from_secs(20);
 /// Pause between two deletions, so that commits are not held up.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 /// Allowed difference between the clocks of brokers, in milliseconds: each partition may have another broker.
-const CLOCKS_APART_MS: Millis = 3600 * 1000;
+const MAX_CLOCK_DIFFERENCE_MS: Millis = 3600 * 1000;
 
-/// Deletes old identities, windows and half-lives until shutdown, in the process that owns partition 0, because one
-/// process is enough.
+/// Deletes old identities, windows and half-lives until shutdown, and removes from the boards the videos that were idle
+/// for `idle_for`. Only the process that owns partition 0 does it, because one process is enough.
 pub async fn run(
     backends: Backends,
     boards: DeclaredBoards,
+    idle_for: Duration,
     owned: watch::Receiver<Vec<u32>>,
     shell: ServiceContext,
 ) {
@@ -47,11 +49,22 @@ pub async fn run(
                 tracing::debug!(%error, "old identities were not forgotten");
             }
             let until = Instant::now() + MAX_DELETION_TIME;
-            if let Err(error) = windows::forget_old(&backends, &boards, started.elapsed(), until).await {
+            if let Err(error) =
+                windows::forget_old_windows(&backends, &boards, started.elapsed(), until).await
+            {
                 tracing::debug!(%error, "old windows were not forgotten");
             }
             if let Err(error) = decays::forget_unknown(&backends, &boards, started.elapsed()).await {
                 tracing::debug!(%error, "half-lives that no board has were not forgotten");
+            }
+            let until = Instant::now() + MAX_DELETION_TIME;
+            // Each of its calls is whole by itself: a process that is to end does not wait for the others.
+            let retired = tokio::select! {
+                () = shell.shutdown.cancelled() => return,
+                retired = idle::remove_idle_videos(&backends, &boards, idle_for, until) => retired,
+            };
+            if let Err(error) = retired {
+                tracing::debug!(%error, "idle videos were not taken off the boards");
             }
         }
     }
@@ -86,7 +99,7 @@ pub fn oldest_needed_time(ends: &[u64], positions: &[ArchivePosition]) -> Option
             still_to_come = still_to_come.min(counted_to(position)?);
         }
     }
-    Some(still_to_come - REPEAT_WINDOW_MS - CLOCKS_APART_MS)
+    Some(still_to_come - REPEAT_WINDOW_MS - MAX_CLOCK_DIFFERENCE_MS)
 }
 
 #[cfg(test)]
@@ -107,7 +120,7 @@ mod tests {
     #[test]
     fn identities_are_kept_for_a_lagging_partition() {
         let forgotten = |ends: &[u64], positions: &[ArchivePosition]| {
-            oldest_needed_time(ends, positions).map(|time| (time + CLOCKS_APART_MS) / REPEAT_DAY)
+            oldest_needed_time(ends, positions).map(|time| (time + MAX_CLOCK_DIFFERENCE_MS) / REPEAT_DAY)
         };
         assert_eq!(
             forgotten(&[10, 10], &[position_at(10, 9), position_at(10, 2)]),

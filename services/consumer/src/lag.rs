@@ -12,11 +12,12 @@ use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
 use liverank_core::counting::OffsetRange;
-use liverank_runtime::{Metrics, ServiceContext, now_ms};
+use liverank_core::trace::TraceContext;
+use liverank_runtime::{Metrics, ServiceContext, TracedHistogram, now_ms};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -40,36 +41,36 @@ struct BoardLabel {
 /// The lag metrics. Cheap to clone: all clones share the metrics.
 #[derive(Clone)]
 pub struct LagMetrics {
-    records: Family<PartitionLabel, Gauge>,
-    seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
-    projection: Family<PartitionLabel, Gauge>,
-    boards: Family<BoardLabel, Gauge>,
-    looked: Gauge<f64, AtomicU64>,
-    freshness: Histogram,
+    uncounted_records: Family<PartitionLabel, Gauge>,
+    oldest_wait_seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
+    unprojected_records: Family<PartitionLabel, Gauge>,
+    declared_board_lag: Family<BoardLabel, Gauge>,
+    measured_at: Gauge<f64, AtomicU64>,
+    freshness: TracedHistogram,
 }
 
 impl LagMetrics {
     /// Creates the lag metrics and registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
-            records: Family::default(),
-            seconds: Family::default(),
-            projection: Family::default(),
-            boards: Family::default(),
-            looked: Gauge::default(),
-            freshness: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
+            uncounted_records: Family::default(),
+            oldest_wait_seconds: Family::default(),
+            unprojected_records: Family::default(),
+            declared_board_lag: Family::default(),
+            measured_at: Gauge::default(),
+            freshness: TracedHistogram::new(exponential_buckets(0.005, 2.0, 16)),
         };
         let m = all.clone();
         metrics.register("consumer", |registry| {
-            registry.register("lag_records", "Records of the log that are not counted yet", m.records);
+            registry.register("lag_records", "Records of the log that are not counted yet", m.uncounted_records);
             let seconds = "How long the oldest record that is not counted yet has waited";
-            registry.register("lag_seconds", seconds, m.seconds);
+            registry.register("lag_seconds", seconds, m.oldest_wait_seconds);
             let projection = "Records that are counted and not on the boards yet";
-            registry.register("projection_lag_records", projection, m.projection);
+            registry.register("projection_lag_records", projection, m.unprojected_records);
             let boards = "Records that are counted and not on a declared board yet, of one with windows on the one that runs";
-            registry.register("declared_board_lag_records", boards, m.boards);
+            registry.register("declared_board_lag_records", boards, m.declared_board_lag);
             let looked = "When lag was last measured, in seconds since 1970";
-            registry.register("lag_measured_timestamp_seconds", looked, m.looked);
+            registry.register("lag_measured_timestamp_seconds", looked, m.measured_at);
             let freshness = "From the log taking a record to the boards showing it, for the last of a batch";
             registry.register("board_freshness_seconds", freshness, m.freshness);
         });
@@ -77,40 +78,42 @@ impl LagMetrics {
     }
 
     /// Observes the freshness of the boards: everything before the end of these offset ranges is on the boards at
-    /// `now`.
-    pub fn note_projected(&self, spans: &[OffsetRange], now: Millis) {
+    /// `now`. `traces` are the trace contexts of the batch's recorded events: the first one becomes the exemplar of the
+    /// histogram's bucket.
+    pub fn note_projected(&self, spans: &[OffsetRange], traces: &[TraceContext], now: Millis) {
         for last in spans.iter().filter_map(|span| span.last_record) {
             // The log's clock may be ahead of ours: a negative freshness counts as zero.
-            self.freshness.observe(millis_to_seconds(now.saturating_sub(last.broker_time)));
+            self.freshness
+                .observe(millis_to_seconds(now.saturating_sub(last.broker_time)), traces.first().copied());
         }
     }
 
     fn set_lag(&self, partition: u32, lag: PartitionLag) {
         let label = PartitionLabel { partition };
-        self.records.get_or_create(&label).set(lag.uncounted_records as i64);
-        self.seconds.get_or_create(&label).set(millis_to_seconds(lag.oldest_wait_ms));
-        self.projection.get_or_create(&label).set(lag.unprojected_records as i64);
+        self.uncounted_records.get_or_create(&label).set(lag.uncounted_record_count as i64);
+        self.oldest_wait_seconds.get_or_create(&label).set(millis_to_seconds(lag.oldest_wait_ms));
+        self.unprojected_records.get_or_create(&label).set(lag.unprojected_record_count as i64);
     }
 
     /// Sets the lag of each declared board, over the partitions of these offsets. Removes the metrics if there are no
     /// partitions.
-    fn set_board_lags(&self, boards: &[BoardStanding], offsets: &OffsetsByPartition) {
-        for BoardStanding { name, stands } in boards {
+    fn set_board_lags(&self, boards: &[BoardCheckpoint], offsets: &OffsetsByPartition) {
+        for BoardCheckpoint { name, offsets: stands } in boards {
             let label = BoardLabel { board: name.clone() };
             if offsets.0.is_empty() {
-                self.boards.remove(&label);
+                self.declared_board_lag.remove(&label);
                 continue;
             }
-            self.boards.get_or_create(&label).set(records_behind(stands, offsets) as i64);
+            self.declared_board_lag.get_or_create(&label).set(records_behind(stands, offsets) as i64);
         }
     }
 
     /// Removes the lag metrics of a partition that another consumer owns now.
     fn forget_partition(&self, partition: u32) {
         let label = PartitionLabel { partition };
-        self.records.remove(&label);
-        self.seconds.remove(&label);
-        self.projection.remove(&label);
+        self.uncounted_records.remove(&label);
+        self.oldest_wait_seconds.remove(&label);
+        self.unprojected_records.remove(&label);
     }
 }
 
@@ -119,10 +122,10 @@ fn millis_to_seconds(millis: Millis) -> f64 {
 }
 
 /// A declared board's checkpoint: the offsets up to which events are on the board.
-struct BoardStanding {
+struct BoardCheckpoint {
     name: String,
     /// The next offset of each partition that is not on the board yet.
-    stands: BTreeMap<u32, u64>,
+    offsets: BTreeMap<u32, u64>,
 }
 
 /// Returns the number of counted records that are not on a board with these offsets.
@@ -134,30 +137,33 @@ fn records_behind(stands: &BTreeMap<u32, u64>, offsets: &OffsetsByPartition) -> 
 }
 
 /// Reads the checkpoint of a declared board; for a board with windows, of the window that runs.
-async fn board_standing(backends: &Backends, board: &DeclaredBoard) -> Result<BoardStanding, StoreError> {
+async fn read_board_checkpoint(
+    backends: &Backends,
+    board: &DeclaredBoard,
+) -> Result<BoardCheckpoint, StoreError> {
     let key = match board.windows() {
-        None => board.key(),
-        Some(windows) => board.key_of(&windows.kind.window_of((backends.clock)())),
+        None => board.store_key(),
+        Some(windows) => board.store_key_of_window(&windows.kind.window_of((backends.clock)())),
     };
     let standing = backends.ranking.declared_board(&key).checkpoint().await?;
-    Ok(BoardStanding { name: board.name().to_owned(), stands: standing.offsets.into_iter().collect() })
+    Ok(BoardCheckpoint { name: board.name().to_owned(), offsets: standing.offsets.into_iter().collect() })
 }
 
-/// Reads the offsets of the boards, then those of the archive and the log. The ones that lag are read first, so that
-/// nothing that happens meanwhile counts as a lag.
-async fn look(
+/// Reads the offsets of the declared boards first, then those of the built-in boards, the archive and the log: in this
+/// order, progress during the reading never hides a lag.
+async fn read_lag_offsets(
     backends: &Backends,
     boards: &DeclaredBoards,
     partitions: &[u32],
-) -> Result<(Vec<BoardStanding>, OffsetsByPartition), StoreError> {
+) -> Result<(Vec<BoardCheckpoint>, OffsetsByPartition), StoreError> {
     let mut standings = Vec::new();
     for board in boards {
-        standings.push(board_standing(backends, board).await?);
+        standings.push(read_board_checkpoint(backends, board).await?);
     }
     Ok((standings, OffsetsByPartition::read_offsets(backends, partitions).await?))
 }
 
-/// Measures the lag until shutdown.
+/// Measures the lag of counting and of the boards until shutdown.
 pub async fn run(
     backends: Backends,
     boards: DeclaredBoards,
@@ -174,7 +180,8 @@ pub async fn run(
             _ = ticks.tick() => {}
         }
         let partitions = owned.borrow().clone();
-        let looked = tokio::time::timeout(LOOK_TIMEOUT, look(&backends, &boards, &partitions)).await;
+        let looked =
+            tokio::time::timeout(LOOK_TIMEOUT, read_lag_offsets(&backends, &boards, &partitions)).await;
         // A store that is away shows in the process's health, and in the time of the last measurement.
         let Ok(Ok((standings, offsets))) = looked else { continue };
         let now = now_ms();
@@ -185,7 +192,7 @@ pub async fn run(
         for (partition, at) in offsets.0 {
             metrics.set_lag(partition, backlogs.entry(partition).or_default().lag_at(&at, now));
         }
-        metrics.looked.set(millis_to_seconds(now));
+        metrics.measured_at.set(millis_to_seconds(now));
     }
 }
 

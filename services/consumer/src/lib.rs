@@ -15,16 +15,20 @@
 //! continue at.
 
 pub mod batches;
+pub mod clocks;
+pub mod committed;
 pub mod counter;
 pub mod decays;
 pub mod export;
 pub mod forget;
+pub mod idle;
 pub mod lag;
 pub mod metrics;
 pub mod pace;
 pub mod projection;
 pub mod projector;
 pub mod repair;
+mod stores;
 pub mod traces;
 pub mod windows;
 
@@ -36,6 +40,7 @@ use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::{CountingRules, UniqueKinds};
 use liverank_core::score::{Weights, parse_weight};
 use liverank_runtime::boards::BoardsArgs;
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
 use liverank_runtime::{ServiceContext, Tasks};
 
 use crate::export::ExportArgs;
@@ -43,11 +48,16 @@ use crate::export::metrics::ExportMetrics;
 use crate::metrics::ConsumerMetrics;
 use crate::pace::RetryBackoff;
 use crate::projector::ProjectionQueue;
+use crate::stores::{ARCHIVE, LOG};
 
 /// Default maximum number of events in a batch. A transaction becomes large by its videos, comments and identities,
 /// which have a bound of their own ([`batches`]); it may have any number of events that are only counted. A consumer
 /// can hold twice this number of events in memory.
 const DEFAULT_MAX_BATCH_EVENTS: u32 = 200_000;
+
+/// Default time without an event after which a video leaves the boards: one year. Boards and mirrors then have a bound
+/// by what happens within a year, and hardly anybody misses a video that nobody has opened for so long.
+const DEFAULT_IDLE_VIDEO_MINUTES: u64 = 365 * 24 * 60;
 
 /// The flags of a consumer.
 #[derive(Debug, Clone, Args)]
@@ -61,6 +71,12 @@ pub struct Config {
     /// will read them.
     #[arg(long, env = "LIVERANK_DEAD_LETTER_NEWER_FORMATS")]
     pub dead_letter_newer_formats: bool,
+    /// Time without an event after which a video leaves the boards; 0 for never. The archive keeps the video, and its
+    /// next event brings it back with all its points. A video may stay a day longer, and one half-life of the trending
+    /// board longer for each doubling of its points. Videos that have left stay away when it is raised, and
+    /// `liverank verify` misses them, until `liverank rebuild redis`.
+    #[arg(long, env = "LIVERANK_IDLE_VIDEO_MINUTES", value_name = "DURATION", default_value = "365d", value_parser = parser_in_unit::<u64>(SettingUnit::Minutes, 0, 5_256_000))]
+    pub idle_video_minutes: u64,
     /// The weights by which events count.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -95,19 +111,19 @@ pub struct RuleArgs {
     /// Score of a watch of the threshold or longer.
     #[arg(long, env = "LIVERANK_WEIGHT_WATCH_LONG", default_value = "2", value_parser = parse_weight_flag)]
     pub weight_watch_long: i64,
-    /// Duration from which a watch counts as long, in milliseconds.
-    #[arg(long, env = "LIVERANK_WATCH_THRESHOLD_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
+    /// Duration from which a watch counts as long.
+    #[arg(long, env = "LIVERANK_WATCH_THRESHOLD_MS", value_name = "DURATION", default_value = "2s", value_parser = parser_in_unit::<u64>(SettingUnit::Millis, 0, 86_400_000))]
     pub watch_threshold_ms: u64,
-    /// Half-life of the trending board, in minutes.
-    #[arg(long, env = "LIVERANK_TRENDING_HALF_LIFE_MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=525_600))]
+    /// Half-life of the trending board.
+    #[arg(long, env = "LIVERANK_TRENDING_HALF_LIFE_MINUTES", value_name = "DURATION", default_value = "6h", value_parser = parser_in_unit::<u64>(SettingUnit::Minutes, 1, 525_600))]
     pub trending_half_life_minutes: u64,
     /// Types that count once per user and video, and that a user can take back: like, share, view, separated by
     /// commas. None by default. They apply to a new archive only: `rebuild scores` adds one to an existing archive.
-    #[arg(long, env = "LIVERANK_UNIQUE", default_value = "", value_name = "TYPES", value_parser = unique, hide_default_value = true)]
+    #[arg(long, env = "LIVERANK_UNIQUE", default_value = "", value_name = "TYPES", value_parser = parse_unique_kinds, hide_default_value = true)]
     pub unique: UniqueKinds,
 }
 
-fn unique(text: &str) -> Result<UniqueKinds, String> {
+fn parse_unique_kinds(text: &str) -> Result<UniqueKinds, String> {
     text.parse().map_err(|invalid: liverank_core::Invalid| invalid.reason)
 }
 
@@ -121,6 +137,7 @@ impl Default for Config {
         Self {
             batch: DEFAULT_MAX_BATCH_EVENTS,
             dead_letter_newer_formats: false,
+            idle_video_minutes: DEFAULT_IDLE_VIDEO_MINUTES,
             rules: RuleArgs::default(),
             boards: BoardsArgs::default(),
             export: ExportArgs::default(),
@@ -171,19 +188,21 @@ impl RuleArgs {
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
     let boards = config.boards.read_declarations()?;
     config.export.check(&*backends.log)?;
-    shell.health.note_starting("archive");
-    shell.health.note_starting("log");
+    shell.health.note_starting(ARCHIVE);
+    shell.health.note_starting(LOG);
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
-    windows::declare(&backends, &boards, &shell).await?;
+    windows::declare_windows(&backends, &boards, &shell).await?;
     config.export.prepare(&backends, &shell).await?;
-    decays::declare(&backends, &boards, &shell).await?;
+    decays::declare_decays(&backends, &boards, &shell).await?;
     let (projectors, feed) = projector::start_projector(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
+    let idle_for = Duration::from_secs(60 * config.idle_video_minutes);
     tasks.spawn(
         "forget",
-        forget::run(backends.clone(), boards.clone(), feed.watch_owned_partitions(), shell.clone()),
+        forget::run(backends.clone(), boards.clone(), idle_for, feed.watch_owned_partitions(), shell.clone()),
     );
+    tasks.spawn("clocks", clocks::compare_clocks(backends.clone(), metrics.clone(), shell.clone()));
     let lag = metrics.lag_metrics.clone();
     tasks.spawn(
         "lag",
@@ -193,7 +212,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
         tasks.spawn("projector", projector);
     }
     start_exporters(&config.export, &mut tasks, &backends, &boards, &feed, &shell);
-    tasks.spawn("keep_boards", projector::keep_declared_boards(backends.clone(), boards));
+    tasks.spawn("keep_boards", projector::keep_boards_marked_as_wanted(backends.clone(), boards));
     let counting =
         tasks.supervise_inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
     let counted = Box::pin(tasks.run_alongside(counting)).await;
@@ -218,7 +237,7 @@ fn start_exporters(
     let metrics = ExportMetrics::new(&shell.metrics);
     let (owned, backends) = (feed.watch_owned_partitions(), backends.clone());
     if let Some(topic) = export_comments {
-        let (owned, told) = (owned.clone(), feed.watch_told());
+        let (owned, told) = (owned.clone(), feed.watch_exportable());
         let exporter = export::run(backends.clone(), topic, owned, told, metrics.clone(), shell.clone());
         tasks.spawn("export_comments", exporter);
     }
@@ -237,23 +256,25 @@ async fn open_stores(
 ) -> anyhow::Result<Option<u32>> {
     let wanted = config.rules.counting_rules();
     let Some(meta) =
-        pace::retry_until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
+        pace::retry_until_done(shell, ARCHIVE, "opening the archive", || backends.archive.open(&wanted))
+            .await?
     else {
         return Ok(None);
     };
-    shell.health.note_started("archive");
+    shell.health.note_started(ARCHIVE);
     if meta.counting_rules != wanted {
         tracing::warn!(
-            in_force = ?meta.counting_rules, configured = ?wanted,
+            in_force = rules_text(&meta.counting_rules),
+            configured = rules_text(&wanted),
             "the archive counts by other weights than configured; they come into force when its scores are rebuilt"
         );
     }
-    if pace::retry_until_done(shell, "opening the log", || backends.log.open()).await?.is_none() {
+    if pace::retry_until_done(shell, LOG, "opening the log", || backends.log.open()).await?.is_none() {
         return Ok(None);
     }
-    shell.health.note_started("log");
-    let ends =
-        pace::retry_until_done(shell, "asking for the partitions", || backends.log.end_offsets()).await?;
+    shell.health.note_started(LOG);
+    let ends = pace::retry_until_done(shell, LOG, "asking for the partitions", || backends.log.end_offsets())
+        .await?;
     Ok(ends.map(|ends| ends.len() as u32))
 }
 
@@ -262,11 +283,28 @@ async fn open_stores(
 pub const STORE_RETRY_BACKOFF: RetryBackoff =
     RetryBackoff { first_wait: Duration::from_millis(50), longest_wait: Duration::from_secs(2) };
 
+/// Returns counting rules as text for people: weights in points, the half-life in minutes.
+fn rules_text(rules: &CountingRules) -> String {
+    let CountingRules { weights, half_life_ms, unique } = rules;
+    let minutes = half_life_ms / 60_000;
+    let once = if unique.is_empty() { "nothing".to_owned() } else { unique.to_string() };
+    format!("points {}, half-life {minutes} min, once per user: {once}", weights.to_json())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{Args, Command, FromArgMatches};
 
     use super::*;
+
+    #[test]
+    fn counting_rules_are_told_in_points_and_minutes() {
+        let text =
+            rules_text(&CountingRules { unique: "like,share".parse().unwrap(), ..CountingRules::default() });
+        assert!(text.starts_with("points {") && text.contains("\"view\":1.0"), "{text}");
+        assert!(text.ends_with("half-life 360 min, once per user: like,share"), "{text}");
+        assert!(rules_text(&CountingRules::default()).ends_with("once per user: nothing"));
+    }
 
     #[test]
     fn default_weights_are_those_of_core() {

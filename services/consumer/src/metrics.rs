@@ -1,5 +1,7 @@
 //! The metrics of a consumer.
 
+use std::sync::atomic::AtomicU64;
+
 use liverank_runtime::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,6 +34,9 @@ pub struct ConsumerMetrics {
     pub waiting_partitions: Gauge,
     /// Number of committed batches that wait for the projector.
     pub waiting_batches: Gauge,
+    /// Time by which this consumer's clock is ahead of the earliest of its own, the archive's and the boards' store's, in
+    /// seconds.
+    pub clock_ahead: Gauge<f64, AtomicU64>,
     /// The lag of counting and of the boards.
     pub lag_metrics: LagMetrics,
 }
@@ -52,6 +57,7 @@ impl ConsumerMetrics {
             owned_partitions: Gauge::default(),
             waiting_partitions: Gauge::default(),
             waiting_batches: Gauge::default(),
+            clock_ahead: Gauge::default(),
             lag_metrics: LagMetrics::new(metrics),
         };
         metrics.register("consumer", |registry| {
@@ -76,6 +82,11 @@ impl ConsumerMetrics {
             registry.register("project_seconds", "Time from commit to boards", all.project_seconds.clone());
             registry.register("repairs", "Repairs of the boards from the archive", all.board_repairs.clone());
             registry.register("partitions", "Partitions owned", all.owned_partitions.clone());
+            registry.register(
+                "clock_ahead_seconds",
+                "How far the consumer's clock is ahead of the earliest of its own, MongoDB's and Redis's",
+                all.clock_ahead.clone(),
+            );
             registry.register(
                 "partitions_waiting",
                 "Partitions that wait: a later release wrote their next record",

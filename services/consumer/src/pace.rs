@@ -36,13 +36,13 @@ impl RetryBackoff {
 }
 
 /// Calls `attempt` until it succeeds. Returns `None` if shutdown came first, and an error if the failure is not
-/// transient. The state of the store is shown in the process's health.
+/// transient. The state of `store`, which `attempt` asks, is shown in the process's health.
 pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
     shell: &ServiceContext,
+    store: &'static str,
     what: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> anyhow::Result<Option<T>> {
-    let mut away = None;
     for failures in 0.. {
         // A store's client library may hang for longer than a drain takes. An attempt that is given up here has
         // counted nothing.
@@ -52,14 +52,11 @@ pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
         };
         match outcome {
             Ok(done) => {
-                if let Some(part) = away {
-                    shell.health.note_dependency(part, Ok(()));
-                }
+                shell.health.note_dependency(store, Ok(()));
                 return Ok(Some(done));
             }
             Err(error) if error.is_transient() => {
-                away = Some(error.part());
-                shell.health.note_dependency(error.part(), Err(error.to_string()));
+                shell.health.note_dependency(store, Err(error.to_string()));
             }
             Err(error) => return Err(anyhow::Error::new(error).context(what)),
         }

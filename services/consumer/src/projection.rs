@@ -1,7 +1,7 @@
 //! What the boards show of the archive's videos: of each batch, of a repair, and for whoever compares the two.
 
 use liverank_adapters::RankingStore;
-use liverank_adapters::ranking_store::{BoardEntry, Described};
+use liverank_adapters::ranking_store::{BoardEntry, DescribedVideo};
 use liverank_core::boards::DeclaredBoard;
 use liverank_core::canary;
 use liverank_core::counting::{CountingRules, VideoState};
@@ -39,8 +39,8 @@ impl ProjectionTarget<'_> {
 
 /// Returns the metadata of a video that are stored beside the boards; none for a video that is on no board. The
 /// archive keeps the metadata of such a video, and they are stored again when the video is put back.
-pub fn described(video: &VideoState) -> Described {
-    Described {
+pub fn to_described(video: &VideoState) -> DescribedVideo {
+    DescribedVideo {
         video_id: video.video_id.clone(),
         revision: video.revision(),
         metadata: video.metadata.clone().filter(|_| !video.is_off_boards()),
@@ -53,7 +53,7 @@ pub fn to_board_entry(video: &VideoState, rules: &CountingRules) -> BoardEntry {
         video_id: video.video_id.clone(),
         owner: video.owner.clone(),
         score: points_of_thousandths(video.counters.score(&rules.weights)),
-        trending: video.trending.is_finite().then_some(video.trending),
+        trending: video.trending_log2.is_finite().then_some(video.trending_log2),
         revision: video.revision(),
         removed: video.is_off_boards(),
     }

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use liverank_adapters::archive::ArchiveMeta;
-use liverank_adapters::ranking_store::{Described, ProjectionCheckpoint, ProjectionOutcome};
+use liverank_adapters::ranking_store::{DescribedVideo, ProjectionCheckpoint, ProjectionOutcome};
 use liverank_adapters::{Archive, Backends, StoreError};
 use liverank_core::counting::VideoState;
 use liverank_core::{Comment, VideoId};
 
-use crate::projection::{ProjectionTarget, described};
+use crate::projection::{ProjectionTarget, to_described};
 
 /// Number of videos or comments in one step: enough to be fast, few enough not to block a store.
 const PAGE_ITEMS: usize = 1000;
@@ -38,9 +38,9 @@ pub struct RepairResult {
     /// The archive's meta document in force, whose generation the boards have now.
     pub archive_meta: ArchiveMeta,
     /// Number of videos written to the boards.
-    pub videos: usize,
+    pub video_count: usize,
     /// Number of comments published again.
-    pub comments: usize,
+    pub comment_count: usize,
 }
 
 /// The reason why a repair of boards failed.
@@ -82,20 +82,21 @@ pub async fn repair_boards(
 pub async fn repair_target(
     backends: &Backends,
     target: ProjectionTarget<'_>,
-    owned: &[u32],
-    partitions: u32,
+    owned_partitions: &[u32],
+    partition_count: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
 ) -> Result<RepairResult, RepairError> {
     for _ in 0..MAX_ATTEMPTS {
         // The meta document is read first, so that nothing that is written under its generation is older than it.
         let meta = backends.archive.archive_meta().await?.ok_or_else(no_archive_error)?;
-        let repair = BoardRepair { backends, target, meta: &meta, owned, partitions, progress };
-        if let Some((videos, comments)) = repair.try_repair().await? {
-            return Ok(RepairResult { archive_meta: meta, videos, comments });
+        let repair =
+            BoardRepair { backends, target, meta: &meta, owned_partitions, partition_count, progress };
+        if let Some((video_count, comment_count)) = repair.try_repair().await? {
+            return Ok(RepairResult { archive_meta: meta, video_count, comment_count });
         }
     }
     let reason = "a new generation began again and again while the boards were filled";
-    Err(StoreError::unavailable("redis", reason).into())
+    Err(StoreError::unavailable(target.ranking_store.store_name(), reason).into())
 }
 
 /// Returns the error that the archive does not exist: it was never opened, or was removed.
@@ -107,8 +108,8 @@ struct BoardRepair<'a> {
     backends: &'a Backends,
     target: ProjectionTarget<'a>,
     meta: &'a ArchiveMeta,
-    owned: &'a [u32],
-    partitions: u32,
+    owned_partitions: &'a [u32],
+    partition_count: u32,
     progress: &'a (dyn Fn(usize) + Send + Sync),
 }
 
@@ -133,7 +134,7 @@ impl BoardRepair<'_> {
         let positions = self.positions_to_publish_from(&standing).await?;
         let mut comments = 0;
         for (partition, stands) in &standing.offsets {
-            if self.target.declared_board.is_none() && self.owned.contains(partition) {
+            if self.target.declared_board.is_none() && self.owned_partitions.contains(partition) {
                 comments += self.publish_comments_from(*partition, *stands).await?;
             }
         }
@@ -141,7 +142,7 @@ impl BoardRepair<'_> {
         // comparing heads.
         let Some(videos) = self.fill_boards().await? else { return Ok(None) };
         let offsets = match self.target.declared_board {
-            None => noted_offsets(self.meta.generation, self.owned, &positions, &standing),
+            None => noted_offsets(self.meta.generation, self.owned_partitions, &positions, &standing),
             // Offsets of a declared board cover scores only, and the scores of every partition are on the board now.
             Some(_) => positions.into_iter().collect(),
         };
@@ -150,7 +151,7 @@ impl BoardRepair<'_> {
         let half_life = self.target.half_life_ms(&self.meta.counting_rules);
         ranking.note_half_life(self.meta.generation, half_life).await?;
         if self.target.declared_board.is_none() {
-            ranking.note_described().await?;
+            ranking.note_metadata_complete().await?;
         }
         let restored = ranking.commit_snapshot(self.meta.generation, &offsets).await?;
         Ok((restored != ProjectionOutcome::Superseded).then_some((videos, comments)))
@@ -161,7 +162,8 @@ impl BoardRepair<'_> {
         standing: &ProjectionCheckpoint,
     ) -> Result<BTreeMap<u32, u64>, StoreError> {
         let known = standing.offsets.iter().map(|(partition, _)| *partition);
-        let mut all: Vec<u32> = (0..self.partitions).chain(known).chain(self.owned.iter().copied()).collect();
+        let mut all: Vec<u32> =
+            (0..self.partition_count).chain(known).chain(self.owned_partitions.iter().copied()).collect();
         all.sort_unstable();
         all.dedup();
         let positions = self.backends.archive.partition_positions(&all).await?;
@@ -180,7 +182,8 @@ impl BoardRepair<'_> {
         }
     }
 
-    /// Writes all videos of the archive to the boards. Returns their number; `None` if a later generation has begun.
+    /// Writes all videos of the archive to the boards. Returns the number of videos; `None` if a later generation has
+    /// begun.
     async fn fill_boards(&self) -> Result<Option<usize>, StoreError> {
         let mut after = None;
         let mut filled = 0;
@@ -196,8 +199,8 @@ impl BoardRepair<'_> {
                 return Ok(None);
             }
             if self.target.declared_board.is_none() {
-                let described: Vec<Described> = page.iter().map(described).collect();
-                self.target.ranking_store.describe(self.meta.generation, &described).await?;
+                let described: Vec<DescribedVideo> = page.iter().map(to_described).collect();
+                self.target.ranking_store.put_metadata(self.meta.generation, &described).await?;
             }
             filled += page.len();
             (self.progress)(filled);

@@ -21,8 +21,8 @@ pub struct TracedRecord {
 pub struct FoundTraces(Vec<(u32, u64, TraceContext)>);
 
 impl FoundTraces {
-    /// Returns the traced records among these. `so_far` is the number of traced records that the batch has already;
-    /// only as many are returned as the batch has room for.
+    /// Finds the traced ones among `records`. `so_far` is the number of traced records that the batch has already; only
+    /// as many are returned as the batch has room for.
     pub fn find_among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
         if !tracer.is_on() {
             return Self(Vec::new());
@@ -63,7 +63,7 @@ pub fn mark_failed(traced: &mut [TracedRecord]) {
 
 /// Ends the counting spans of a committed batch of `events` events. Returns the records with the spans of their
 /// projection, which begin now.
-pub fn end_counting(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
+pub fn end_counting_spans(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
     let project = |mut record: TracedRecord| {
         record.span.set_attribute("messaging.batch.message_count", events as i64);
         let span = record.span.begin_child("consumer project");

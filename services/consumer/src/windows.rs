@@ -12,16 +12,17 @@ use tokio::time::Instant;
 
 use crate::pace::retry_until_done;
 use crate::repair::no_archive_error;
+use crate::stores::ARCHIVE;
 
 /// Time for which kinds of windows and half-lives are still counted that this consumer does not know. The time is
 /// longer than an update of all consumers usually takes, during which some consumers know a kind and some do not.
-pub(crate) const UNKNOWN_FOR: Duration = Duration::from_mins(10);
+pub(crate) const UNKNOWN_KINDS_KEPT_FOR: Duration = Duration::from_mins(10);
 /// Pause between two deletions, so that commits are not held up.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 
 /// Makes the archive count the windows of these boards, and retries for as long as the archive is away. Windows of
 /// boards that are not in `boards` continue to be counted.
-pub async fn declare(
+pub async fn declare_windows(
     backends: &Backends,
     boards: &DeclaredBoards,
     shell: &ServiceContext,
@@ -29,12 +30,12 @@ pub async fn declare(
     if boards.window_kinds().is_empty() {
         return Ok(());
     }
-    let declared = || add_missing(backends, boards);
-    retry_until_done(shell, "declaring windows", declared).await.map(drop)
+    let declared = || add_missing_windows(backends, boards);
+    retry_until_done(shell, ARCHIVE, "declaring windows", declared).await.map(drop)
 }
 
-async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<(), StoreError> {
-    let meta = meta(backends).await?;
+async fn add_missing_windows(backends: &Backends, boards: &DeclaredBoards) -> Result<(), StoreError> {
+    let meta = read_archive_meta(backends).await?;
     let mut kinds: Vec<WindowKind> = meta.windows.iter().map(|counted| counted.kind.clone()).collect();
     let before = kinds.len();
     for BoardWindows { kind, .. } in boards.window_kinds() {
@@ -43,27 +44,28 @@ async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<(),
         }
     }
     if kinds.len() > before {
-        let meta = backends.archive.count_windows(&kinds).await?;
+        let meta = backends.archive.set_counted_windows(&kinds).await?;
         let kinds: Vec<String> = meta.windows.iter().map(|counted| counted.kind.to_string()).collect();
         tracing::info!(?kinds, "windows are counted");
     }
     Ok(())
 }
 
-async fn meta(backends: &Backends) -> Result<ArchiveMeta, StoreError> {
+async fn read_archive_meta(backends: &Backends) -> Result<ArchiveMeta, StoreError> {
     backends.archive.archive_meta().await?.ok_or_else(no_archive_error)
 }
 
-/// Forgets what no board keeps any more by the time of the newest record that is counted, and has windows counted no more that no board has. For one consumer at a time, again and
-/// again, until this time. `running` is for how long this one has run.
-pub async fn forget_old(
+/// Deletes the counters of windows that no board keeps any more, by the time of the newest counted record, and makes
+/// the archive stop counting kinds of windows that no board has. Only one consumer at a time calls this function, again
+/// and again; one call ends at the time `until`. `running` is the time for which this consumer has run.
+pub async fn forget_old_windows(
     backends: &Backends,
     boards: &DeclaredBoards,
     running: Duration,
     until: Instant,
 ) -> Result<(), StoreError> {
-    add_missing(backends, boards).await?;
-    let meta = meta(backends).await?;
+    add_missing_windows(backends, boards).await?;
+    let meta = read_archive_meta(backends).await?;
     if meta.windows.is_empty() {
         return Ok(());
     }
@@ -76,32 +78,32 @@ pub async fn forget_old(
         .iter()
         .map(|counted| (counted.kind.clone(), known.iter().find(|windows| windows.kind == counted.kind)))
         .partition(|(_, known)| known.is_some());
-    if !unknown.is_empty() && running >= UNKNOWN_FOR {
+    if !unknown.is_empty() && running >= UNKNOWN_KINDS_KEPT_FOR {
         let kinds: Vec<WindowKind> = kept.iter().map(|(kind, _)| kind.clone()).collect();
-        backends.archive.count_windows(&kinds).await?;
+        backends.archive.set_counted_windows(&kinds).await?;
         for (kind, _) in &unknown {
             tracing::info!(%kind, "windows that no board has any more are counted no more");
-            forget_before(backends, kind, Millis::MAX, until).await?;
+            forget_windows_before(backends, kind, Millis::MAX, until).await?;
         }
     }
     for (kind, windows) in kept {
-        let keep = windows.map_or(0, |windows| windows.keep);
-        if let Some(oldest) = kind.running_and_kept(now, keep).last() {
-            forget_before(backends, &kind, oldest.start, until).await?;
+        let keep = windows.map_or(0, |windows| windows.kept_count);
+        if let Some(oldest) = kind.running_and_kept_windows(now, keep).last() {
+            forget_windows_before(backends, &kind, oldest.start, until).await?;
         }
     }
     Ok(())
 }
 
-/// The time at which the log took the newest record that is counted; `None` where nothing is counted.
-async fn newest_counted_time(backends: &Backends) -> Result<Option<Millis>, StoreError> {
+/// Returns the time at which the log took the newest record that is counted; `None` if nothing is counted.
+pub(crate) async fn newest_counted_time(backends: &Backends) -> Result<Option<Millis>, StoreError> {
     let ends = backends.log.end_offsets().await?;
     let partitions: Vec<u32> = (0..ends.len() as u32).collect();
     let positions = backends.archive.partition_positions(&partitions).await?;
     Ok(positions.iter().filter_map(|position| position.last_record.map(|record| record.broker_time)).max())
 }
 
-async fn forget_before(
+async fn forget_windows_before(
     backends: &Backends,
     kind: &WindowKind,
     start: Millis,

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
-use liverank_adapters::event_log::CREATED_PARTITIONS;
+use liverank_adapters::event_log::CREATED_PARTITION_COUNT;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::export_topics::memory::{Failure, MemoryTopics};
+use liverank_adapters::export_topics::memory::{InjectedFailure, MemoryTopics};
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, clock};
 use liverank_consumer::export::ExportArgs;
@@ -112,7 +112,7 @@ impl Stage {
         let consumer = tokio::spawn(liverank_consumer::run(config, self.backends.clone(), shell.clone()));
         let deadline = Instant::now() + TEST_TIMEOUT;
         while !self.is_all_exported().await {
-            assert!(Instant::now() < deadline, "not all is exported: {:?}", self.told());
+            assert!(Instant::now() < deadline, "not all is exported: {:?}", self.exported_records());
             assert!(!consumer.is_finished(), "the consumer ended: {:?}", consumer.await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -122,16 +122,16 @@ impl Stage {
 
     async fn is_all_exported(&self) -> bool {
         let ends = self.backends.log.end_offsets().await.unwrap();
-        let partitions: Vec<u32> = (0..CREATED_PARTITIONS).collect();
+        let partitions: Vec<u32> = (0..CREATED_PARTITION_COUNT).collect();
         let counted = self.backends.archive.partition_positions(&partitions).await.unwrap();
         let counted: Vec<u64> = counted.iter().map(|position| position.next_offset).collect();
         let count = |all: BTreeMap<u64, Vec<_>>| all.values().flatten().count();
-        let is_told = count(self.told()) >= count(self.archived().await);
+        let is_told = count(self.exported_records()) >= count(self.archived().await);
         ends == counted && !self.topics.will_fail() && is_told
     }
 
     /// Returns the type and offset of each exported record, by partition, in the order of the topic.
-    fn told(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
+    fn exported_records(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
         let mut told = BTreeMap::<u64, Vec<(u64, String)>>::new();
         for record in self.topics.records(TOPIC) {
             let value: Value = serde_json::from_str(&record.value).unwrap();
@@ -144,17 +144,17 @@ impl Stage {
     /// Returns the type and offset of each record that the archive has, by partition, in log order.
     async fn archived(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
         let (archive, mut all) = (&self.backends.archive, BTreeMap::new());
-        for partition in 0..CREATED_PARTITIONS {
+        for partition in 0..CREATED_PARTITION_COUNT {
             let mut here: Vec<(u64, u8, String)> = Vec::new();
             for entry in archive.comments_from(partition, 0, 10_000).await.unwrap() {
                 let kind = if entry.comment.entry.removed_seq().is_some() { "deleted" } else { "comment" };
                 here.push((entry.offset, 0, kind.to_owned()));
             }
-            for held in archive.moderation_archive().held_from(partition, 0, 10_000).await.unwrap() {
+            for held in archive.moderation_archive().held_comments_from(partition, 0, 10_000).await.unwrap() {
                 here.push((held.place.2, 1, "held".to_owned()));
             }
-            for line in archive.moderation_archive().audit_from(partition, 0, 10_000).await.unwrap() {
-                here.push((line.place.offset, 2, "moderation".to_owned()));
+            for line in archive.moderation_archive().audit_entries_from(partition, 0, 10_000).await.unwrap() {
+                here.push((line.position.offset, 2, "moderation".to_owned()));
             }
             here.sort();
             if !here.is_empty() {
@@ -168,7 +168,7 @@ impl Stage {
     /// Checks that everything in the archive was exported. A comment may have been exported as `removed`, if its
     /// deletion was counted first.
     async fn expect_equal(&self) {
-        let mut told = self.told();
+        let mut told = self.exported_records();
         for (_, kind) in told.values_mut().flatten() {
             if kind == "removed" {
                 "comment".clone_into(kind);
@@ -183,9 +183,9 @@ async fn everything_is_exported_once_whatever_fails_and_whoever_takes_over() {
     let stage = Stage::new();
     let failures = [
         &[][..],
-        &[Failure::AnswerLost, Failure::Aborted],
-        &[Failure::TakenOver, Failure::AnswerLost, Failure::TakenOver],
-        &[Failure::Aborted, Failure::Aborted, Failure::AnswerLost],
+        &[InjectedFailure::AnswerLost, InjectedFailure::Aborted],
+        &[InjectedFailure::TakenOver, InjectedFailure::AnswerLost, InjectedFailure::TakenOver],
+        &[InjectedFailure::Aborted, InjectedFailure::Aborted, InjectedFailure::AnswerLost],
     ];
     for (nth, failures) in failures.into_iter().enumerate() {
         stage.append_lot(nth).await;
@@ -193,7 +193,7 @@ async fn everything_is_exported_once_whatever_fails_and_whoever_takes_over() {
         stage.export_all().await;
         stage.expect_equal().await;
     }
-    let told = stage.told();
+    let told = stage.exported_records();
     let of = |kind: &str| told.values().flatten().filter(|(_, it)| it == kind).count();
     assert_eq!((of("deleted"), of("held"), of("moderation")), (12, 12, 16), "{told:?}");
     assert_eq!(of("comment") + of("removed"), 12, "repeats are none");
@@ -261,7 +261,12 @@ async fn the_result_of_each_window_is_exported_once_whatever_fails_and_whoever_t
     assert!(results(&hourly(&stage)).is_empty(), "it is not final");
     stage.append_comment("c", "c1").await;
     stage.now.store(start + 65 * MINUTE, Relaxed);
-    stage.topics.fail_next([Failure::Aborted, Failure::AnswerLost, Failure::TakenOver, Failure::AnswerLost]);
+    stage.topics.fail_next([
+        InjectedFailure::Aborted,
+        InjectedFailure::AnswerLost,
+        InjectedFailure::TakenOver,
+        InjectedFailure::AnswerLost,
+    ]);
     export_boards(&stage, |records| !results(records).is_empty() && shows(records, "2023-11-15T00", 1)).await;
     // The next exporter does not write a result again; results of hours in which nobody exported are written later.
     for (hours, expected) in [(1, 1), (3, 3)] {
@@ -296,7 +301,7 @@ async fn a_clock_that_is_ahead_forgets_no_window_that_the_log_says_is_kept() {
     };
     let forget = async || {
         let until = tokio::time::Instant::now() + TEST_TIMEOUT;
-        windows::forget_old(&stage.backends, &boards, Duration::ZERO, until).await.unwrap();
+        windows::forget_old_windows(&stage.backends, &boards, Duration::ZERO, until).await.unwrap();
     };
     stage.append_comment("a", "a1").await;
     export_boards(&stage, |records| records.iter().any(|record| record["total"] == 1)).await;

@@ -88,6 +88,30 @@ async fn a_new_generation_is_followed_while_serving() {
     consumer.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_consumer_shows_its_stores_while_all_are_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = backends(directory.path());
+    let shell = ServiceContext::new(Duration::from_secs(5));
+    let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
+    append_like(&backends, "a").await;
+    wait_for_boards(&backends, 1, &[("a", 2.0)]).await;
+    let end = Instant::now() + TEST_TIMEOUT;
+    loop {
+        let (_, report) = shell.health.readiness();
+        // All roles call them by what they hold.
+        let shown: Vec<(&str, &str)> =
+            report.dependencies.iter().map(|(name, state)| (*name, state.as_str())).collect();
+        if shown == [("archive", "ok"), ("log", "ok"), ("ranking", "ok")] {
+            break;
+        }
+        assert!(Instant::now() < end, "{report:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}
+
 /// Boards of a later generation than the archive's cannot be filled: the consumer's health reports it, and counting
 /// goes on.
 #[tokio::test]
@@ -102,7 +126,7 @@ async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
     let end = Instant::now() + TEST_TIMEOUT;
     loop {
         let (_, report) = shell.health.readiness();
-        let told = report.dependencies.get("redis").is_some_and(|state| state.contains("rebuild redis"));
+        let told = report.dependencies.get("ranking").is_some_and(|state| state.contains("rebuild redis"));
         let counted = backends.archive.partition_positions(&(0..12).collect::<Vec<u32>>()).await.unwrap();
         if told && counted.iter().any(|position| position.next_offset == 1) {
             break;
@@ -117,8 +141,11 @@ async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
 }
 
 fn declares(boards: &Value) -> (Config, Vec<String>) {
-    let keys =
-        DeclaredBoards::read(boards).unwrap().iter().map(liverank_core::boards::DeclaredBoard::key).collect();
+    let keys = DeclaredBoards::from_json(boards)
+        .unwrap()
+        .iter()
+        .map(liverank_core::boards::DeclaredBoard::store_key)
+        .collect();
     let boards = BoardsArgs { boards: Some(boards.to_string()), boards_file: None };
     (Config { boards, ..Config::default() }, keys)
 }
@@ -217,7 +244,7 @@ async fn a_half_life_that_is_declared_later_begins_with_what_happens_then() {
     let log2: Vec<f64> = entries.iter().filter_map(|entry| entry.trending).collect();
     assert!(log2.len() == 2 && (log2[0] - log2[1]).abs() < 0.1, "one like of each has decayed: {entries:?}");
     let meta = backends.archive.archive_meta().await.unwrap().unwrap();
-    assert!(meta.decays.iter().all(|counted| counted.whole_after.is_some()), "{meta:?}");
+    assert!(meta.decays.iter().all(|counted| counted.complete_after.is_some()), "{meta:?}");
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
 }

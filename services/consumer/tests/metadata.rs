@@ -64,7 +64,7 @@ async fn wait_for_titles(backends: &Backends, titles: &[(&str, Option<&str>)]) {
         };
         let found: Vec<Option<String>> = found.iter().map(title).collect();
         let is_so = found.iter().map(Option::as_deref).eq(titles.iter().map(|(_, title)| *title));
-        if is_so && backends.ranking.is_described().await.unwrap() {
+        if is_so && backends.ranking.is_metadata_complete().await.unwrap() {
             return;
         }
         assert!(Instant::now() < end, "{found:?}, not {titles:?}");

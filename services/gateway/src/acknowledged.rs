@@ -1,9 +1,9 @@
 //! The `event_id`s of events that this gateway accepted lately, with a hash of each event's content. Other content
 //! under the same `event_id` is refused (409): the log would have both events, and only the first would count.
 //!
-//! A gateway knows only events that it accepted itself, the last [`MAX_REMEMBERED`] of them. A gateway does not know
-//! events that another gateway accepted, that it accepted before its restart, or that a producer wrote to the log. Of
-//! such events with the same id the first counts, and none is refused.
+//! A gateway knows only events that it accepted itself, the last [`MAX_REMEMBERED_EVENTS`] of them. A gateway does not
+//! know events that another gateway accepted, that it accepted before its restart, or that a producer wrote to the log.
+//! Of such events with the same id the first counts, and none is refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,12 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use liverank_core::Interaction;
-use liverank_core::counting::{identity_digest, identity_of_event};
+use liverank_core::counting::identity_of_event;
+use liverank_core::digest::identity_digest;
 use liverank_runtime::Problem;
 
 /// Maximum number of events that are remembered: each takes about 100 bytes, and a busy gateway accepts this many in
 /// several seconds. A client that sends an event again does so within seconds.
-const MAX_REMEMBERED: usize = 100_000;
+const MAX_REMEMBERED_EVENTS: usize = 100_000;
 
 /// The digest of an event's identity (`event_id`, user and video).
 type IdentityDigest = [u8; 16];
@@ -27,7 +28,7 @@ pub(crate) struct ClaimedEventIds(Mutex<RememberedEvents>);
 
 #[derive(Default)]
 struct RememberedEvents {
-    contents: HashMap<IdentityDigest, u64>,
+    content_hashes: HashMap<IdentityDigest, u64>,
     /// The digests of the remembered events, oldest first.
     order: VecDeque<IdentityDigest>,
 }
@@ -42,7 +43,7 @@ impl ClaimedEventIds {
         let Some(digest) = event_identity(event) else { return Ok(()) };
         let content = content_hash(event);
         let mut events = self.lock_events();
-        match events.contents.get(&digest) {
+        match events.content_hashes.get(&digest) {
             Some(first) if *first != content => Err(conflict_problem()),
             Some(_) => Ok(()),
             None => {
@@ -56,7 +57,7 @@ impl ClaimedEventIds {
     pub(crate) fn release_event_id(&self, event: &Interaction) {
         let Some(digest) = event_identity(event) else { return };
         let mut events = self.lock_events();
-        if events.contents.remove(&digest).is_some() {
+        if events.content_hashes.remove(&digest).is_some() {
             events.order.retain(|kept| *kept != digest);
         }
     }
@@ -68,12 +69,12 @@ impl ClaimedEventIds {
 
 impl RememberedEvents {
     fn insert(&mut self, digest: IdentityDigest, content: u64) {
-        if self.order.len() >= MAX_REMEMBERED
+        if self.order.len() >= MAX_REMEMBERED_EVENTS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.contents.remove(&oldest);
+            self.content_hashes.remove(&oldest);
         }
-        self.contents.insert(digest, content);
+        self.content_hashes.insert(digest, content);
         self.order.push_back(digest);
     }
 }
@@ -149,10 +150,13 @@ mod tests {
     #[test]
     fn remembered_event_ids_are_bounded() {
         let known = ClaimedEventIds::default();
-        for n in 0..MAX_REMEMBERED + 100 {
+        for n in 0..MAX_REMEMBERED_EVENTS + 100 {
             assert!(claim_event(&known, &example_event(&json!({"event_id": format!("e{n}")}))));
         }
         let events = known.lock_events();
-        assert_eq!((events.contents.len(), events.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
+        assert_eq!(
+            (events.content_hashes.len(), events.order.len()),
+            (MAX_REMEMBERED_EVENTS, MAX_REMEMBERED_EVENTS)
+        );
     }
 }

@@ -24,7 +24,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use jsonwebtoken::{Header, Validation};
 use liverank_core::Interaction;
 use liverank_core::viewer_role::{ViewerRole, ViewerRoles};
-use liverank_runtime::identity::BEHIND_A_PROXY;
+use liverank_runtime::identity::PROXIED_AUTHORIZATION_HEADER;
 use liverank_runtime::jwt;
 use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Health, Problem};
@@ -40,18 +40,19 @@ mod revocations;
 mod revoked;
 pub(crate) mod session;
 
-use keys::{Keys, Source};
-use revoked::Revoked;
+use keys::{KeySource, Keys};
+use revoked::TokenRevocations;
 pub use revoked::count_entries as read_revoked;
 
 /// The query parameter for the token of clients that cannot send headers: a browser's `EventSource` and `WebSocket`.
 const TOKEN_PARAMETER: &str = "access_token";
 /// Allowed difference between the issuer's clock and ours, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
-/// The `WWW-Authenticate` challenge for a request without a token (RFC 6750). The two constants below are for a token
-/// that is not valid, and for one whose roles do not suffice.
+/// The `WWW-Authenticate` challenge for a request without a token (RFC 6750).
 const CHALLENGE: &str = "Bearer";
+/// The `WWW-Authenticate` challenge for a request whose token is not valid.
 const CHALLENGE_INVALID: &str = "Bearer error=\"invalid_token\"";
+/// The `WWW-Authenticate` challenge for a request whose token has roles that do not suffice.
 const CHALLENGE_INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
 
 /// The flags for the keys by which viewers' tokens are checked.
@@ -78,7 +79,7 @@ pub struct AuthArgs {
     #[arg(long, env = "LIVERANK_AUTH_REVOKED_FILE", value_name = "FILE")]
     pub auth_revoked_file: Option<PathBuf>,
     /// Minimum time between two fetches of the keys because of a token with an unknown key.
-    #[arg(skip = keys::ASK_AGAIN)]
+    #[arg(skip = keys::REFETCH_INTERVAL)]
     pub ask_again: Duration,
 }
 
@@ -91,7 +92,7 @@ impl AuthArgs {
             auth_issuer: Some(issuer.to_owned()),
             auth_audience: Some(audience.to_owned()),
             auth_revoked_file: None,
-            ask_again: keys::ASK_AGAIN,
+            ask_again: keys::REFETCH_INTERVAL,
         }
     }
 
@@ -106,12 +107,12 @@ impl AuthArgs {
 
     /// Returns the source of the keys, the issuer whose tokens are accepted, and the audience that tokens must have;
     /// `None` if no keys are configured.
-    fn key_source_and_issuer(self) -> anyhow::Result<Option<(Source, String, String)>> {
+    fn key_source_and_issuer(self) -> anyhow::Result<Option<(KeySource, String, String)>> {
         let source = match (self.auth_jwks_file, self.auth_jwks_url) {
             // Settings in a configuration file are not covered by the command line's own check of conflicts.
             (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
-            (Some(file), None) => Source::File(file),
-            (None, Some(url)) => Source::url(url)?,
+            (Some(file), None) => KeySource::File(file),
+            (None, Some(url)) => KeySource::url(url)?,
             (None, None) => {
                 let others = [&self.auth_issuer, &self.auth_audience];
                 let alone = others.iter().all(|it| it.is_none()) && self.auth_revoked_file.is_none();
@@ -136,7 +137,7 @@ impl AuthArgs {
 /// The keys and rules by which viewers' tokens are checked.
 pub(crate) struct Auth {
     pub(crate) issuer_keys: Keys,
-    pub(crate) revoked_tokens: Revoked,
+    pub(crate) revoked_tokens: TokenRevocations,
     issuer: String,
     audience: String,
 }
@@ -162,32 +163,32 @@ impl Auth {
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
         let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
         let Some((source, issuer, audience)) = args.key_source_and_issuer()? else { return Ok(None) };
-        let revoked = Revoked::new(revoked, health.clone())?;
+        let revoked = TokenRevocations::new(revoked, health.clone())?;
         let keys = Keys::new(source, ask_again, health);
         Ok(Some(Self { issuer_keys: keys, revoked_tokens: revoked, issuer, audience }))
     }
 
     /// Returns the viewer that `token` names, with the viewer's roles. Returns 401 if the token is not valid or was
     /// revoked, and 503 if the issuer's keys are not known yet.
-    async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
+    async fn viewer_of_token(&self, token: &str) -> Result<Viewer, Problem> {
         let header = jwt::read_header(token).map_err(|reason| invalid_token_problem(&reason))?;
-        let fitting = self.issuer_keys.fitting(&header).await?;
-        let claims = jwt::verified_claims::<ViewerClaims>(token, &fitting, &self.validation(&header));
+        let fitting = self.issuer_keys.keys_for(&header).await?;
+        let claims = jwt::verified_claims::<ViewerClaims>(token, &fitting, &self.validation_rules(&header));
         let claims = claims.map_err(|reason| invalid_token_problem(&reason))?;
         let viewer = Viewer {
-            user_name: claims.sub,
+            user_id: claims.sub,
             roles: ViewerRoles::of_claim(claims.roles.as_ref()),
             expires_at: claims.exp as u64,
-            token: claims.jti,
-            issued: claims.iat.map(|seconds| seconds as u64),
+            token_id: claims.jti,
+            issued_at: claims.iat.map(|seconds| seconds as u64),
         };
-        if self.revoked_tokens.has(&viewer) {
+        if self.revoked_tokens.is_revoked(&viewer) {
             return Err(invalid_token_problem("it was revoked"));
         }
         Ok(viewer)
     }
 
-    fn validation(&self, header: &Header) -> Validation {
+    fn validation_rules(&self, header: &Header) -> Validation {
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
@@ -200,27 +201,27 @@ impl Auth {
 
 fn invalid_token_problem(reason: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, format!("the token is not valid: {reason}"))
-        .challenge(CHALLENGE_INVALID)
+        .with_challenge(CHALLENGE_INVALID)
 }
 
 /// The viewer that a valid token names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Viewer {
     /// The id of the viewer's user (the claim `sub`).
-    pub(crate) user_name: String,
+    pub(crate) user_id: String,
     /// The roles of the viewer.
     pub(crate) roles: ViewerRoles,
     /// The time at which the token expires, in Unix seconds (the claim `exp`).
     expires_at: u64,
     /// The id of the token (the claim `jti`), if it has one.
-    token: Option<String>,
+    token_id: Option<String>,
     /// The time at which the token was issued, in Unix seconds (the claim `iat`), if it says so.
-    issued: Option<u64>,
+    issued_at: Option<u64>,
 }
 
 /// Returns the error 403 for a caller who is known but has no permission.
-pub(crate) fn not_allowed(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_INSUFFICIENT_SCOPE)
+pub(crate) fn not_allowed_problem(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).with_challenge(CHALLENGE_INSUFFICIENT_SCOPE)
 }
 
 /// The sender of a request, as far as the gateway knows it.
@@ -238,10 +239,10 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else { return Ok(Self::Anyone) };
         let caller = if let Some(token) = shown_token(parts) {
-            auth.viewer(&token).await.map(Self::User)
+            auth.viewer_of_token(&token).await.map(Self::User)
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";
-            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).with_challenge(CHALLENGE))
         };
         caller.inspect_err(|_| {
             gateway.metrics.auth_failures.inc();
@@ -257,8 +258,8 @@ fn shown_token(parts: &Parts) -> Option<String> {
     }
     // URLs are logged in many places, so a token in the query is accepted only if there is no header, and only for
     // `GET`.
-    let params = (parts.method == Method::GET).then(|| QueryParams::of(&parts.uri))?;
-    params.get(TOKEN_PARAMETER).map(ToOwned::to_owned)
+    let params = (parts.method == Method::GET).then(|| QueryParams::from_uri(&parts.uri))?;
+    params.lossy_text(TOKEN_PARAMETER).map(ToOwned::to_owned)
 }
 
 impl Caller {
@@ -266,16 +267,16 @@ impl Caller {
     /// `Caller::Anyone` otherwise.
     pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
         let (Some(auth), Some(token)) = (&gateway.auth, shown_token(parts)) else { return Self::Anyone };
-        auth.viewer(&token).await.map_or(Self::Anyone, Self::User)
+        auth.viewer_of_token(&token).await.map_or(Self::Anyone, Self::User)
     }
 
     /// Checks that the caller may act as `user`, the value of the request's `field`. Returns 403 if its token is for
     /// another user. A service may act as any user.
-    pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
+    pub(crate) fn expect_user(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {
-            Self::User(viewer) if viewer.user_name != user && !viewer.roles.contains(ViewerRole::Service) => {
+            Self::User(viewer) if viewer.user_id != user && !viewer.roles.contains(ViewerRole::Service) => {
                 let detail = format!("{field} must be the user that the token is for, its `sub`");
-                Err(not_allowed(detail).with_member("field", field))
+                Err(not_allowed_problem(detail).with_member("field", field))
             }
             Self::Anyone | Self::User(_) => Ok(()),
         }
@@ -285,7 +286,7 @@ impl Caller {
     pub(crate) fn expect_poster(&self) -> Result<(), Problem> {
         match self {
             Self::User(viewer) if !viewer.roles.contains(ViewerRole::Poster) => {
-                Err(not_allowed("the token's roles let its user watch, not post".to_owned()))
+                Err(not_allowed_problem("the token's roles let its user watch, not post".to_owned()))
             }
             Self::Anyone | Self::User(_) => Ok(()),
         }
@@ -293,9 +294,9 @@ impl Caller {
 
     /// Checks that the caller may send this event. Returns 403 if it may not. Removes the event's owner unless the
     /// caller is a service, because only a service may tell who owns a video.
-    pub(crate) fn judge(&self, event: &mut Interaction) -> Result<(), Problem> {
+    pub(crate) fn check_event(&self, event: &mut Interaction) -> Result<(), Problem> {
         self.expect_poster()?;
-        self.expect("user_id", event.user_id.as_str())?;
+        self.expect_user("user_id", event.user_id.as_str())?;
         if let Self::User(viewer) = self
             && !viewer.roles.contains(ViewerRole::Service)
         {
@@ -304,7 +305,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Checks, as [`Caller::expect`] does, that the caller is the author of a comment on its way to the comment
+    /// Checks, as [`Caller::expect_user`] does, that the caller is the author of a comment on its way to the comment
     /// service. A body that is not a comment passes, because the comment service refuses it; both services parse JSON
     /// alike.
     pub(crate) fn expect_author(&self, body: &[u8]) -> Result<(), Problem> {
@@ -314,7 +315,7 @@ impl Caller {
         }
         match serde_json::from_slice::<Value>(body) {
             Ok(Value::Object(members)) => match members.get("userid").and_then(Value::as_str) {
-                Some(user) => self.expect("userid", user),
+                Some(user) => self.expect_user("userid", user),
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -322,10 +323,11 @@ impl Caller {
     }
 }
 
-/// Takes whatever token was shown out of what goes on to another service: it was meant for this one, and ends here.
+/// Removes the caller's token from the headers and the URI of a request that is passed on to another service: the token
+/// was meant for this service only.
 pub(crate) fn strip_tokens(headers: &mut HeaderMap, uri: &mut Uri) {
     headers.remove(header::AUTHORIZATION);
-    headers.remove(BEHIND_A_PROXY);
+    headers.remove(PROXIED_AUTHORIZATION_HEADER);
     if let Some(without) = without_token(uri) {
         *uri = without;
     }
@@ -340,17 +342,25 @@ pub fn without_token(uri: &Uri) -> Option<Uri> {
     path.parse::<PathAndQuery>().ok().map(Uri::from)
 }
 
-/// Returns whether a `name=value` pair of a query is the token, after percent-decoding: `access%5Ftoken` is the same
+/// Returns true if a `name=value` pair of a query is the token, after percent-decoding: `access%5Ftoken` is the same
 /// parameter.
 fn is_token_pair(pair: &str) -> bool {
-    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| QueryParams::of(&uri).get(TOKEN_PARAMETER).is_some())
+    format!("/?{pair}")
+        .parse::<Uri>()
+        .is_ok_and(|uri| QueryParams::from_uri(&uri).lossy_text(TOKEN_PARAMETER).is_some())
 }
 
 /// Returns a caller that is a viewer with these roles.
 #[cfg(test)]
 pub(crate) fn user(subject: &str, roles: &str) -> Caller {
     let roles = ViewerRoles::of_names(roles);
-    Caller::User(Viewer { user_name: subject.to_owned(), roles, expires_at: 0, token: None, issued: None })
+    Caller::User(Viewer {
+        user_id: subject.to_owned(),
+        roles,
+        expires_at: 0,
+        token_id: None,
+        issued_at: None,
+    })
 }
 
 #[cfg(test)]
@@ -362,7 +372,7 @@ mod tests {
     #[test]
     fn the_token_is_removed_from_forwarded_requests() {
         let strip = |uri: &'static str| {
-            let shown = [header::AUTHORIZATION, HeaderName::from_static(BEHIND_A_PROXY)];
+            let shown = [header::AUTHORIZATION, HeaderName::from_static(PROXIED_AUTHORIZATION_HEADER)];
             let mut headers = shown.map(|name| (name, "Bearer t".parse().unwrap())).into_iter().collect();
             let mut uri = Uri::from_static(uri);
             strip_tokens(&mut headers, &mut uri);
@@ -402,7 +412,7 @@ mod tests {
         let event = serde_json::json!({"video_id": "v", "user_id": "ana", "type": "view", "owner_id": "eve"});
         let judged = |caller: &Caller| {
             let mut event = Interaction::parse(&event, 0).unwrap();
-            caller.judge(&mut event).map(|()| event.owner_id.map(|owner| owner.to_string())).ok()
+            caller.check_event(&mut event).map(|()| event.owner_id.map(|owner| owner.to_string())).ok()
         };
         let eve = Some(Some("eve".to_owned()));
         assert_eq!([judged(&Caller::Anyone), judged(&user("app", "service"))], [eve.clone(), eve]);

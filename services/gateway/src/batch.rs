@@ -1,5 +1,5 @@
-//! `POST /interactions`: many interactions in one request. The answer has a status for each interaction, in their
-//! order.
+//! `POST /interactions`: many interactions in one request. The answer has a status for each interaction, in the order
+//! of the request.
 
 use std::sync::Arc;
 
@@ -17,7 +17,9 @@ use serde_json::value::RawValue;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::interact::{append, check_taking_back, is_beacon, read, too_many};
+use crate::interact::{
+    append_interaction, check_can_be_taken_back, is_beacon, parse_interaction, reserve_places_in,
+};
 use crate::metrics::AppendOutcome;
 
 /// Maximum number of interactions in one request: all of them are in flight in the log at once.
@@ -62,18 +64,14 @@ pub(crate) async fn post_batch(
     let (parts, body) = request.into_parts();
     let format =
         if is_beacon(&gateway, &parts.headers) { BatchFormat::Array } else { parse_format(&parts.headers)? };
-    let body = body::read(&parts.headers, body, MAX_BYTES).await?;
+    let body = body::read_body(&parts.headers, body, MAX_BYTES).await?;
     // The batch claims its memory only once its body is whole, so that a slow sender does not keep others waiting. The
     // bytes of the body are counted elsewhere as they arrive.
-    let bytes = body.len().max(MIN_COUNTED_BYTES) as u32;
-    let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
-        return Err(too_many());
-    };
-    exchange.keep_until_answered(place);
+    reserve_places_in(&gateway.batch_room, &exchange, body.len().max(MIN_COUNTED_BYTES))?;
     let items = split_items(format, &body)?;
-    gateway.limits.events(&caller, &exchange, items.len())?;
-    let outcomes: Vec<ItemOutcome> = in_turns(items)
-        .map(|item| take_item(&gateway, &caller, &exchange, item))
+    gateway.limits.count_events(&caller, &exchange, items.len())?;
+    let outcomes: Vec<ItemOutcome> = yielding_stream(items)
+        .map(|item| append_item(&gateway, &caller, &exchange, item))
         .buffered(MAX_ITEMS)
         .collect()
         .await;
@@ -81,7 +79,7 @@ pub(crate) async fn post_batch(
 }
 
 /// Returns a stream of the items in order, which yields to other tasks after every [`ITEMS_A_TURN`] items.
-fn in_turns<T>(items: Vec<T>) -> impl Stream<Item = T> {
+fn yielding_stream<T>(items: Vec<T>) -> impl Stream<Item = T> {
     stream::iter(items).enumerate().then(|(at, item)| async move {
         if at > 0 && at.is_multiple_of(ITEMS_A_TURN) {
             tokio::task::yield_now().await;
@@ -129,7 +127,7 @@ fn split_items(format: BatchFormat, text: &Bytes) -> Result<Vec<Bytes>, Problem>
     Ok(items.into_iter().map(|item| text.slice_ref(item)).collect())
 }
 
-async fn take_item(
+async fn append_item(
     gateway: &Gateway,
     caller: &Caller,
     exchange: &RequestExchange,
@@ -141,23 +139,25 @@ async fn take_item(
         field,
         error: Some(error),
     };
-    match json::parse(&item).and_then(read) {
+    match json::parse(&item).and_then(parse_interaction) {
         Err(invalid) => {
-            gateway.metrics.interaction(AppendOutcome::Invalid);
+            gateway.metrics.count_interaction(AppendOutcome::Invalid);
             failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
         }
         Ok(mut event) => {
-            if let Err(problem) = caller.judge(&mut event) {
+            if let Err(problem) = caller.check_event(&mut event) {
                 return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
             }
-            if let Err(invalid) = check_taking_back(gateway, &event).await {
-                gateway.metrics.interaction(AppendOutcome::Invalid);
+            if let Err(invalid) = check_can_be_taken_back(gateway, &event).await {
+                gateway.metrics.count_interaction(AppendOutcome::Invalid);
                 return failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string());
             }
-            if let Err(problem) = gateway.new_videos.admit(gateway, caller, exchange, &event.video_id).await {
+            if let Err(problem) =
+                gateway.new_video_limits.admit(gateway, caller, exchange, &event.video_id).await
+            {
                 return failed(problem.status(), Some("video_id"), problem.detail().to_owned());
             }
-            match append(gateway, &event).await {
+            match append_interaction(gateway, &event).await {
                 Ok(event_id) => {
                     let status = StatusCode::ACCEPTED.as_u16();
                     ItemOutcome { status, event_id: Some(event_id), field: None, error: None }
@@ -225,7 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn others_have_a_turn_between_the_items_of_a_batch() {
-        let mut items = std::pin::pin!(in_turns((0..1000).collect::<Vec<_>>()));
+        let mut items = std::pin::pin!(yielding_stream((0..1000).collect::<Vec<_>>()));
         let (mut taken, mut longest, mut in_a_row) = (Vec::new(), 0, 0);
         loop {
             match futures::poll!(items.next()) {

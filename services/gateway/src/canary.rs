@@ -19,6 +19,7 @@ use futures::{Stream, StreamExt};
 use liverank_adapters::event_log::RecordPosition;
 use liverank_core::comment::to_hex;
 use liverank_core::{Interaction, canary};
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
 use liverank_runtime::{label_values, now_ms};
 use memchr::memmem;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -32,7 +33,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::Gateway;
 use crate::freshness::wait_for_boards;
-use crate::front_door::of_the_canary;
+use crate::front_door::canary_stream;
 
 mod socket;
 
@@ -58,17 +59,17 @@ const RETRY_PAUSES: [Duration; 5] = [
 /// The flag for the interval at which a gateway measures the system.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct CanaryArgs {
-    /// Seconds between two measurements end to end, by an interaction and a comment on a video of the system's own; 0: none.
+    /// The time between two measurements end to end, by an interaction and a comment on a video of the system's own; 0: none.
     ///
     /// That video is on no board and in no list. Each measurement is two records in the log.
-    #[arg(long, env = "LIVERANK_CANARY_SECONDS", help_heading = "The canary", value_name = "SECONDS", default_value_t = 15,
-          value_parser = clap::value_parser!(u16).range(0..=3600))]
+    #[arg(long, env = "LIVERANK_CANARY_SECONDS", help_heading = "The canary", value_name = "DURATION", default_value = "15s",
+          value_parser = parser_in_unit::<u16>(SettingUnit::Seconds, 0, 3_600))]
     pub canary_seconds: u16,
 }
 
 label_values! {
     /// The path that a measured event takes.
-    pub(crate) enum Way {
+    pub(crate) enum MeasuredPath {
         /// An interaction: from posting to the boards.
         Board = "interaction_to_board",
         /// An interaction: from posting to a client of a websocket service.
@@ -91,8 +92,8 @@ label_values! {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WayLabels {
-    way: Way,
+struct PathLabels {
+    way: MeasuredPath,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,7 +103,7 @@ struct FailureLabels {
 
 /// The metrics of the canary.
 pub(crate) struct CanaryMetrics {
-    seconds: Family<WayLabels, Histogram, fn() -> Histogram>,
+    arrival_seconds: Family<PathLabels, Histogram, fn() -> Histogram>,
     failures: Family<FailureLabels, Counter>,
     /// Seconds between two rounds; 0 if the canary is off.
     pub(crate) interval: Gauge,
@@ -111,15 +112,15 @@ pub(crate) struct CanaryMetrics {
 impl Default for CanaryMetrics {
     fn default() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.005, 2.0, 14));
-        let seconds = Family::new_with_constructor(histogram);
-        Self { seconds, failures: Family::default(), interval: Gauge::default() }
+        let arrival_seconds = Family::new_with_constructor(histogram);
+        Self { arrival_seconds, failures: Family::default(), interval: Gauge::default() }
     }
 }
 
 impl CanaryMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let seconds = "End to end, on a video of the system's own: from posting to arriving, by the way";
-        registry.register("canary_seconds", seconds, self.seconds.clone());
+        registry.register("canary_seconds", seconds, self.arrival_seconds.clone());
         let failures = "Measurements end to end that could not begin, by why";
         registry.register("canary_failures", failures, self.failures.clone());
         let interval = "Seconds between two measurements end to end; 0: there are none";
@@ -127,20 +128,20 @@ impl CanaryMetrics {
     }
 
     /// Creates every series at the start, so that a series that gets no values can be told from a missing one.
-    fn begin_series(&self, gateway: &Gateway) {
-        let lists = gateway.websocket.replicas.is_some().then_some(Way::Socket);
-        let comments = gateway.manager.replicas.is_some().then_some(Way::Stream);
-        for way in [Some(Way::Board), lists, comments].into_iter().flatten() {
-            drop(self.seconds.get_or_create(&WayLabels { way }));
+    fn create_series(&self, gateway: &Gateway) {
+        let lists = gateway.websocket.replicas.is_some().then_some(MeasuredPath::Socket);
+        let comments = gateway.manager.replicas.is_some().then_some(MeasuredPath::Stream);
+        for way in [Some(MeasuredPath::Board), lists, comments].into_iter().flatten() {
+            drop(self.arrival_seconds.get_or_create(&PathLabels { way }));
         }
         for reason in [CanaryFailure::Stream, CanaryFailure::Socket, CanaryFailure::Log] {
             drop(self.failures.get_or_create(&FailureLabels { reason }));
         }
     }
 
-    fn note_arrival(&self, way: Way, asked: Instant, at: Option<Instant>) {
+    fn note_arrival(&self, way: MeasuredPath, asked: Instant, at: Option<Instant>) {
         let age = at.map_or(ROUND_TIMEOUT, |at| at.saturating_duration_since(asked));
-        self.seconds.get_or_create(&WayLabels { way }).observe(age.as_secs_f64());
+        self.arrival_seconds.get_or_create(&PathLabels { way }).observe(age.as_secs_f64());
     }
 
     fn note_failure(&self, reason: CanaryFailure) {
@@ -150,12 +151,12 @@ impl CanaryMetrics {
 
 /// Measures in rounds for as long as the gateway runs, with about `every` between two rounds.
 pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
-    gateway.metrics.canary.begin_series(&gateway);
+    gateway.metrics.canary.create_series(&gateway);
     loop {
         // A random part of the pause keeps gateways that start together from measuring together.
         sleep(every.mul_f64(rand::random_range(0.75..1.25))).await;
         // If one of the two measurements cannot begin, the other still runs.
-        let measured = tokio::join!(try_interaction(&gateway), try_comment(&gateway));
+        let measured = tokio::join!(measure_interaction(&gateway), measure_comment(&gateway));
         for reason in [measured.0.err(), measured.1.err()].into_iter().flatten() {
             gateway.metrics.canary.note_failure(reason);
         }
@@ -164,7 +165,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
 
 /// Measures the time of an interaction to the boards and to a WebSocket. Returns the reason if the measurement could
 /// not begin.
-async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
+async fn measure_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let metrics = &gateway.metrics.canary;
     let socket = match gateway.websocket.replicas {
         Some(_) => timeout(STREAM_START_TIMEOUT, Socket::open(gateway))
@@ -177,14 +178,14 @@ async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let asked = Instant::now();
     let position = append_event(gateway, &canary_view()).await?;
     let shown = timeout(ROUND_TIMEOUT, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
-    metrics.note_arrival(Way::Board, asked, shown.is_ok().then(Instant::now));
+    metrics.note_arrival(MeasuredPath::Board, asked, shown.is_ok().then(Instant::now));
     if gateway.websocket.replicas.is_none() {
         return Ok(());
     }
     let mut socket = socket?;
     let seen =
         timeout(ROUND_TIMEOUT.saturating_sub(asked.elapsed()), wait_until_shown(gateway, &mut socket)).await;
-    metrics.note_arrival(Way::Socket, asked, seen.ok().flatten());
+    metrics.note_arrival(MeasuredPath::Socket, asked, seen.ok().flatten());
     socket.close().await;
     Ok(())
 }
@@ -198,21 +199,21 @@ fn canary_view() -> Value {
 async fn wait_until_shown(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
     let revision = board_revision(gateway).await?;
     for pause in RETRY_PAUSES {
-        if let Ok(seen) = timeout(pause, socket.shows(revision)).await {
+        if let Ok(seen) = timeout(pause, socket.wait_for_revision(revision)).await {
             return seen;
         }
         // An error of the log is ignored here, because the next round reports it.
         let _ = append_event(gateway, &canary_view()).await;
     }
-    socket.shows(revision).await
+    socket.wait_for_revision(revision).await
 }
 
 /// Measures the time of a comment to a viewer's stream. Returns the reason if the measurement could not begin.
-async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
+async fn measure_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     if gateway.manager.replicas.is_none() {
         return Ok(());
     }
-    let mut stream = Box::pin(of_the_canary(gateway).ok_or(CanaryFailure::Stream)?);
+    let mut stream = Box::pin(canary_stream(gateway).ok_or(CanaryFailure::Stream)?);
     let begun = timeout(STREAM_START_TIMEOUT, wait_for_text(&mut stream, b"\"connected\"")).await;
     begun.ok().flatten().ok_or(CanaryFailure::Stream)?;
     let (asked, text) = (Instant::now(), to_hex(&rand::random::<u128>().to_be_bytes()));
@@ -220,7 +221,7 @@ async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
         "comment_id": format!("canary-{text}"), "comment": text});
     append_event(gateway, &event).await?;
     let seen = timeout(ROUND_TIMEOUT, wait_for_text(&mut stream, text.as_bytes())).await;
-    gateway.metrics.canary.note_arrival(Way::Stream, asked, seen.ok().flatten());
+    gateway.metrics.canary.note_arrival(MeasuredPath::Stream, asked, seen.ok().flatten());
     Ok(())
 }
 
@@ -230,8 +231,8 @@ async fn append_event(gateway: &Gateway, event: &Value) -> Result<RecordPosition
     appended.map_err(|_| CanaryFailure::Log)
 }
 
-/// Returns the revision of the canary video's state, which the boards have, too; `None` if the archive does not answer
-/// or has no such video.
+/// Returns the revision of the canary video's state in the archive, which the boards should show; `None` if the archive
+/// does not answer or has no such video.
 async fn board_revision(gateway: &Gateway) -> Option<u64> {
     gateway.backends.archive.video(&canary::video()).await.ok()?.map(|state| state.revision())
 }

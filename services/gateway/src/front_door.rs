@@ -22,33 +22,35 @@ use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::{QueryParams, last_event_id};
 use liverank_runtime::server::RequestExchange;
-use liverank_runtime::streams::{self, event_stream, takes_streams_only};
+use liverank_runtime::streams::{self, accepts_event_streams_only, event_stream};
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::auth::session::{Session, session};
+use crate::auth::session::{TokenEndFuture, token_end_of_caller};
 
+mod held;
 mod reader;
 mod routes;
 pub(crate) mod scan;
 mod viewer;
 
+pub(crate) use held::HeldViewers;
 pub(crate) use routes::RouteCache;
-use viewer::Viewer;
+use viewer::ViewerStream;
 
 /// A viewer's request for a comment stream: the user, the video and the last event that the client has.
-pub(crate) struct Watch {
+pub(crate) struct StreamRequest {
     user_id: UserId,
     video_id: VideoId,
-    /// Whether the client asked by `POST`. A client that posts cannot resume, so the reader tells it of gaps in
-    /// another way.
-    posted: bool,
+    /// True if the client asked by `POST`. A client that posts cannot resume, so the reader tells it of gaps in another
+    /// way.
+    is_post: bool,
     /// The types of events that the client asks for beside comments.
-    events: StreamEvents,
+    requested_events: StreamEvents,
     /// The id of the last event that the client has; empty if it has none.
     last_id: String,
-    /// The session, which ends the stream when the viewer's token is not valid any more.
-    session: Session,
+    /// Completes when the viewer's token is not valid any more, which ends the stream.
+    token_end: TokenEndFuture,
 }
 
 /// The query parameters that `GET /connect` accepts. The last two are other spellings of `last_event_id`, which
@@ -57,7 +59,7 @@ const CONNECT_PARAMETERS: [&str; 6] =
     ["userid", "videoid", EVENTS_PARAMETER, "last_event_id", "lastEventId", "lastEventID"];
 
 /// Answers `GET /connect?userid=&videoid=&events=&last_event_id=` with a comment stream.
-pub(crate) async fn by_get(
+pub(crate) async fn connect_by_get(
     State(gateway): State<Arc<Gateway>>,
     caller: Result<Caller, Problem>,
     exchange: RequestExchange,
@@ -67,34 +69,34 @@ pub(crate) async fn by_get(
     let caller = match caller {
         Ok(caller) => caller,
         // The keys to check the token are not known yet, so the viewer gets a stream that tells it to come back.
-        Err(refused) if is_passing(&refused) && takes_streams_only(&headers) => {
-            return Ok(turned_away(&gateway));
+        Err(refused) if is_temporary(&refused) && accepts_event_streams_only(&headers) => {
+            return Ok(turned_away_response(&gateway));
         }
         Err(refused) => return Err(refused),
     };
     params.expect_only(&CONNECT_PARAMETERS)?;
-    let watch = Watch {
+    let watch = StreamRequest {
         user_id: UserId::parse_field("userid", params.required_text("userid")?)?,
         video_id: canary::parse_outside_id("videoid", params.required_text("videoid")?)?,
-        posted: false,
-        events: StreamEvents::parse(params.optional_text(EVENTS_PARAMETER)?)?,
+        is_post: false,
+        requested_events: StreamEvents::parse(params.optional_text(EVENTS_PARAMETER)?)?,
         last_id: readable_last_event_id(&headers, &params),
-        session: session(&gateway, &caller),
+        token_end: token_end_of_caller(&gateway, &caller),
     };
-    caller.expect("userid", watch.user_id.as_str())?;
+    caller.expect_user("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
-        return Err(gateway.manager.absent());
+        return Err(gateway.manager.absent_problem());
     }
     Ok(open_stream(gateway, watch, &caller, exchange).await)
 }
 
-/// Returns whether the same request may be accepted a moment later (503).
-fn is_passing(refused: &Problem) -> bool {
+/// Returns true if the same request may be accepted a moment later (503).
+fn is_temporary(refused: &Problem) -> bool {
     refused.status() == StatusCode::SERVICE_UNAVAILABLE
 }
 
 /// Answers `POST /connect {"userid","videoid"}` with a comment stream.
-pub(crate) async fn by_post(
+pub(crate) async fn connect_by_post(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     exchange: RequestExchange,
@@ -102,18 +104,19 @@ pub(crate) async fn by_post(
     headers: HeaderMap,
     body: JsonObject,
 ) -> Result<Response, Problem> {
+    params.expect_only(&CONNECT_PARAMETERS)?;
     let JsonObject(body) = body;
-    let watch = Watch {
+    let watch = StreamRequest {
         user_id: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video_id: canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?,
-        posted: true,
-        events: StreamEvents::parse(params.optional_text(EVENTS_PARAMETER)?)?,
+        is_post: true,
+        requested_events: StreamEvents::parse(params.optional_text(EVENTS_PARAMETER)?)?,
         last_id: readable_last_event_id(&headers, &params),
-        session: session(&gateway, &caller),
+        token_end: token_end_of_caller(&gateway, &caller),
     };
-    caller.expect("userid", watch.user_id.as_str())?;
+    caller.expect_user("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
-        return Err(gateway.manager.absent());
+        return Err(gateway.manager.absent_problem());
     }
     Ok(open_stream(gateway, watch, &caller, exchange).await)
 }
@@ -129,45 +132,45 @@ fn readable_last_event_id(headers: &HeaderMap, params: &QueryParams) -> String {
 
 /// Returns the comment stream of the canary, whose viewer is this gateway itself; `None` if the gateway has no room
 /// for another stream.
-pub(crate) fn of_the_canary(gateway: &Arc<Gateway>) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
-    let watch = Watch {
+pub(crate) fn canary_stream(gateway: &Arc<Gateway>) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
+    let watch = StreamRequest {
         user_id: canary::user(),
         video_id: canary::video(),
-        posted: false,
-        events: StreamEvents::default(),
+        is_post: false,
+        requested_events: StreamEvents::default(),
         last_id: String::new(),
-        session: Box::pin(std::future::pending()),
+        token_end: Box::pin(std::future::pending()),
     };
     let stay = gateway.streams.admit_stream(Ipv4Addr::UNSPECIFIED.into())?;
-    let viewer = Viewer::new(Arc::clone(gateway), watch, stay, RequestExchange::default());
-    Some(futures::stream::unfold(viewer, Viewer::next).map(|Ok(bytes)| bytes))
+    let viewer = ViewerStream::new(Arc::clone(gateway), watch, stay, RequestExchange::default());
+    Some(futures::stream::unfold(viewer, ViewerStream::next).map(|Ok(bytes)| bytes))
 }
 
 async fn open_stream(
     gateway: Arc<Gateway>,
-    watch: Watch,
+    watch: StreamRequest,
     caller: &Caller,
     exchange: RequestExchange,
 ) -> Response {
-    if gateway.new_videos.admit(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
-        return turned_away(&gateway);
+    if gateway.new_video_limits.admit(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
+        return turned_away_response(&gateway);
     }
-    match gateway.limits.stream(caller) {
+    match gateway.limits.count_stream(caller) {
         Ok(place) => exchange.keep_until_answered(place),
-        Err(_) => return turned_away(&gateway),
+        Err(_) => return turned_away_response(&gateway),
     }
     let body = if let Some(stay) = gateway.streams.admit_stream(exchange.client()) {
-        let viewer = Viewer::new(gateway, watch, stay, exchange);
-        Body::from_stream(futures::stream::unfold(viewer, Viewer::next))
+        let viewer = ViewerStream::new(gateway, watch, stay, exchange);
+        Body::from_stream(futures::stream::unfold(viewer, ViewerStream::next))
     } else {
-        return turned_away(&gateway);
+        return turned_away_response(&gateway);
     };
     event_stream(body)
 }
 
 /// Returns a stream that only tells the viewer to reconnect, because there is no room for the viewer now.
-pub(crate) fn turned_away(gateway: &Gateway) -> Response {
-    gateway.metrics.turned_away.inc();
+pub(crate) fn turned_away_response(gateway: &Gateway) -> Response {
+    gateway.metrics.turned_away_viewers.inc();
     event_stream(reconnect_event())
 }
 
@@ -191,7 +194,7 @@ mod tests {
         let of = |query: &str| {
             readable_last_event_id(
                 &HeaderMap::new(),
-                &QueryParams::of(&format!("/c?{query}").parse().unwrap()),
+                &QueryParams::from_uri(&format!("/c?{query}").parse().unwrap()),
             )
         };
         assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE_ID);

@@ -26,15 +26,17 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
+use liverank_core::ZoneId;
 use liverank_protocol::access::CalledService;
 use liverank_runtime::boards::BoardsArgs;
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
+use liverank_runtime::free_shares::CallerUnitPool;
 use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 mod acknowledged;
 pub mod auth;
@@ -60,12 +62,12 @@ mod videos;
 use acknowledged::ClaimedEventIds;
 use auth::{Auth, AuthArgs};
 pub use canary::CanaryArgs;
-use dependency::{Dependency, Peer};
-use front_door::RouteCache;
+use dependency::{Dependency, PeerService};
+use front_door::{HeldViewers, RouteCache};
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
 use moderation::reports::ReportLimits;
-use new_videos::NewVideos;
+use new_videos::NewVideoLimits;
 pub use operate::demo;
 
 /// The parsers of bytes from outside in this crate, for the fuzz targets in `fuzz/`.
@@ -82,6 +84,10 @@ pub struct Config {
     /// The URLs of the managers.
     #[command(flatten)]
     pub managers: ManagerUrls,
+    /// Zone of the data centre in which this gateway runs. Of a video's readers that lack viewers, those of this zone
+    /// come first.
+    #[arg(long, env = "LIVERANK_ZONE")]
+    pub zone: Option<ZoneId>,
     /// Addresses of the comment services, comma-separated.
     #[arg(
         long,
@@ -109,21 +115,22 @@ pub struct Config {
         default_value = "http://127.0.0.1:5000"
     )]
     pub statistics_url: Vec<Url>,
-    /// Maximum number of requests being answered at once; one more gets 429. The log accepts four times as many.
-    #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
+    /// Maximum number of requests being answered at once; one more gets 429, and so does a client that has as many as
+    /// it leaves free. The log accepts twice as many.
+    #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 8192,
           value_parser = parse_bound)]
     pub gateway_max_in_flight: u32,
     /// Maximum megabytes of batches (`POST /interactions`) being processed at once; a batch has at most one, and 1,000
-    /// interactions. One more gets 429.
-    #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = parse_bound)]
+    /// interactions. One more gets 429, and so does a client that has as many as it leaves free.
+    #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 16, value_parser = parse_bound)]
     pub gateway_max_batches: u32,
     /// Maximum number of open comment streams and WebSocket connections, if the limit of open files allows.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_STREAMS", value_name = "N", default_value_t = 50_000,
           value_parser = parse_bound)]
     pub gateway_max_streams: u32,
-    /// Seconds that a viewer is kept waiting for a reader before being asked to come back.
-    #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
-          value_parser = clap::value_parser!(u16).range(1..=300))]
+    /// The time that a viewer is kept waiting for a reader before being asked to come back.
+    #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "DURATION", default_value = "20s",
+          value_parser = parser_in_unit::<u16>(SettingUnit::Seconds, 1, 300))]
     pub reader_wait_seconds: u16,
     /// The interval of the canary's measurements.
     #[command(flatten)]
@@ -151,9 +158,12 @@ pub struct Config {
     pub demo: Option<demo::DemoHandle>,
 }
 
-/// Maximum number of requests that are passed on to the statistics service at once, up to 2 MiB each. There are few
-/// such requests, and a refused one does no harm.
-const MAX_REPORTS: usize = 16;
+/// Maximum number of requests that are passed on to the statistics service at once, up to 2 MiB each; one client has
+/// at most half. There are few such requests, and a refused one does no harm.
+const MAX_STATISTICS_REQUESTS: usize = 32;
+/// Maximum number of pages of comments that are passed on at once, up to 1 MiB each; one client has at most half. A
+/// comment service gives one gateway as many.
+const MAX_COMMENT_PAGE_REQUESTS: usize = 256;
 
 fn parse_bound(text: &str) -> Result<u32, String> {
     match text.parse() {
@@ -172,51 +182,57 @@ fn max_streams(limits: &LimitArgs) -> usize {
 /// The state that all requests of a gateway share.
 pub(crate) struct Gateway {
     pub(crate) backends: Backends,
-    /// The log, the boards and the archive as dependencies, each with the flag whether it was away when it was last
-    /// needed.
-    pub(crate) log: Dependency,
-    pub(crate) ranking: Dependency,
-    pub(crate) archive: Dependency,
-    pub(crate) manager: Peer,
-    pub(crate) comment: Peer,
-    pub(crate) websocket: Peer,
-    pub(crate) statistics: Peer,
-    pub(crate) client: upstream::Client,
-    /// The permits of requests that are being answered.
-    pub(crate) in_flight: Arc<Semaphore>,
-    /// The permits of batches that are being processed, one for each byte. A batch holds its permits from when its
-    /// body is whole until its answer is sent.
-    pub(crate) batches: Arc<Semaphore>,
-    /// The permits of reports and requests that are being passed on to the statistics service. Each holds a permit
-    /// from when its body is whole until its answer is sent.
-    pub(crate) reports: Arc<Semaphore>,
+    /// The log as a dependency of this gateway, as are the boards (`ranking_dependency`) and the archive
+    /// (`archive_dependency`); each has a flag that is true if the store was unavailable at its last use.
+    pub(crate) log_dependency: Dependency,
+    pub(crate) ranking_dependency: Dependency,
+    pub(crate) archive_dependency: Dependency,
+    pub(crate) manager: PeerService,
+    pub(crate) comment: PeerService,
+    pub(crate) websocket: PeerService,
+    pub(crate) statistics: PeerService,
+    pub(crate) upstream_client: upstream::Client,
+    /// The places of requests that are being answered.
+    pub(crate) request_room: CallerUnitPool,
+    /// The places of batches that are being processed, one for each byte. A batch holds its places from when its body is
+    /// whole until its answer is sent.
+    pub(crate) batch_room: CallerUnitPool,
+    /// The places of reports and requests that are being passed on to the statistics service. Each holds a place from
+    /// when its body is whole until its answer is sent.
+    pub(crate) statistics_room: CallerUnitPool,
+    /// The places of pages of comments that are being passed on, from when the page is asked for until it is sent.
+    pub(crate) comment_page_room: CallerUnitPool,
     pub(crate) streams: Streams,
     /// The ids of recently accepted events, to refuse other content under the same id.
-    pub(crate) acknowledged: ClaimedEventIds,
+    pub(crate) claimed_event_ids: ClaimedEventIds,
     /// The limits of requests, events and streams of one caller.
     pub(crate) limits: Limits,
     /// The limit of new videos that one caller may bring.
-    pub(crate) new_videos: NewVideos,
+    pub(crate) new_video_limits: NewVideoLimits,
     /// The limit of comments that one caller may report.
     pub(crate) report_limits: ReportLimits,
-    /// The restrictions in force, to limit how many moderators may give.
+    /// The restrictions in force, counted here to limit the number of restrictions that moderators may set.
     pub(crate) restrictions: moderation::restrictions::Restrictions,
     /// The origins whose pages may send requests to the gateway.
     pub(crate) origins: Arc<AllowedOrigins>,
+    /// The zone of this gateway; `None` if it is not known.
+    pub(crate) zone: Option<ZoneId>,
+    /// The viewers that this gateway holds at readers; counted only where it knows its zone.
+    pub(crate) held_viewers: HeldViewers,
     pub(crate) routes: RouteCache,
-    pub(crate) meta: videos::MetaCache,
+    pub(crate) archive_meta_cache: videos::ArchiveMetaCache,
     /// The boards that are declared.
     pub(crate) boards: videos::Boards,
-    pub(crate) patience: Duration,
-    /// The state of the system that is shown to those who look after it.
-    pub(crate) operate: operate::Operate,
+    pub(crate) reader_wait: Duration,
+    /// The state behind `GET /operate`, which shows the system's operators how it is doing.
+    pub(crate) operate_state: operate::OperateState,
     /// The handle of the demo's traffic; `None` if this process runs no demo.
     pub(crate) demo: Option<demo::DemoHandle>,
     /// The identity that this process shows to our other processes.
     pub(crate) identity: Identity,
     /// The authentication of viewers; absent if viewers need no tokens.
     pub(crate) auth: Option<Auth>,
-    /// Whether everybody who reaches this gateway may moderate.
+    /// True if everybody who reaches this gateway may moderate.
     pub(crate) moderation_open: bool,
     pub(crate) metrics: GatewayMetrics,
 }
@@ -224,42 +240,50 @@ pub(crate) struct Gateway {
 impl Gateway {
     fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
         let peers = shell.peer_client();
-        let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
+        let peer = |name, urls| PeerService::new(name, &peers, urls, shell.health.clone());
         let to_managers = peers.with_token_for(&shell.identity, CalledService::Manager);
-        let store = || Dependency::new(shell.health.clone());
+        let store = |name| Dependency::new(shell.health.clone(), name);
         let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
         let boards = videos::Boards::new(config.boards.read_declarations()?, &*backends.ranking);
         Ok(Arc::new(Self {
             backends,
-            log: store(),
-            ranking: store(),
-            archive: store(),
-            manager: Peer::new("manager", &to_managers, config.managers.manager_url, shell.health.clone()),
+            log_dependency: store("log"),
+            ranking_dependency: store("ranking"),
+            archive_dependency: store("archive"),
+            manager: PeerService::new(
+                "manager",
+                &to_managers,
+                config.managers.manager_url,
+                shell.health.clone(),
+            ),
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
-            client: upstream::upstream_client(&shell.peer_tls),
-            in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
-            batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
-            reports: Arc::new(Semaphore::new(MAX_REPORTS)),
+            upstream_client: upstream::upstream_client(&shell.peer_tls),
+            request_room: CallerUnitPool::new(config.gateway_max_in_flight as usize),
+            batch_room: CallerUnitPool::new(config.gateway_max_batches as usize * batch::MAX_BYTES),
+            statistics_room: CallerUnitPool::new(MAX_STATISTICS_REQUESTS),
+            comment_page_room: CallerUnitPool::new(MAX_COMMENT_PAGE_REQUESTS),
             streams: Streams::with_client_limit(
                 config.gateway_max_streams as usize,
                 max_streams(&config.limits),
                 shell,
                 metrics.open_streams.clone(),
             ),
-            acknowledged: ClaimedEventIds::default(),
+            claimed_event_ids: ClaimedEventIds::default(),
             limits: Limits::new(&config.limits),
-            new_videos: NewVideos::new(config.limits.new_videos_per_caller),
+            new_video_limits: NewVideoLimits::new(config.limits.new_videos_per_caller),
             report_limits: ReportLimits::default(),
             restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),
-            origins: Arc::clone(&shell.http_settings.origins),
+            origins: Arc::clone(&shell.http_settings.allowed_origins),
+            zone: config.zone,
+            held_viewers: HeldViewers::default(),
             routes: RouteCache::default(),
             boards,
-            meta: videos::MetaCache::default(),
-            operate: operate::Operate::default(),
+            archive_meta_cache: videos::ArchiveMetaCache::default(),
+            operate_state: operate::OperateState::default(),
             demo: config.demo,
-            patience: Duration::from_secs(config.reader_wait_seconds.into()),
+            reader_wait: Duration::from_secs(config.reader_wait_seconds.into()),
             identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
             moderation_open: config.moderation_open,
@@ -290,30 +314,30 @@ pub async fn run(
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
-        tasks.spawn("keep_keys", keep_issuer_keys(Arc::clone(&gateway)));
-        tasks.spawn("keep_revoked", keep_revoked_tokens(Arc::clone(&gateway)));
+        tasks.spawn("keep_keys", refresh_issuer_keys(Arc::clone(&gateway)));
+        tasks.spawn("keep_revoked", refresh_revoked_tokens(Arc::clone(&gateway)));
     }
     tasks.spawn("measure_freshness", freshness::measure_forever(Arc::clone(&gateway)));
-    tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
+    tasks.spawn("open_log", dependency::run_log_opener(Arc::clone(&gateway)));
     gateway.metrics.canary.interval.set(every.as_secs() as i64);
     if !every.is_zero() {
         tasks.spawn("run_canary", canary::run(Arc::clone(&gateway), every));
     }
-    tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
+    tasks.spawn("watch_dependencies", dependency::watch_dependencies(Arc::clone(&gateway)));
     let serving =
         server::serve_until_shutdown(CalledService::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.wait_until_drained()).0 };
     tasks.run_alongside(serving).await
 }
 
-async fn keep_issuer_keys(gateway: Arc<Gateway>) {
+async fn refresh_issuer_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.issuer_keys.keep().await;
+        auth.issuer_keys.keep_current().await;
     }
 }
 
-async fn keep_revoked_tokens(gateway: Arc<Gateway>) {
+async fn refresh_revoked_tokens(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.revoked_tokens.keep(&gateway).await;
+        auth.revoked_tokens.keep_current(&gateway).await;
     }
 }

@@ -27,7 +27,8 @@ use crate::front_door;
 /// Maximum number of callers that have a bucket of their own, which takes about 50 bytes. All further callers share
 /// one bucket.
 pub(crate) const MAX_CALLERS: usize = 100_000;
-/// Size of a bucket, in seconds of its rate: a crowd behind one address that reconnects may send that much at once.
+/// Size of a token bucket, in seconds of its rate: a crowd behind one address that reconnects may send that much at
+/// once.
 const BURST_SECONDS: u64 = 10;
 
 /// The flags for the limits of one caller.
@@ -57,9 +58,9 @@ pub struct LimitArgs {
 
 /// The limits of all callers: their token buckets and open streams.
 pub(crate) struct Limits {
-    requests: Option<Mutex<TokenBuckets<IpAddr>>>,
-    count_events: Option<Mutex<TokenBuckets<Sender>>>,
-    streams: Arc<UserStreams>,
+    request_buckets: Option<Mutex<TokenBuckets<IpAddr>>>,
+    event_buckets: Option<Mutex<TokenBuckets<Sender>>>,
+    user_streams: Arc<UserStreams>,
     start: Instant,
 }
 
@@ -76,7 +77,7 @@ impl Sender {
     /// Returns the sender of a request.
     pub(crate) fn of(caller: &Caller, exchange: &RequestExchange) -> Self {
         match caller {
-            Caller::User(viewer) => Self::User(viewer.user_name.clone()),
+            Caller::User(viewer) => Self::User(viewer.user_id.clone()),
             Caller::Anyone => Self::Address(rate_limit_address(exchange.client())),
         }
     }
@@ -109,9 +110,9 @@ impl Drop for UserStream {
 impl Limits {
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
-            requests: buckets(args.requests_per_address),
-            count_events: buckets(args.events_per_user),
-            streams: Arc::new(UserStreams {
+            request_buckets: create_buckets(args.requests_per_address),
+            event_buckets: create_buckets(args.events_per_user),
+            user_streams: Arc::new(UserStreams {
                 max_per_user: args.streams_per_user,
                 open_by_user: Mutex::default(),
             }),
@@ -123,7 +124,7 @@ impl Limits {
     ///
     /// # Errors
     /// Returns 429 if the caller has sent more events than it may.
-    pub(crate) fn events(
+    pub(crate) fn count_events(
         &self,
         caller: &Caller,
         exchange: &RequestExchange,
@@ -131,7 +132,7 @@ impl Limits {
     ) -> Result<(), Problem> {
         let who = Sender::of(caller, exchange);
         take_caller_tokens(
-            self.count_events.as_ref(),
+            self.event_buckets.as_ref(),
             "events-per-user",
             who,
             count as u64,
@@ -144,21 +145,21 @@ impl Limits {
     ///
     /// # Errors
     /// Returns 429 if the user has as many open streams as it may have.
-    pub(crate) fn stream(&self, caller: &Caller) -> Result<Option<UserStream>, Problem> {
-        let (Caller::User(viewer), 1..) = (caller, self.streams.max_per_user) else { return Ok(None) };
-        let mut open = self.streams.open_by_user.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.get(&viewer.user_name).copied().unwrap_or(0);
-        if count >= self.streams.max_per_user {
+    pub(crate) fn count_stream(&self, caller: &Caller) -> Result<Option<UserStream>, Problem> {
+        let (Caller::User(viewer), 1..) = (caller, self.user_streams.max_per_user) else { return Ok(None) };
+        let mut open = self.user_streams.open_by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.get(&viewer.user_id).copied().unwrap_or(0);
+        if count >= self.user_streams.max_per_user {
             let detail = "this user has as many streams open as one may have: close some";
-            return Err(too_much("streams-per-user", detail, STORE_RETRY_AFTER));
+            return Err(limit_problem("streams-per-user", detail, STORE_RETRY_AFTER));
         }
-        open.insert(viewer.user_name.clone(), count + 1);
-        Ok(Some(UserStream { user: viewer.user_name.clone(), user_streams: Arc::clone(&self.streams) }))
+        open.insert(viewer.user_id.clone(), count + 1);
+        Ok(Some(UserStream { user: viewer.user_id.clone(), user_streams: Arc::clone(&self.user_streams) }))
     }
 
-    fn take_request(&self, client: IpAddr) -> Result<(), Problem> {
+    fn count_request(&self, client: IpAddr) -> Result<(), Problem> {
         take_caller_tokens(
-            self.requests.as_ref(),
+            self.request_buckets.as_ref(),
             "requests-per-address",
             rate_limit_address(client),
             1,
@@ -167,7 +168,7 @@ impl Limits {
     }
 }
 
-fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<TokenBuckets<K>>> {
+fn create_buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<TokenBuckets<K>>> {
     let per_second = u64::from(per_second);
     let quota = RateQuota::new(per_second, per_second * BURST_SECONDS);
     (per_second > 0).then(|| Mutex::new(TokenBuckets::new(quota, MAX_CALLERS)))
@@ -184,28 +185,28 @@ fn take_caller_tokens<K: Eq + std::hash::Hash>(
     let taken = buckets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens(caller, count, now);
     taken.map_err(|wait| {
         let detail = "one caller sends too much here: slow down, or see the limits of the gateway";
-        too_much(limit, detail, wait)
+        limit_problem(limit, detail, wait)
     })
 }
 
 /// Returns the 429 for a caller that has reached a limit. `limit` is the name of the limit's setting.
-pub(crate) fn too_much(limit: &'static str, detail: &str, wait: Duration) -> Problem {
+pub(crate) fn limit_problem(limit: &'static str, detail: &str, wait: Duration) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
         .with_member("limit", limit)
-        .retry_after(wait + Duration::from_millis(999))
+        .with_retry_after(wait + Duration::from_millis(999))
 }
 
 /// Middleware that counts a request against its address's limit. Runs the request, or answers it with 429, or with a
 /// stream that ends at once on `/connect`.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<RequestExchange>().map(RequestExchange::client);
-    let Some(Err(problem)) = client.map(|client| gateway.limits.take_request(client)) else {
+    let Some(Err(problem)) = client.map(|client| gateway.limits.count_request(client)) else {
         return next.run(request).await;
     };
     gateway.metrics.requests_limited.inc();
     // A browser's `EventSource` would give up for good on an error status.
     if request.uri().path() == "/connect" && matches!(*request.method(), Method::GET | Method::POST) {
-        return front_door::turned_away(&gateway);
+        return front_door::turned_away_response(&gateway);
     }
     problem.into_response()
 }
@@ -227,16 +228,16 @@ mod tests {
         };
         let (one, exchange) = (limits(1, 1), RequestExchange::default());
         let user = crate::auth::user;
-        assert!(one.events(&user("ana", ""), &exchange, 10).is_ok());
-        let refused = one.events(&user("ana", ""), &exchange, 1).unwrap_err();
+        assert!(one.count_events(&user("ana", ""), &exchange, 10).is_ok());
+        let refused = one.count_events(&user("ana", ""), &exchange, 1).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.body()["limit"], "events-per-user");
-        assert!(one.events(&user("ben", ""), &exchange, 10).is_ok());
-        assert!(one.events(&Caller::Anyone, &exchange, 10).is_ok());
+        assert!(one.count_events(&user("ben", ""), &exchange, 10).is_ok());
+        assert!(one.count_events(&Caller::Anyone, &exchange, 10).is_ok());
         let none = limits(0, 0);
-        assert!((0..10_000).all(|_| none.events(&Caller::Anyone, &exchange, 1000).is_ok()));
-        assert!((0..10_000).all(|_| none.take_request([1, 2, 3, 4].into()).is_ok()));
-        let streams: Vec<_> = (0..100).map(|_| none.stream(&user("ana", "")).map(drop)).collect();
+        assert!((0..10_000).all(|_| none.count_events(&Caller::Anyone, &exchange, 1000).is_ok()));
+        assert!((0..10_000).all(|_| none.count_request([1, 2, 3, 4].into()).is_ok()));
+        let streams: Vec<_> = (0..100).map(|_| none.count_stream(&user("ana", "")).map(drop)).collect();
         assert!(streams.iter().all(Result::is_ok));
     }
 
@@ -251,14 +252,14 @@ mod tests {
         };
         let (limits, ana, ben) =
             (Limits::new(&args), crate::auth::user("ana", ""), crate::auth::user("ben", ""));
-        let held = [limits.stream(&ana).unwrap(), limits.stream(&ana).unwrap()];
-        assert_eq!(limits.stream(&ana).map(drop).unwrap_err().body()["limit"], "streams-per-user");
-        assert!(limits.stream(&ben).is_ok());
-        assert!((0..10).all(|_| limits.stream(&Caller::Anyone).is_ok_and(|stream| stream.is_none())));
+        let held = [limits.count_stream(&ana).unwrap(), limits.count_stream(&ana).unwrap()];
+        assert_eq!(limits.count_stream(&ana).map(drop).unwrap_err().body()["limit"], "streams-per-user");
+        assert!(limits.count_stream(&ben).is_ok());
+        assert!((0..10).all(|_| limits.count_stream(&Caller::Anyone).is_ok_and(|stream| stream.is_none())));
         drop(held);
-        assert!(limits.stream(&ana).is_ok());
+        assert!(limits.count_stream(&ana).is_ok());
         assert!(
-            limits.streams.open_by_user.lock().unwrap().is_empty(),
+            limits.user_streams.open_by_user.lock().unwrap().is_empty(),
             "nothing is kept of those who are gone"
         );
     }

@@ -51,17 +51,17 @@ struct RerouteLabels {
 
 /// The times, in seconds, that viewers were without a stream.
 #[derive(Debug)]
-pub(crate) struct Interruptions(Histogram);
+pub(crate) struct InterruptionTimes(Histogram);
 
-impl Default for Interruptions {
+impl Default for InterruptionTimes {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(0.01, 2.0, 13)))
     }
 }
 
-impl Interruptions {
+impl InterruptionTimes {
     /// Records an interruption that began at `since` and is over now.
-    pub(crate) fn over(&self, since: Instant) {
+    pub(crate) fn note_end(&self, since: Instant) {
         self.0.observe(since.elapsed().as_secs_f64());
     }
 }
@@ -72,9 +72,9 @@ pub(crate) struct GatewayMetrics {
     interactions: Family<InteractionLabels, Counter>,
     reroutes: Family<RerouteLabels, Counter>,
     /// Times, in seconds, that viewers were without a stream while they were taken from one reader to another.
-    pub(crate) interruptions: Interruptions,
+    pub(crate) interruptions: InterruptionTimes,
     /// Number of viewers who were told to come back, because no reader was found in time or there was no room.
-    pub(crate) turned_away: Counter,
+    pub(crate) turned_away_viewers: Counter,
     /// Number of requests without a valid token.
     pub(crate) auth_failures: Counter,
     sessions_ended: Family<TokenEndLabels, Counter>,
@@ -98,7 +98,7 @@ impl GatewayMetrics {
         let interrupted =
             "Time a viewer was without a stream, from one reader's end to the next one's beginning";
         registry.register("stream_interruption_seconds", interrupted, new.interruptions.0.clone());
-        registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
+        registry.register("turned_away", "Viewers asked to come back later", new.turned_away_viewers.clone());
         let fresh = "From a request with an interaction to the boards showing it, for one each 2 s at most";
         registry.register("board_freshness_seconds", fresh, new.freshness.histogram.clone());
         new.canary.register(registry);
@@ -125,7 +125,7 @@ impl GatewayMetrics {
         new
     }
 
-    pub(crate) fn interaction(&self, reason: AppendOutcome) {
+    pub(crate) fn count_interaction(&self, reason: AppendOutcome) {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
     }
 
@@ -139,15 +139,15 @@ impl GatewayMetrics {
             ("refused_overload", interactions(AppendOutcome::Shed)),
             ("refused_limited", self.requests_limited.get()),
             ("refused_token", self.auth_failures.get()),
-            ("refused_viewers", self.turned_away.get()),
+            ("refused_viewers", self.turned_away_viewers.get()),
         ])
     }
 
-    pub(crate) fn session_ended(&self, reason: TokenEnd) {
+    pub(crate) fn count_ended_session(&self, reason: TokenEnd) {
         self.sessions_ended.get_or_create(&TokenEndLabels { reason }).inc();
     }
 
-    pub(crate) fn reroute(&self, reason: RerouteReason) {
+    pub(crate) fn count_reroute(&self, reason: RerouteReason) {
         self.reroutes.get_or_create(&RerouteLabels { reason }).inc();
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use liverank_adapters::archive::{AuditLine, AuditPosition, UnknownRecord};
+use liverank_adapters::archive::{AuditPosition, StoredAuditEntry, UnknownRecord};
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction, check_reason};
 use liverank_core::{Invalid, UserId, VideoId, event};
 use liverank_runtime::moderation_json::ActionJson;
@@ -28,8 +28,8 @@ use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Value, json};
 
 use crate::Gateway;
-use crate::auth::moderator::Actor;
-use crate::interact::{take_place, too_many};
+use crate::auth::moderator::ModerationSender;
+use crate::interact::{reserve_moderation_place, reserve_place};
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
@@ -45,14 +45,14 @@ const MAX_LIMIT: u64 = 1000;
 const DEFAULT_LIMIT: u64 = 100;
 
 /// The answer 202 to an action that is in the log and takes effect a moment later.
-pub(crate) type Accepted = (StatusCode, Json<Value>);
+pub(crate) type AcceptedResponse = (StatusCode, Json<Value>);
 
-pub(crate) fn accepted(answer: Value) -> Accepted {
+pub(crate) fn accepted_response(answer: Value) -> AcceptedResponse {
     (StatusCode::ACCEPTED, Json(answer))
 }
 
 /// A moderation action that is to be appended to the log.
-pub(crate) struct Deed {
+pub(crate) struct PendingAction {
     pub(crate) user: UserId,
     pub(crate) role: ActorRole,
     pub(crate) reason: Option<String>,
@@ -61,54 +61,65 @@ pub(crate) struct Deed {
     pub(crate) action: ModerationAction,
 }
 
-impl Deed {
+impl PendingAction {
     /// Appends the action to the log. Returns 202 with the body `answer` and one more member, the action's id; returns
     /// 429 if too many requests are in flight.
-    pub(crate) async fn record(self, gateway: &Gateway, mut answer: Value) -> Result<Accepted, Problem> {
-        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-        let id = event::random_id(rand::random());
+    pub(crate) async fn submit(self, gateway: &Gateway, answer: Value) -> Result<AcceptedResponse, Problem> {
+        let _place = reserve_moderation_place(gateway)?;
+        self.append_to_log(gateway, answer).await
+    }
+
+    /// Appends the action to the log, as [`Self::submit`] does, for a request that has a place among the requests in
+    /// flight already.
+    pub(crate) async fn append_to_log(
+        self,
+        gateway: &Gateway,
+        mut answer: Value,
+    ) -> Result<AcceptedResponse, Problem> {
+        let id = event::random_event_id(rand::random());
         let moderation = Moderation { action: self.action, role: self.role, reason: self.reason };
         let record = moderation.into_record(self.user, self.video, id, now_ms());
-        answer["action_id"] = crate::interact::append(gateway, &record).await?.into();
-        Ok(accepted(answer))
+        answer["action_id"] = crate::interact::append_interaction(gateway, &record).await?.into();
+        Ok(accepted_response(answer))
     }
 }
 
-pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
+pub(crate) fn parse_reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
     let text = text.filter(|text| !text.is_empty());
     text.map(check_reason).transpose()?;
     Ok(text.map(str::to_owned))
 }
 
 /// Answers `GET /moderation/log?before=&limit=` with a page of the audit log, newest first.
-pub(crate) async fn log(
+pub(crate) async fn get_audit_log(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
-    actor: Actor,
+    actor: ModerationSender,
     params: QueryParams,
 ) -> Result<Json<Value>, Problem> {
-    actor.moderator()?;
+    actor.moderator_role()?;
     params.expect_only(&["before", "limit"])?;
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let before = params.optional_text("before")?.map(AuditPosition::parse).transpose()?;
-    take_place(&gateway, &exchange)?;
+    reserve_place(&gateway, &exchange)?;
     let entries = gateway.backends.archive.moderation_archive().audit_log(before, limit).await;
-    let entries = gateway.archive.noted(entries)?;
+    let entries = gateway.archive_dependency.note_result(entries)?;
     let full = entries.len() == limit;
-    let next = entries.last().filter(|_| full).map(|last| last.place.to_string());
+    let next = entries.last().filter(|_| full).map(|last| last.position.to_string());
     Ok(Json(audit_page(entries, next.as_deref())))
 }
 
 /// Returns a page of the audit log. An action of another release that this one cannot read is listed by its version,
 /// and does not hide the others.
-fn audit_page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
+fn audit_page(lines: Vec<StoredAuditEntry>, next: Option<&str>) -> Value {
     let (mut actions, mut unknown) = (Vec::new(), Vec::new());
-    for AuditLine { place, record } in lines {
+    for StoredAuditEntry { position, record } in lines {
         match record {
-            Ok(record) => actions.push(ActionJson::of(place.time, record)),
+            Ok(record) => actions.push(ActionJson::of(position.time, record)),
             Err(UnknownRecord { version }) => {
-                unknown
-                    .push(json!({ "timestamp": comment_json::format_time(place.time), "version": version }));
+                unknown.push(
+                    json!({ "timestamp": comment_json::format_time(position.time), "version": version }),
+                );
             }
         }
     }
@@ -129,8 +140,10 @@ mod tests {
         let known = Moderation { action, role: ActorRole::Service, reason: None };
         let (user, video) = ("ops".parse().unwrap(), "cats".parse().unwrap());
         let known = known.into_record(user, Some(video), "m".parse().unwrap(), 0);
-        let lines = [Ok(known), Err(UnknownRecord { version: Some(9) })]
-            .map(|record| AuditLine { place: AuditPosition { time: 0, partition: 0, offset: 0 }, record });
+        let lines = [Ok(known), Err(UnknownRecord { version: Some(9) })].map(|record| StoredAuditEntry {
+            position: AuditPosition { time: 0, partition: 0, offset: 0 },
+            record,
+        });
         let page = audit_page(lines.into(), None);
         assert_eq!(page["actions"][0]["action"], "remove_video");
         assert_eq!(page["actions"].as_array().map(Vec::len), Some(1));

@@ -21,42 +21,42 @@ use tokio::sync::Semaphore;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::limits::{MAX_CALLERS, Sender, too_much};
+use crate::limits::{MAX_CALLERS, Sender, limit_problem};
 
 /// Tokens that one video takes out of its caller's bucket. The bucket gets as many tokens a second as videos are
 /// allowed an hour.
-const UNITS_A_VIDEO: u64 = 3600;
+const TOKENS_PER_VIDEO: u64 = 3600;
 /// Maximum number of lately named videos that are remembered, as hashes of eight bytes: 16 MB at most.
-const MAX_REMEMBERED: usize = 1_000_000;
+const MAX_REMEMBERED_VIDEOS: usize = 1_000_000;
 /// Maximum number of queries to the boards at once, about videos over a budget: a flood of them must not slow down the
 /// store for others.
-const MAX_QUESTIONS_AT_ONCE: usize = 16;
-/// Maximum time for the boards to answer such a query.
+const MAX_BOARD_QUERIES_AT_ONCE: usize = 16;
+/// Maximum time for the boards to answer a query about a video over a budget.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The budgets of all callers, and the videos that were named lately.
-pub(crate) struct NewVideos {
+/// The limits of new videos: the budgets of all callers, and the videos that requests named lately, which are not new.
+pub(crate) struct NewVideoLimits {
     budgets: Option<Mutex<TokenBuckets<Sender>>>,
-    named: Mutex<NamedVideos>,
-    questions: Semaphore,
+    named_videos: Mutex<NamedVideos>,
+    board_queries: Semaphore,
     start: Instant,
 }
 
-impl NewVideos {
+impl NewVideoLimits {
     /// Creates a budget of `per_hour` videos for each caller, which may be used all at once; 0 means no limit.
     pub(crate) fn new(per_hour: u32) -> Self {
         let per_hour = u64::from(per_hour);
-        let quota = RateQuota::new(per_hour, per_hour * UNITS_A_VIDEO);
+        let quota = RateQuota::new(per_hour, per_hour * TOKENS_PER_VIDEO);
         Self {
             budgets: (per_hour > 0).then(|| Mutex::new(TokenBuckets::new(quota, MAX_CALLERS))),
-            named: Mutex::new(NamedVideos::new(MAX_REMEMBERED)),
-            questions: Semaphore::new(MAX_QUESTIONS_AT_ONCE),
+            named_videos: Mutex::new(NamedVideos::new(MAX_REMEMBERED_VIDEOS)),
+            board_queries: Semaphore::new(MAX_BOARD_QUERIES_AT_ONCE),
             start: Instant::now(),
         }
     }
 
-    /// Returns whether there is any limit of new videos.
-    pub(crate) const fn are_limited(&self) -> bool {
+    /// Returns true if there is any limit of new videos.
+    pub(crate) const fn has_limit(&self) -> bool {
         self.budgets.is_some()
     }
 
@@ -71,43 +71,43 @@ impl NewVideos {
         exchange: &RequestExchange,
         video: &VideoId,
     ) -> Result<(), Problem> {
-        let Err(wait) = self.take_video(Sender::of(caller, exchange), video, self.start.elapsed()) else {
+        let Err(wait) = self.charge_video(Sender::of(caller, exchange), video, self.start.elapsed()) else {
             return Ok(());
         };
         if self.is_on_a_board(gateway, video).await {
-            self.named().add_video(video);
+            self.lock_named_videos().add_video(video);
             return Ok(());
         }
         gateway.metrics.new_videos_refused.inc();
         let detail = "one caller names too many videos that nobody has named before: name known ones, or come back later";
-        Err(too_much("new-videos-per-caller", detail, wait))
+        Err(limit_problem("new-videos-per-caller", detail, wait))
     }
 
     /// Takes a video out of a caller's budget, unless it was named at this gateway lately. If the budget is empty,
     /// returns the time until it has room.
-    fn take_video(&self, sender: Sender, video: &VideoId, now: Duration) -> Result<(), Duration> {
+    fn charge_video(&self, sender: Sender, video: &VideoId, now: Duration) -> Result<(), Duration> {
         let Some(budgets) = &self.budgets else { return Ok(()) };
         // Both locks are held at once, so that of two requests that name the same new video only one is charged.
-        let mut named = self.named();
+        let mut named = self.lock_named_videos();
         if named.has_video(video) {
             return Ok(());
         }
-        budgets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens(sender, UNITS_A_VIDEO, now)?;
+        budgets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens(sender, TOKENS_PER_VIDEO, now)?;
         named.add_video(video);
         Ok(())
     }
 
-    /// Returns whether the video is on the board `global`. False if the store is away or busy: a caller over its
-    /// budget then has to wait.
+    /// Returns true if the video is on the board `global`. Returns false, too, if the store of the boards is
+    /// unavailable or busy: then a caller over its budget has to wait.
     async fn is_on_a_board(&self, gateway: &Gateway, video: &VideoId) -> bool {
-        let Ok(_place) = self.questions.try_acquire() else { return false };
+        let Ok(_place) = self.board_queries.try_acquire() else { return false };
         let asked =
-            tokio::time::timeout(ANSWER_TIMEOUT, gateway.backends.ranking.places_of_video(video)).await;
+            tokio::time::timeout(ANSWER_TIMEOUT, gateway.backends.ranking.ranks_of_video(video)).await;
         asked.is_ok_and(|places| places.is_ok_and(|places| places.global.rank.is_some()))
     }
 
-    fn named(&self) -> MutexGuard<'_, NamedVideos> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_named_videos(&self) -> MutexGuard<'_, NamedVideos> {
+        self.named_videos.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,20 +117,20 @@ struct NamedVideos {
     hasher: RandomState,
     /// Maximum number of hashes in each of the two sets.
     max_per_set: usize,
-    lately: HashSet<u64>,
+    recent_set: HashSet<u64>,
     previous_set: HashSet<u64>,
 }
 
 impl NamedVideos {
     fn new(remembered: usize) -> Self {
-        let (lately, before) = (HashSet::new(), HashSet::new());
-        Self { hasher: RandomState::new(), max_per_set: remembered / 2, lately, previous_set: before }
+        let (recent_set, before) = (HashSet::new(), HashSet::new());
+        Self { hasher: RandomState::new(), max_per_set: remembered / 2, recent_set, previous_set: before }
     }
 
-    /// Returns whether a video was named lately; if it was, it counts as named now.
+    /// Returns true if a video was named lately; if it was, it counts as named now.
     fn has_video(&mut self, video: &VideoId) -> bool {
         let hash = self.hasher.hash_one(video.as_str());
-        if self.lately.contains(&hash) {
+        if self.recent_set.contains(&hash) {
             return true;
         }
         let known = self.previous_set.contains(&hash);
@@ -145,10 +145,10 @@ impl NamedVideos {
     }
 
     fn insert_hash(&mut self, hash: u64) {
-        if self.lately.len() >= self.max_per_set {
-            self.previous_set = std::mem::take(&mut self.lately);
+        if self.recent_set.len() >= self.max_per_set {
+            self.previous_set = std::mem::take(&mut self.recent_set);
         }
-        self.lately.insert(hash);
+        self.recent_set.insert(hash);
     }
 }
 
@@ -166,24 +166,26 @@ mod tests {
 
     #[test]
     fn the_budget_of_new_videos_refills_within_an_hour() {
-        let budgets = NewVideos::new(60);
+        let budgets = NewVideoLimits::new(60);
         let now = Duration::from_secs(1);
-        assert!((0..60).all(|number| budgets.take_video(host_sender(1), &video(number), now).is_ok()));
-        assert_eq!(budgets.take_video(host_sender(1), &video(60), now), Err(Duration::from_mins(1)));
+        assert!((0..60).all(|number| budgets.charge_video(host_sender(1), &video(number), now).is_ok()));
+        assert_eq!(budgets.charge_video(host_sender(1), &video(60), now), Err(Duration::from_mins(1)));
         assert!(
-            (0..60).all(|number| budgets.take_video(host_sender(1), &video(number), now).is_ok()),
+            (0..60).all(|number| budgets.charge_video(host_sender(1), &video(number), now).is_ok()),
             "known ones are free"
         );
-        assert!(budgets.take_video(host_sender(2), &video(60), now).is_ok(), "each caller has its own");
+        assert!(budgets.charge_video(host_sender(2), &video(60), now).is_ok(), "each caller has its own");
         assert!(
-            budgets.take_video(host_sender(1), &video(60), now).is_ok(),
+            budgets.charge_video(host_sender(1), &video(60), now).is_ok(),
             "what another has brought is known"
         );
         let later = now + Duration::from_mins(1);
-        assert!(budgets.take_video(host_sender(1), &video(61), later).is_ok());
-        assert!(budgets.take_video(host_sender(1), &video(62), later).is_err());
+        assert!(budgets.charge_video(host_sender(1), &video(61), later).is_ok());
+        assert!(budgets.charge_video(host_sender(1), &video(62), later).is_err());
         assert!(
-            (0..1000).all(|number| NewVideos::new(0).take_video(host_sender(1), &video(number), now).is_ok())
+            (0..1000).all(|number| NewVideoLimits::new(0)
+                .charge_video(host_sender(1), &video(number), now)
+                .is_ok())
         );
     }
 
@@ -197,6 +199,6 @@ mod tests {
             assert!(named.has_video(&often) && named.has_video(&video(number)));
         }
         assert!(!named.has_video(&video(1)));
-        assert!(named.lately.len() + named.previous_set.len() <= 100);
+        assert!(named.recent_set.len() + named.previous_set.len() <= 100);
     }
 }

@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use axum::http::{HeaderName, header};
 use serde_json::{Map, Value};
 
-/// The sources of the two documents, in YAML.
+/// The source of the `OpenAPI` document, in YAML.
 const OPENAPI_SOURCE: &str = include_str!("../openapi/openapi.yaml");
+/// The source of the `AsyncAPI` document, in YAML.
 const ASYNCAPI_SOURCE: &str = include_str!("../openapi/asyncapi.yaml");
 /// Tags of operations that are not in the public part of the document.
 const INTERNAL_TAGS: [&str; 2] = ["internal", "orders"];
@@ -119,22 +120,22 @@ fn serve_text(kind: &'static str, text: &'static str) -> ServedText {
 }
 
 /// Answers `GET /openapi.json` with the public part of the `OpenAPI` document.
-pub(crate) async fn serve() -> ServedText {
+pub(crate) async fn serve_public_openapi() -> ServedText {
     serve_text("application/json", &PUBLIC_JSON)
 }
 
 /// Answers `GET /openapi-internal.json` with the whole `OpenAPI` document.
-pub(crate) async fn serve_whole() -> ServedText {
+pub(crate) async fn serve_whole_openapi() -> ServedText {
     serve_text("application/json", &WHOLE_JSON)
 }
 
 /// Answers `GET /asyncapi.yaml` with the document of streams.
-pub(crate) async fn serve_streams() -> ServedText {
+pub(crate) async fn serve_asyncapi_yaml() -> ServedText {
     serve_text("application/yaml", &STREAMS_YAML)
 }
 
 /// Answers `GET /asyncapi.json` with the document of streams, for the page at `/docs`.
-pub(crate) async fn serve_streams_as_json() -> ServedText {
+pub(crate) async fn serve_asyncapi_json() -> ServedText {
     serve_text("application/json", &STREAMS_JSON)
 }
 

@@ -15,7 +15,7 @@ const IMAGE_TYPE: &str = "image/svg+xml";
 
 macro_rules! asset {
     ($path:literal, $file:literal, $content_type:expr) => {
-        Asset {
+        PageFile {
             path: $path,
             content_type: $content_type,
             content: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/", $file)),
@@ -24,15 +24,15 @@ macro_rules! asset {
 }
 
 /// A file of the pages, with its path and content type.
-pub(crate) struct Asset {
+pub(crate) struct PageFile {
     /// The path at which the file is served.
     pub(crate) path: &'static str,
     content_type: &'static str,
     content: &'static [u8],
 }
 
-/// The page's files.
-pub(crate) static ASSETS: [Asset; 34] = [
+/// The files of the gateway's web pages.
+pub(crate) static ASSETS: [PageFile; 38] = [
     asset!("/", "index.html", HTML_TYPE),
     asset!("/console.js", "console.js", SCRIPT_TYPE),
     asset!("/console-comments.js", "console-comments.js", SCRIPT_TYPE),
@@ -41,6 +41,9 @@ pub(crate) static ASSETS: [Asset; 34] = [
     asset!("/console-find.js", "console-find.js", SCRIPT_TYPE),
     asset!("/console-rank.js", "console-rank.js", SCRIPT_TYPE),
     asset!("/console-theme.js", "console-theme.js", SCRIPT_TYPE),
+    asset!("/console-depth.js", "console-depth.js", SCRIPT_TYPE),
+    asset!("/console-row.js", "console-row.js", SCRIPT_TYPE),
+    asset!("/console-window.js", "console-window.js", SCRIPT_TYPE),
     asset!("/console-ranking.js", "console-ranking.js", SCRIPT_TYPE),
     asset!("/console-readers.js", "console-readers.js", SCRIPT_TYPE),
     asset!("/console-sample.js", "console-sample.js", SCRIPT_TYPE),
@@ -54,6 +57,7 @@ pub(crate) static ASSETS: [Asset; 34] = [
     asset!("/console-audit.js", "console-audit.js", SCRIPT_TYPE),
     asset!("/console-paged.js", "console-paged.js", SCRIPT_TYPE),
     asset!("/console-pins.js", "console-pins.js", SCRIPT_TYPE),
+    asset!("/console-reply.js", "console-reply.js", SCRIPT_TYPE),
     asset!("/console-operate.js", "console-operate.js", SCRIPT_TYPE),
     asset!("/console-operate-chart.js", "console-operate-chart.js", SCRIPT_TYPE),
     asset!("/console-operate-moves.js", "console-operate-moves.js", SCRIPT_TYPE),
@@ -74,17 +78,17 @@ pub(crate) static ASSETS: [Asset; 34] = [
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-impl Asset {
+impl PageFile {
     /// Returns the route that serves the file.
     pub(crate) fn route<S: Clone + Send + Sync + 'static>(&'static self) -> MethodRouter<S> {
         let mut hash = DefaultHasher::new();
         self.content.hash(&mut hash);
         let tag = HeaderValue::from_str(&format!("\"{:016x}\"", hash.finish()))
             .expect("hexadecimal digits make a header value");
-        get(move |headers: HeaderMap| std::future::ready(self.asset_answer(&tag, &headers)))
+        get(move |headers: HeaderMap| std::future::ready(self.asset_response(&tag, &headers)))
     }
 
-    fn asset_answer(&'static self, tag: &HeaderValue, request: &HeaderMap) -> Response {
+    fn asset_response(&'static self, tag: &HeaderValue, request: &HeaderMap) -> Response {
         let mut response = if client_has_version(request, tag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
@@ -101,7 +105,7 @@ impl Asset {
     }
 }
 
-/// Returns whether the client has this version of the file already (`If-None-Match`).
+/// Returns true if the client has this version of the file already (`If-None-Match`).
 fn client_has_version(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let tag = tag.as_bytes();
     request.get_all(header::IF_NONE_MATCH).iter().any(|given| {

@@ -2,57 +2,84 @@
 
 use std::sync::Arc;
 
-use axum::middleware::from_fn_with_state;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
-use liverank_runtime::{cors, server};
-use serde_json::{Value, json};
+use liverank_protocol::ServiceHealth;
+use liverank_protocol::access::CalledService;
+use liverank_runtime::params::QueryParams;
+use liverank_runtime::problem::PortOwner;
+use liverank_runtime::{Problem, cors, server};
 
 use crate::moderation::{bans, deletion, held, pins, reports, revocations, rules};
 use crate::page::ASSETS;
-use crate::proxy::{comment, register, to_comment, to_manager, to_statistics};
-use crate::upgrade::{to_lists, to_lists_of_a_user};
+use crate::proxy::{
+    forward_comment, forward_registration, forward_to_comment_service, forward_to_manager,
+    forward_to_statistics,
+};
+use crate::upgrade::{open_list_websocket, open_user_list_websocket};
 use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, operate, videos};
 
 type GatewayRoutes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
-/// Returns every path of the API with its handler.
+/// Wraps methods that take no query parameters: one that is there is refused by name, before the body is read.
+fn without_parameters(methods: MethodRouter<Arc<Gateway>>) -> MethodRouter<Arc<Gateway>> {
+    methods.route_layer(from_fn(refuse_parameters))
+}
+
+async fn refuse_parameters(params: QueryParams, request: Request, next: Next) -> Result<Response, Problem> {
+    params.expect_only(&[])?;
+    Ok(next.run(request).await)
+}
+
+/// Returns every path of the API with its handler. `/health` and the documents take any parameters: probes and caches
+/// add some of their own.
 fn routes() -> GatewayRoutes {
     vec![
-        ("/interact", post(interact::one)),
-        ("/interactions", post(batch::post_batch)),
-        ("/videos", get(videos::list)),
-        ("/videos/{video_id}", get(videos::one).put(videos::entry::put).delete(videos::entry::delete)),
-        ("/boards", get(videos::listed_boards::list)),
-        ("/ws/videos", get(to_lists)),
-        ("/ws/user/{user_id}", get(to_lists_of_a_user)),
-        ("/comment", post(comment)),
-        ("/comments/{videoid}", get(to_comment)),
-        ("/comments/{videoid}/{id}", delete(deletion::delete)),
-        ("/comments/{videoid}/{id}/reports", post(reports::report)),
-        ("/moderation/bans", get(bans::list).post(bans::begin).delete(bans::end)),
-        ("/moderation/revocations", get(revocations::list).post(revocations::begin).delete(revocations::end)),
-        ("/moderation/held", get(held::list).post(held::review)),
-        ("/moderation/reports", get(reports::list).post(reports::decide)),
-        ("/moderation/pins", post(pins::pin).delete(pins::unpin)),
-        ("/moderation/rules", get(rules::list).post(rules::set).delete(rules::take_away)),
-        ("/moderation/log", get(moderation::log)),
-        ("/operate", get(operate::show)),
-        ("/operate/what-if", post(operate::what_if)),
-        ("/operate/demo", post(operate::demo::start).delete(operate::demo::stop)),
-        ("/connect", get(front_door::by_get).post(front_door::by_post)),
-        ("/register", post(register)),
-        ("/resolve/{videoid}", get(to_manager)),
-        ("/statistics", get(to_statistics)),
-        ("/comment-api-statistics", post(to_statistics)),
-        ("/reader-api-statistics", post(to_statistics)),
-        ("/reader-api-manager-statistics", post(to_statistics)),
-        ("/client-statistics", post(to_statistics)),
+        ("/interact", without_parameters(post(interact::post_interaction))),
+        ("/interactions", without_parameters(post(batch::post_batch))),
+        ("/videos", get(videos::list_videos)),
+        (
+            "/videos/{video_id}",
+            get(videos::get_video).put(videos::entry::put_metadata).delete(videos::entry::delete_video),
+        ),
+        ("/boards", get(videos::listed_boards::list_boards)),
+        ("/ws/videos", get(open_list_websocket)),
+        ("/ws/user/{user_id}", get(open_user_list_websocket)),
+        ("/comment", without_parameters(post(forward_comment))),
+        ("/comments/{videoid}", get(forward_to_comment_service)),
+        ("/comments/{videoid}/{id}", delete(deletion::delete_comment)),
+        ("/comments/{videoid}/{id}/reports", post(reports::post_report)),
+        ("/moderation/bans", get(bans::list_bans).post(bans::post_ban).delete(bans::delete_ban)),
+        (
+            "/moderation/revocations",
+            get(revocations::list_revocations)
+                .post(revocations::post_revocation)
+                .delete(revocations::delete_revocation),
+        ),
+        ("/moderation/held", get(held::list_held_comments).post(held::review_held_comment)),
+        ("/moderation/reports", get(reports::list_reports).post(reports::post_decision)),
+        ("/moderation/pins", post(pins::pin_comment).delete(pins::unpin_comment)),
+        ("/moderation/rules", get(rules::list_rules).post(rules::post_rules).delete(rules::delete_rules)),
+        ("/moderation/log", get(moderation::get_audit_log)),
+        ("/operate", get(operate::get_operate)),
+        ("/operate/what-if", post(operate::post_what_if)),
+        ("/operate/demo", post(operate::demo::start_demo).delete(operate::demo::stop_demo)),
+        ("/connect", get(front_door::connect_by_get).post(front_door::connect_by_post)),
+        ("/register", without_parameters(post(forward_registration))),
+        ("/resolve/{videoid}", get(forward_to_manager)),
+        ("/statistics", get(forward_to_statistics)),
+        ("/comment-api-statistics", without_parameters(post(forward_to_statistics))),
+        ("/reader-api-statistics", without_parameters(post(forward_to_statistics))),
+        ("/reader-api-manager-statistics", without_parameters(post(forward_to_statistics))),
+        ("/client-statistics", without_parameters(post(forward_to_statistics))),
         ("/health", get(health)),
-        ("/openapi.json", get(openapi::serve)),
-        ("/openapi-internal.json", get(openapi::serve_whole)),
-        ("/asyncapi.yaml", get(openapi::serve_streams)),
-        ("/asyncapi.json", get(openapi::serve_streams_as_json)),
+        ("/openapi.json", get(openapi::serve_public_openapi)),
+        ("/openapi-internal.json", get(openapi::serve_whole_openapi)),
+        ("/asyncapi.yaml", get(openapi::serve_asyncapi_yaml)),
+        ("/asyncapi.json", get(openapi::serve_asyncapi_json)),
     ]
 }
 
@@ -62,8 +89,8 @@ pub fn documented_paths() -> impl Iterator<Item = &'static str> {
     routes().into_iter().map(|(path, _)| path)
 }
 
-/// Returns whether a path is that of a file of the pages.
-pub fn is_of_the_page(path: &str) -> bool {
+/// Returns true if a path is that of a file of the pages.
+pub fn is_page_file_path(path: &str) -> bool {
     ASSETS.iter().any(|asset| asset.path == path)
 }
 
@@ -74,11 +101,16 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let router = router.fold(Router::new(), |router, (path, answer)| router.route(path, answer));
     let shared = from_fn_with_state(Arc::clone(&gateway.origins), cors::answer_cross_origin);
     let admitted = from_fn_with_state(Arc::clone(gateway), limits::admit);
-    server::with_problem_fallbacks(router.with_state(Arc::clone(gateway))).layer(admitted).layer(shared)
+    server::with_problem_fallbacks(
+        PortOwner::Service(CalledService::Gateway),
+        router.with_state(Arc::clone(gateway)),
+    )
+    .layer(admitted)
+    .layer(shared)
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "healthy", "service": "gateway" }))
+async fn health() -> Json<ServiceHealth> {
+    Json(ServiceHealth::healthy("gateway"))
 }
 
 #[cfg(test)]
@@ -121,7 +153,7 @@ mod tests {
     async fn what_is_read_keeps_its_place_until_the_answer_is_sent() {
         let directory = tempfile::tempdir().unwrap();
         let gateway = open_gateway(directory.path());
-        let all = gateway.in_flight.available_permits();
+        let all = gateway.request_room.free_units();
         for path in [
             "/videos",
             "/videos/cat",
@@ -144,7 +176,7 @@ mod tests {
                 reqwest::Client::builder().no_proxy().build().unwrap().get(&url).send().await.unwrap();
             assert!([200, 404].contains(&answer.status().as_u16()), "{path}: {}", answer.status());
             answer.bytes().await.unwrap();
-            assert_eq!(gateway.in_flight.available_permits(), all - 1, "{path}");
+            assert_eq!(gateway.request_room.free_units(), all - 1, "{path}");
             serving.abort();
             assert!(serving.await.unwrap_err().is_cancelled());
             drop(exchange);

@@ -1,9 +1,9 @@
 //! The tunnel of `WebSockets`: the handshake goes to a replica of the websocket service, and from then on bytes are
 //! copied both ways.
 //!
-//! The tunnel knows where frames end. So if the gateway is to end a connection, or the service behind it is gone, it
-//! sends the client a close frame of its own. A browser whose connection is cut without one is told no reason (1006),
-//! and libraries treat that as a failure.
+//! The tunnel knows where frames end. So if the gateway has to end a connection, or the service behind it is gone, the
+//! tunnel sends the client a close frame of its own. A browser whose connection is cut without a close frame is told no
+//! reason (1006), and libraries treat that as a failure.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,29 +21,30 @@ use hyper_util::rt::TokioIo;
 use liverank_core::canary;
 use liverank_runtime::server::RequestExchange;
 use liverank_runtime::streams::StreamPermit;
-use liverank_runtime::websocket::{self, FrameFollower, ask_for_websocket, check_handshake};
+use liverank_runtime::websocket::{self, FrameFollower, check_handshake, set_upgrade_headers};
 use liverank_runtime::{Problem, problem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::auth::session::{Session, session};
-use crate::proxy::{add_identity, relay_response, send};
-use crate::upstream::strip_hop;
+use crate::auth::session::{TokenEndFuture, token_end_of_caller};
+use crate::proxy::{add_identity, relay_response, send_to_replicas};
+use crate::upstream::strip_hop_by_hop_headers;
 use liverank_runtime::process::confine_panics;
 
-/// Maximum time for both ends to hand over their connection after the 101.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Sizes in bytes of a connection's two buffers: clients send almost nothing, lists come in large frames.
-const TO_SERVICE_BYTES: usize = 1024;
-const TO_CLIENT_BYTES: usize = 16 * 1024;
+/// Maximum time after the 101 until the connections of both ends can carry frames.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The size in bytes of the buffer from the client to the service: clients send almost nothing.
+const TO_SERVICE_BUFFER_BYTES: usize = 1024;
+/// The size in bytes of the buffer from the service to the client: lists come in large frames.
+const TO_CLIENT_BUFFER_BYTES: usize = 16 * 1024;
 /// Maximum time for the rest of a frame before a close frame: the frame under way is a list, and the client reads it.
-const LAST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+const UNFINISHED_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum wait for the client's answer to a close frame: closing at once could discard the frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers `GET /ws/videos` with a WebSocket of ranked lists.
-pub(crate) async fn to_lists(
+pub(crate) async fn open_list_websocket(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     exchange: RequestExchange,
@@ -54,7 +55,7 @@ pub(crate) async fn to_lists(
 
 /// Answers `GET /ws/user/{user_id}` with a WebSocket of one owner's lists. An invalid user id passes, because the
 /// service refuses it.
-pub(crate) async fn to_lists_of_a_user(
+pub(crate) async fn open_user_list_websocket(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     exchange: RequestExchange,
@@ -62,8 +63,8 @@ pub(crate) async fn to_lists_of_a_user(
     request: Request,
 ) -> Result<Response, Problem> {
     if let Ok(Path(user)) = user {
-        caller.expect("user_id", &user)?;
-        canary::refuse_user("user_id", &user)?;
+        caller.expect_user("user_id", &user)?;
+        canary::refuse_canary_user("user_id", &user)?;
     }
     upgrade_to_websocket(&gateway, &caller, &exchange, request).await
 }
@@ -80,45 +81,54 @@ async fn upgrade_to_websocket(
         if parts.headers.contains_key(header::UPGRADE) {
             return Ok(*refused);
         }
-        return asked_without_handshake(gateway, caller, parts).await;
+        return answer_without_handshake(gateway, caller, exchange, parts).await;
     }
-    let place = gateway.limits.stream(caller)?;
+    let place = gateway.limits.count_stream(caller)?;
     let Some(stay) = gateway.streams.admit_stream(exchange.client()) else {
         return Err(Problem::part_unavailable("there is no room for another WebSocket here: try again")
-            .retry_after(problem::STORE_RETRY_AFTER));
+            .with_retry_after(problem::STORE_RETRY_AFTER));
     };
-    let mut parts = service_request(gateway, caller, parts);
-    ask_for_websocket(&mut parts.headers);
-    let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
+    let mut parts = build_service_request(gateway, caller, exchange, parts);
+    set_upgrade_headers(&mut parts.headers);
+    let mut response = send_to_replicas(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refused_response(relay_response(response)));
     }
     let service = hyper::upgrade::on(&mut response);
-    let session = session(gateway, caller);
+    let session = token_end_of_caller(gateway, caller);
     gateway.streams.stream_tasks.spawn(confine_panics(async move {
         run_tunnel(client, service, stay, session).await;
         drop(place);
     }));
     let (mut parts, _) = response.into_parts();
-    strip_hop(&mut parts.headers);
-    ask_for_websocket(&mut parts.headers);
+    strip_hop_by_hop_headers(&mut parts.headers);
+    set_upgrade_headers(&mut parts.headers);
     Ok(Response::from_parts(parts, Body::empty()))
 }
 
 /// Answers a request without a WebSocket handshake. A browser's script is not told why a handshake was refused, so it
 /// asks again without one. The service then answers what is wrong with the request, or 426 if nothing is.
-async fn asked_without_handshake(
+async fn answer_without_handshake(
     gateway: &Gateway,
     caller: &Caller,
+    exchange: &RequestExchange,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let parts = service_request(gateway, caller, parts);
-    Ok(refused_response(relay_response(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
+    let parts = build_service_request(gateway, caller, exchange, parts);
+    Ok(refused_response(relay_response(
+        send_to_replicas(gateway, &gateway.websocket, &parts, &Bytes::new()).await?,
+    )))
 }
 
 /// Returns the head of the request to the service, without the headers that belong to the client's connection.
-fn service_request(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
-    strip_hop(&mut parts.headers);
+fn build_service_request(
+    gateway: &Gateway,
+    caller: &Caller,
+    exchange: &RequestExchange,
+    mut parts: Parts,
+) -> Parts {
+    strip_hop_by_hop_headers(&mut parts.headers);
+    exchange.set_forwarded_header(&mut parts.headers);
     add_identity(gateway, &gateway.websocket, caller, &mut parts);
     parts.headers.remove(header::HOST);
     parts
@@ -127,15 +137,15 @@ fn service_request(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Part
 /// Returns the service's refusal of a handshake; a 426 gets the headers of this connection.
 fn refused_response(mut response: Response) -> Response {
     if response.status() == StatusCode::UPGRADE_REQUIRED {
-        ask_for_websocket(response.headers_mut());
+        set_upgrade_headers(response.headers_mut());
     }
     response
 }
 
 /// Copies bytes both ways until either end closes, or until the gateway has to end this connection.
-async fn run_tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit, session: Session) {
+async fn run_tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit, session: TokenEndFuture) {
     let both = async { tokio::try_join!(client, service) };
-    let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
+    let Ok(Ok((client, service))) = tokio::time::timeout(UPGRADE_TIMEOUT, both).await else { return };
     copy_both_ways(TokioIo::new(client), TokioIo::new(service), stay, session).await;
 }
 
@@ -143,14 +153,14 @@ async fn copy_both_ways(
     client: impl AsyncRead + AsyncWrite,
     service: impl AsyncRead + AsyncWrite,
     mut stay: StreamPermit,
-    mut session: Session,
+    mut session: TokenEndFuture,
 ) {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_service, mut to_service) = tokio::io::split(service);
     let mut frames = FrameFollower::default();
     let last = {
         let said = async {
-            let mut buffer = [0; TO_SERVICE_BYTES];
+            let mut buffer = [0; TO_SERVICE_BUFFER_BYTES];
             loop {
                 match from_client.read(&mut buffer).await {
                     Ok(count @ 1..) => to_service.write_all(&buffer[..count]).await?,
@@ -176,7 +186,7 @@ async fn copy_both_ways(
     }
     let rest = async {
         let _ = to_client.shutdown().await;
-        let mut buffer = [0; TO_SERVICE_BYTES];
+        let mut buffer = [0; TO_SERVICE_BUFFER_BYTES];
         while matches!(from_client.read(&mut buffer).await, Ok(1..)) {}
     };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
@@ -190,15 +200,15 @@ async fn copy_frames_to_client(
     to: &mut (impl AsyncWrite + Unpin),
     frames: &mut FrameFollower,
     stay: &mut StreamPermit,
-    session: &mut Session,
+    session: &mut TokenEndFuture,
 ) -> std::io::Result<Option<Bytes>> {
     let restart = websocket::close_frame(websocket::RESTART_STATUS);
-    let mut buffer = vec![0; TO_CLIENT_BYTES];
+    let mut buffer = vec![0; TO_CLIENT_BUFFER_BYTES];
     let last = loop {
         let count = tokio::select! {
             biased;
             () = stay.leave_signal.as_mut() => break restart,
-            end = session.as_mut() => break end.frame(),
+            end = session.as_mut() => break end.close_frame(),
             count = from.read(&mut buffer) => count?,
         };
         if count == 0 {
@@ -208,7 +218,7 @@ async fn copy_frames_to_client(
         to.write_all(&buffer[..count]).await?;
         to.flush().await?;
     };
-    let mut rest = pin!(tokio::time::sleep(LAST_FRAME_TIMEOUT));
+    let mut rest = pin!(tokio::time::sleep(UNFINISHED_FRAME_TIMEOUT));
     while !frames.is_between_frames() {
         let count = tokio::select! {
             () = rest.as_mut() => return Ok(None),

@@ -60,7 +60,7 @@ const HOP_BY_HOP_HEADERS: [&str; 8] = [
 ];
 
 /// Removes the headers that belong only to the connection by which the message came.
-pub(crate) fn strip_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop_headers(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -94,7 +94,7 @@ mod tests {
         {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
-        strip_hop(&mut headers);
+        strip_hop_by_hop_headers(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
     }
 }

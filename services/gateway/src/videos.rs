@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use futures::future::join_all;
 use liverank_adapters::archive::{ArchiveMeta, pinned_comment};
-use liverank_adapters::ranking_store::{BoardPage, BoardPlace, BuiltInBoard, PageStart, PlacesOfVideo};
+use liverank_adapters::ranking_store::{BoardPage, BoardPlace, BuiltInBoard, BuiltInBoardPlaces, PageStart};
 use liverank_core::counting::{CountingRules, VideoState};
 use liverank_core::score::{Counters, points_of_thousandths};
 use liverank_core::trending::{shown_points, shown_time};
@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::interact::take_place;
+use crate::interact::reserve_place;
 
 mod boards;
 pub(crate) mod cursor;
@@ -32,7 +32,7 @@ pub(crate) mod listed_boards;
 
 pub(crate) use boards::Boards;
 use boards::{DecayJson, WindowJson};
-use fields::{Fields, Line};
+use fields::{ListLine, RequestedFields};
 
 /// Maximum number of videos on a page: as many as the WebSocket sends by default.
 const MAX_LIMIT: u64 = 1000;
@@ -51,7 +51,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 /// One page of a board.
 #[derive(Serialize)]
 pub(crate) struct ListPage {
-    videos: Vec<Line>,
+    videos: Vec<ListLine>,
     /// The cursor of the page after this one; null at the end.
     next: Option<String>,
     /// The rank of the first video on the page; the best video has rank 1.
@@ -67,27 +67,27 @@ pub(crate) struct ListPage {
 }
 
 /// Answers `GET /videos?board=&window=&limit=&cursor=&around=&fields=` with a page of a board.
-pub(crate) async fn list(
+pub(crate) async fn list_videos(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
     params: QueryParams,
 ) -> Result<Json<ListPage>, Problem> {
     params.expect_only(&["board", "window", "limit", "cursor", "around", "fields"])?;
-    let board = gateway.board(params.optional_text("board")?, params.optional_text("window")?)?;
+    let board = gateway.find_board(params.optional_text("board")?, params.optional_text("window")?)?;
     let limit = params.optional_number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let start = start(&params)?;
-    let fields = Fields::parse(params.optional_text("fields")?)?;
-    take_place(&gateway, &exchange)?;
+    let start = parse_page_start(&params)?;
+    let fields = RequestedFields::parse(params.optional_text("fields")?)?;
+    reserve_place(&gateway, &exchange)?;
     let (window, decay) = (gateway.describe_window(&board).await, gateway.describe_decay(&board).await);
     let (ranking, order) = (&*board.store, board.order);
-    let page = gateway.ranking.noted(ranking.board_page(order, &start, limit).await)?;
-    let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
+    let page = gateway.ranking_dependency.note_result(ranking.board_page(order, &start, limit).await)?;
+    let Some(BoardPage { mut videos, first_rank, total }) = page else {
         return Err(Problem::not_found("the video that the list is to be around is not on the board")
             .with_member("field", "around"));
     };
     let next = videos.last().filter(|_| videos.len() == limit).map(cursor::cursor_after);
     if order == BuiltInBoard::Trending
-        && let Some(half_life) = gateway.ranking.noted(ranking.noted_half_life().await)?
+        && let Some(half_life) = gateway.ranking_dependency.note_result(ranking.noted_half_life().await)?
     {
         let at = shown_time(now_ms(), half_life);
         for line in &mut videos {
@@ -98,7 +98,7 @@ pub(crate) async fn list(
     Ok(Json(ListPage { videos, next, first_rank, total, window, decay }))
 }
 
-fn start(params: &QueryParams) -> Result<PageStart, Invalid> {
+fn parse_page_start(params: &QueryParams) -> Result<PageStart, Invalid> {
     match (params.optional_text("cursor")?, params.optional_text("around")?) {
         (None, None) => Ok(PageStart::Best),
         (Some(cursor), None) => Ok(PageStart::After(cursor::parse_cursor(cursor)?)),
@@ -126,11 +126,13 @@ pub(crate) struct VideoJson {
     watch_long: i64,
     /// Number of viewers connected now; null while no manager answers.
     viewers: Option<u64>,
+    /// The most viewers that were connected at the same time, for five seconds on end; null while no manager knows.
+    peak_viewers: Option<u64>,
     /// The video's rank on each board; null while the boards are away.
     ranks: Option<RanksJson>,
     /// The metadata that the app gave the video; null if it gave none.
     metadata: Option<Metadata>,
-    /// Whether the video was removed from the boards.
+    /// True if the video was removed from the boards.
     removed: bool,
     /// The pinned comment of the video; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,37 +142,42 @@ pub(crate) struct VideoJson {
 /// The rank of a video on each board.
 #[derive(Serialize)]
 struct RanksJson {
-    global: PlaceJson,
-    trending: PlaceJson,
+    global: BoardRankJson,
+    trending: BoardRankJson,
     /// The ranks on the declared boards, by the board's name.
     #[serde(flatten)]
-    declared: BTreeMap<String, PlaceJson>,
+    declared: BTreeMap<String, BoardRankJson>,
 }
 
 /// The rank of a video on one board.
 #[derive(Serialize)]
-struct PlaceJson {
+struct BoardRankJson {
     /// The rank, 1 for the best video; null if the video is not on the board.
     rank: Option<u64>,
     /// Number of videos that are ranked on the board.
     total: u64,
 }
 
-impl PlaceJson {
+impl BoardRankJson {
     const fn new(place: BoardPlace) -> Self {
         Self { rank: place.rank, total: place.total }
     }
 }
 
 impl RanksJson {
-    fn new(places: PlacesOfVideo) -> Self {
-        let (global, trending) = (PlaceJson::new(places.global), PlaceJson::new(places.trending));
+    fn new(places: BuiltInBoardPlaces) -> Self {
+        let (global, trending) = (BoardRankJson::new(places.global), BoardRankJson::new(places.trending));
         Self { global, trending, declared: BTreeMap::new() }
     }
 }
 
 impl VideoJson {
-    fn new(video: VideoState, rules: &CountingRules, viewers: Option<u64>, ranks: Option<RanksJson>) -> Self {
+    fn new(
+        video: VideoState,
+        rules: &CountingRules,
+        viewers: Option<ViewersAnswer>,
+        ranks: Option<RanksJson>,
+    ) -> Self {
         let counters = &video.counters;
         // The fields are listed by name, so that a new counter that the answer lacks does not compile.
         let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
@@ -184,7 +191,8 @@ impl VideoJson {
             watch_time_score: points_of_thousandths(counters.watch_score(&rules.weights)),
             watch_short,
             watch_long,
-            viewers,
+            viewers: viewers.as_ref().map(|answer| answer.viewers),
+            peak_viewers: viewers.and_then(|answer| answer.peak),
             ranks,
             metadata: video.metadata,
             removed: video.removed_by.is_some(),
@@ -196,7 +204,7 @@ impl VideoJson {
 }
 
 /// Answers `GET /videos/{video_id}` with a video's counts, viewers and ranks.
-pub(crate) async fn one(
+pub(crate) async fn get_video(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
     path: Result<Path<String>, PathRejection>,
@@ -205,17 +213,17 @@ pub(crate) async fn one(
     params.expect_only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     let id = canary::parse_outside_id("video_id", &id)?;
-    take_place(&gateway, &exchange)?;
+    reserve_place(&gateway, &exchange)?;
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
     let (rules, video, viewers, ranks, pinned) = tokio::join!(
-        rules(&gateway),
+        counting_rules(&gateway),
         gateway.backends.archive.video(&id),
         fetch_viewers(&gateway, &id),
-        ranks(&gateway, &id),
+        read_ranks(&gateway, &id),
         pinned_comment(&*gateway.backends.archive, &id)
     );
-    let pinned = gateway.archive.noted(pinned)?;
-    let video = gateway.archive.noted(video)?.ok_or_else(unknown)?;
+    let pinned = gateway.archive_dependency.note_result(pinned)?;
+    let video = gateway.archive_dependency.note_result(video)?.ok_or_else(unknown)?;
     // There are no rules if nothing has been counted yet.
     let rules = rules?.ok_or_else(unknown)?;
     Ok(Json(VideoJson {
@@ -230,28 +238,28 @@ fn pinned_json(comment: &Comment) -> Value {
 
 /// Returns the ranks of a video; `None` if the boards do not answer in time. The counts come from the archive, so
 /// boards that are away hide the ranks only.
-async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
+async fn read_ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
     let boards = gateway.declared_boards();
     let declared = boards.iter().map(async |(board, order, store)| {
-        let places = store.places_of_video(id).await?;
+        let places = store.ranks_of_video(id).await?;
         let place = if *order == BuiltInBoard::Global { places.global } else { places.trending };
-        Ok((board.name().to_owned(), PlaceJson::new(place)))
+        Ok((board.name().to_owned(), BoardRankJson::new(place)))
     });
-    let asked = async { tokio::join!(gateway.backends.ranking.places_of_video(id), join_all(declared)) };
+    let asked = async { tokio::join!(gateway.backends.ranking.ranks_of_video(id), join_all(declared)) };
     let (built_in, declared) = tokio::time::timeout(RANKS_TIMEOUT, asked).await.ok()?;
-    let mut ranks = RanksJson::new(gateway.ranking.noted(built_in).ok()?);
-    ranks.declared = gateway.ranking.noted(declared.into_iter().collect()).ok()?;
+    let mut ranks = RanksJson::new(gateway.ranking_dependency.note_result(built_in).ok()?);
+    ranks.declared = gateway.ranking_dependency.note_result(declared.into_iter().collect()).ok()?;
     Some(ranks)
 }
 
-async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
+async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<ViewersAnswer> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let path = ["viewers", id.as_str()];
     let asked = tokio::time::timeout(VIEWERS_TIMEOUT, replicas.get::<ViewersAnswer>(&path)).await;
     match asked {
         Ok(Ok(answer)) => {
-            gateway.manager.dependency.answered();
-            Some(answer.viewers)
+            gateway.manager.dependency.note_answered();
+            Some(answer)
         }
         _ => None,
     }
@@ -259,28 +267,29 @@ async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
 
 /// The archive's meta document as it was read last.
 #[derive(Default)]
-pub(crate) struct MetaCache(Mutex<Option<(Instant, ArchiveMeta)>>);
+pub(crate) struct ArchiveMetaCache(Mutex<Option<(Instant, ArchiveMeta)>>);
 
 /// Time for which the meta document is used. Counting rules change only with a rebuild of all scores; answers are at
 /// most this much behind.
 const META_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// Returns the rules by which the archive counts; `None` before anything is counted.
-pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<CountingRules>, Problem> {
-    Ok(meta(gateway).await?.map(|meta| meta.counting_rules))
+pub(crate) async fn counting_rules(gateway: &Gateway) -> Result<Option<CountingRules>, Problem> {
+    Ok(archive_meta(gateway).await?.map(|meta| meta.counting_rules))
 }
 
 /// Returns the archive's meta document, at most `META_FRESH_FOR` old; `None` before anything is counted.
-async fn meta(gateway: &Gateway) -> Result<Option<ArchiveMeta>, Problem> {
-    let cached = gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+async fn archive_meta(gateway: &Gateway) -> Result<Option<ArchiveMeta>, Problem> {
+    let cached = gateway.archive_meta_cache.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((at, meta)) = cached
         && at.elapsed() < META_FRESH_FOR
     {
         return Ok(Some(meta));
     }
-    let found = gateway.archive.noted(gateway.backends.archive.archive_meta().await)?;
+    let found = gateway.archive_dependency.note_result(gateway.backends.archive.archive_meta().await)?;
     if let Some(meta) = &found {
-        *gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), meta.clone()));
+        *gateway.archive_meta_cache.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), meta.clone()));
     }
     Ok(found)
 }

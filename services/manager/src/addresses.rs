@@ -15,7 +15,7 @@ const READER_PLACEHOLDER: &str = "{reader}";
 pub struct AddressRule {
     /// The only reader to which the rule applies; `None`: all readers.
     reader: Option<String>,
-    /// Scheme, host and port; without a port if `any_port` is set.
+    /// The scheme, host and port that the rule permits; without a port if `any_port` is set.
     origin: String,
     any_port: bool,
 }
@@ -105,12 +105,12 @@ fn split_address(text: &str) -> Option<AddressParts> {
 pub struct ReaderAddresses(Vec<AddressRule>);
 
 impl ReaderAddresses {
-    /// Makes the set of these rules.
+    /// Creates the set of the addresses that `rules` permit.
     pub const fn new(rules: Vec<AddressRule>) -> Self {
         Self(rules)
     }
 
-    /// Whether a rule permits `reader` to have the address `url`.
+    /// Returns true if a rule permits `reader` to have the address `url`.
     pub fn may_be_at(&self, reader: &ReaderId, url: &str) -> bool {
         split_address(url).is_some_and(|address| {
             address.path.is_empty() && self.0.iter().any(|rule| rule.allows(reader, &address))

@@ -14,14 +14,12 @@ use std::time::{Duration, Instant};
 use liverank_adapters::assignment_store::{CordonLevel, MAX_EPOCH, PlannerTerm, TermGrant};
 use liverank_core::VideoId;
 use liverank_core::comment::to_hex;
-use liverank_core::handover::ReaderShare;
 use liverank_core::handover::coordinator::{AssignmentOrder, ReaderStatus};
 use liverank_core::placement::{
     self, ChangeKind, Plan, PlanLimits, Situation, VideoPart, ViewerMoveBudget, make_plan,
 };
-use liverank_protocol::OrderedBy;
+use liverank_protocol::{ChosenOrder, OrderedBy, PlannerDecision};
 use liverank_runtime::now_ms;
-use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cluster::{ClusterAtTime, KnownCluster};
@@ -30,68 +28,20 @@ use crate::{Config, Manager};
 
 mod overdue;
 
-/// The time between two plans: several plans fall into the rest that an assignment is given after a change.
+/// The time between two plans: shorter than the time for which an assignment is not changed again.
 pub const PLAN_INTERVAL: Duration = Duration::from_secs(5);
 /// The time without a new beat after which a planner counts as gone: three beats missed.
 pub const PLANNER_SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time for which an assignment is not changed again after a change, in ms: readers report every second, and
 /// hand-overs in progress are known separately.
-const ASSIGNMENT_REST_MS: i64 = 10_000;
+const MIN_ASSIGNMENT_CHANGE_INTERVAL_MS: i64 = 10_000;
 /// The maximum number of decisions that are remembered.
-const MAX_REMEMBERED: usize = 20;
+const MAX_REMEMBERED_DECISIONS: usize = 20;
 /// The maximum number of orders, and of rejections, that are kept of each decision.
 const MAX_LINES_A_DECISION: usize = 100;
 
 /// The planner's last decisions, the latest first.
 pub type PlannerDecisions = VecDeque<PlannerDecision>;
-
-/// One run of the planner, and its result.
-#[derive(Debug, Clone, Serialize)]
-pub struct PlannerDecision {
-    /// The time of the decision, in ms since 1970.
-    pub at: i64,
-    /// The planner's term.
-    pub term: u64,
-    /// The number of readers considered.
-    pub readers: usize,
-    /// The number of videos considered.
-    pub videos: usize,
-    /// The number of viewers that could be moved within the budget.
-    pub budget: u64,
-    /// The balance of the viewers over the readers before the plan.
-    pub before: placement::ViewerBalance,
-    /// The balance of the viewers over the readers after the plan, if all its orders are carried out.
-    pub after: placement::ViewerBalance,
-    /// The number of viewers that the accepted orders move.
-    pub moved: u64,
-    /// The number of orders.
-    pub chosen_total: usize,
-    /// The orders, the most important first; limited in number.
-    pub chosen: Vec<ChosenOrder>,
-    /// The limits that kept the planner from moving more.
-    pub bound_by: Vec<placement::MetLimit>,
-    /// Changes that the planner did not make, each with the reason; limited in number.
-    pub rejected: Vec<String>,
-}
-
-/// One order of a plan.
-#[derive(Debug, Clone, Serialize)]
-pub struct ChosenOrder {
-    /// The id of the video.
-    pub videoid: String,
-    /// The kind of change: `move`, `split`, `join`, …
-    pub kind: &'static str,
-    /// The readers that serve the video, each with its part of the viewers in millionths.
-    pub from: Vec<ReaderShare>,
-    /// The readers that are to serve the video, each with its part of the viewers in millionths.
-    pub to: Vec<ReaderShare>,
-    /// The number of viewers that move.
-    pub viewers: u64,
-    /// The reason for the order, in words and numbers.
-    pub why: String,
-    /// The order's number in `GET /moves`, or the reason for which it was refused.
-    pub outcome: String,
-}
 
 /// The planner whose term is in force, as this manager last saw it, and the time since which its beat has not changed.
 struct WatchedPlanner {
@@ -102,15 +52,15 @@ struct WatchedPlanner {
 /// The budget of viewers that plans may move, refilled over time up to the number of one minute.
 struct MoveBudget {
     viewers_left: i64,
-    filled: Instant,
+    refilled_at: Instant,
 }
 
 impl MoveBudget {
     fn refill(&mut self, now: Instant, per_minute: u64) -> u64 {
-        let passed = now.saturating_duration_since(self.filled).as_millis().min(60_000) as u64;
+        let passed = now.saturating_duration_since(self.refilled_at).as_millis().min(60_000) as u64;
         let more = per_minute.saturating_mul(passed) / 60_000;
         if more > 0 {
-            self.filled = now;
+            self.refilled_at = now;
             let full = i64::try_from(per_minute).unwrap_or(i64::MAX);
             self.viewers_left = self.viewers_left.saturating_add_unsigned(more).min(full);
         }
@@ -124,13 +74,13 @@ pub async fn run(manager: Arc<Manager>) {
     let mut own: Option<u64> = None;
     let (mut watched, mut told) = (WatchedPlanner { term: None }, BTreeSet::new());
     let full = i64::try_from(manager.config.max_viewers_moved_per_minute).unwrap_or(i64::MAX);
-    let mut bucket = MoveBudget { viewers_left: full, filled: Instant::now() };
+    let mut bucket = MoveBudget { viewers_left: full, refilled_at: Instant::now() };
     let mut ticks = interval(PLAN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let before = own;
-        own = keep_or_take_term(&manager, &holder, own, &mut watched).await;
+        own = renew_or_begin_term(&manager, &holder, own, &mut watched).await;
         match (before, own) {
             (None, Some(term)) => tracing::info!(term, %holder, "plans from now on"),
             (Some(term), None) => tracing::info!(term, %holder, "does not plan any more"),
@@ -138,7 +88,7 @@ pub async fn run(manager: Arc<Manager>) {
         }
         manager.metrics.is_leading.set(i64::from(own.is_some()));
         if let Some(term) = own {
-            let overdue = overdue::see_to_overdue_drains(&manager, term, &mut told).await;
+            let overdue = overdue::handle_overdue_drains(&manager, term, &mut told).await;
             plan_once(&manager, term, &mut bucket, overdue);
             manager.moves_changed.notify_one();
         }
@@ -147,7 +97,7 @@ pub async fn run(manager: Arc<Manager>) {
 
 /// Renews this manager's term, or begins a new one if no other planner is active. Returns the term under which this
 /// manager plans; `None` if it does not plan.
-async fn keep_or_take_term(
+async fn renew_or_begin_term(
     manager: &Manager,
     holder: &str,
     own: Option<u64>,
@@ -177,7 +127,7 @@ async fn keep_or_take_term(
     if !is_free {
         return None;
     }
-    let seen = manager.carrying().highest_term();
+    let seen = manager.move_executor().highest_term();
     match manager.ask_store(manager.assignment_store.mint_term(holder, None, expected, seen)).await {
         Ok(TermGrant::Held(term)) => {
             manager.take_over_term(term.clone());
@@ -199,7 +149,7 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget, held: Vec<St
     {
         return;
     }
-    let mut carrying = manager.carrying();
+    let mut carrying = manager.move_executor();
     let available = bucket.refill(now, manager.config.max_viewers_moved_per_minute);
     let limits = planner_limits(&manager.config, available);
     let situation = planner_situation(&cluster, &carrying, now);
@@ -214,15 +164,15 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget, held: Vec<St
     let decision = PlannerDecision {
         at: situation.now,
         term,
-        readers: situation.readers.len(),
-        videos: situation.videos.len(),
+        readers: situation.readers.len() as u64,
+        videos: situation.videos.len() as u64,
         budget: available,
         before: plan.before,
         after: plan.after,
         moved: taken,
-        chosen_total: chosen.len(),
+        chosen_total: chosen.len() as u64,
         chosen: chosen.into_iter().take(MAX_LINES_A_DECISION).map(|(chosen, _)| chosen).collect(),
-        bound_by: plan.bound_by.clone(),
+        bound_by: plan.bound_by.iter().copied().map(Into::into).collect(),
         rejected: held.into_iter().chain(rejected).take(MAX_LINES_A_DECISION).collect(),
     };
     note_decision(manager, decision);
@@ -248,7 +198,7 @@ fn note_decision(manager: &Manager, decision: PlannerDecision) {
         decisions.pop_front();
     }
     decisions.push_front(decision);
-    decisions.truncate(MAX_REMEMBERED);
+    decisions.truncate(MAX_REMEMBERED_DECISIONS);
 }
 
 /// Returns the situation that the planner sees now, and its limits with a full budget, for forecasts of what it would
@@ -256,14 +206,14 @@ fn note_decision(manager: &Manager, decision: PlannerDecision) {
 pub fn situation_and_limits(manager: &Manager) -> (Situation, PlanLimits) {
     let cluster = manager.cluster();
     let limits = planner_limits(&manager.config, manager.config.max_viewers_moved_per_minute);
-    (planner_situation(&cluster, &manager.carrying(), Instant::now()), limits)
+    (planner_situation(&cluster, &manager.move_executor(), Instant::now()), limits)
 }
 
 fn planner_limits(config: &Config, available: u64) -> PlanLimits {
     PlanLimits {
         hot_video_viewers: config.hot_video_viewers,
         tolerance: config.tolerance_percent * 10,
-        rest_ms: ASSIGNMENT_REST_MS,
+        rest_ms: MIN_ASSIGNMENT_CHANGE_INTERVAL_MS,
         budget: ViewerMoveBudget { available, full: config.max_viewers_moved_per_minute },
         ..PlanLimits::default()
     }
@@ -273,7 +223,7 @@ fn planner_limits(config: &Config, available: u64) -> PlanLimits {
 fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Instant) -> Situation {
     let mut readers = Vec::new();
     let mut at = HashMap::new();
-    for sighting in cluster.reader_watch.all_sightings() {
+    for sighting in cluster.reader_watch.all_readers() {
         let id = &sighting.last_record.id;
         let standing = match (cluster.reader_status(now, id), cluster.cordon_level(id)) {
             (Some(ReaderStatus::Draining | ReaderStatus::Leaving), _) | (_, Some(CordonLevel::Draining)) => {
@@ -291,7 +241,7 @@ fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Insta
         });
     }
     let mut watched: HashMap<&VideoId, Vec<VideoPart>> = HashMap::new();
-    for sighting in cluster.reader_watch.all_sightings().filter(|sighting| sighting.is_recent(now)) {
+    for sighting in cluster.reader_watch.all_readers().filter(|sighting| sighting.has_recent_record(now)) {
         let Some(&reader) = at.get(&sighting.last_record.id) else { continue };
         for held in sighting.last_record.videos.iter().filter(|held| held.viewers > 0) {
             let part = VideoPart { reader, viewers: held.viewers, share: 0 };
@@ -307,17 +257,17 @@ fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Insta
             epoch: assigned.map_or(0, |assigned| assigned.epoch),
             changed: now_ms - changed.unwrap_or_default().as_millis() as i64,
             waiting: 0,
-            moving: carrying.is_moving(id) || cluster.pending_hand_overs.videos.contains_key(id),
+            moving: carrying.is_moving(id) || cluster.pending_hand_overs.viewers_by_video.contains_key(id),
             parts,
         };
         // Orders that are not in force yet count as if they were; otherwise further orders would be given for the same
         // purpose.
-        let shares = carrying.readers_to_be(id).or(assigned.map(|assigned| assigned.readers.as_slice()));
+        let shares = carrying.planned_readers(id).or(assigned.map(|assigned| assigned.readers.as_slice()));
         video.set_shares(shares.unwrap_or_default(), |reader| at.get(reader).copied());
         video
     });
     let videos = videos.collect();
-    Situation { now: now_ms, readers, videos }.in_name_order()
+    Situation { now: now_ms, readers, videos }.sorted_by_name()
 }
 
 /// Gives a plan's orders. Returns each order with the number of viewers that it moves, 0 if it was refused. Videos
@@ -347,11 +297,11 @@ fn give_orders(
                 reason: format!("{}: {why}", order.kind.as_str()),
                 viewers: order.moved,
             };
-            let taken = carrying.want_move(seen.now, seen, wanted);
+            let taken = carrying.accept_move(seen.now, seen, wanted);
             let moved = if taken.is_ok() { order.moved } else { 0 };
             let chosen = ChosenOrder {
                 videoid: video.to_string(),
-                kind: order.kind.as_str(),
+                kind: order.kind.into(),
                 from: situation.shares_of_parts(&order.from),
                 to: situation.shares_of_parts(&order.to),
                 viewers: order.moved,

@@ -19,7 +19,7 @@ use crate::Manager;
 use crate::cluster::drains::{DRAIN_HAND_OVER_SECONDS, DrainMove};
 use crate::moves::{MoveSwapOutcome, WantedMove};
 
-/// The time between two looks at the moves without a notification.
+/// The longest time between two checks for steps of moves that are due; a notification causes a check at once.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The time that a reader may take to make a video ready before it is asked again.
 const WARM_TIMEOUT: Duration = Duration::from_secs(4);
@@ -28,7 +28,7 @@ const MAX_WARM_UPS_AT_ONCE: usize = 64;
 /// The maximum number of compare-and-sets at the same time for videos without viewers.
 const MAX_SWAPS_AT_ONCE: usize = 16;
 
-/// Carries moves out. Never returns.
+/// Carries out the moves of videos that were ordered. Never returns.
 pub async fn run(manager: Arc<Manager>) {
     let slots = Arc::new(Semaphore::new(MAX_WARM_UPS_AT_ONCE));
     let mut ticks = interval(LOOK_EVERY);
@@ -41,13 +41,13 @@ pub async fn run(manager: Arc<Manager>) {
         if !unwatched.is_empty() {
             reassign_unwatched(&manager, unwatched).await;
         }
-        for step in due_steps(&manager) {
+        for step in begin_moves_and_get_steps(&manager) {
             let (manager, slots) = (Arc::clone(&manager), Arc::clone(&slots));
             tokio::spawn(async move {
                 let Ok(_slot) = slots.acquire().await else { return };
                 match step {
-                    OrderStep::Warm { reader, video } => ask_to_warm(&manager, &reader, &video).await,
-                    OrderStep::Swap(order) => compare_and_set(&manager, &order).await,
+                    OrderStep::WarmUpReader { reader, video } => ask_to_warm(&manager, &reader, &video).await,
+                    OrderStep::SwapAssignment(order) => compare_and_set(&manager, &order).await,
                     // Already noted by the executor.
                     OrderStep::Dropped(_) => {}
                 }
@@ -57,19 +57,19 @@ pub async fn run(manager: Arc<Manager>) {
 }
 
 /// Begins moves for which there is budget, and returns the steps that are due now.
-fn due_steps(manager: &Manager) -> Vec<OrderStep> {
+fn begin_moves_and_get_steps(manager: &Manager) -> Vec<OrderStep> {
     let now = Instant::now();
     let time = manager.coordinator_time(now);
     let cluster = manager.cluster();
     let seen = cluster.view_at(now);
-    let mut carrying = manager.carrying();
-    carrying.note_pending(now, &seen);
-    if cluster.reader_watch.is_fresh(now) {
+    let mut carrying = manager.move_executor();
+    carrying.update_pending_viewers(now, &seen);
+    if cluster.reader_watch.is_view_recent(now) {
         let window =
             manager.config.max_viewers_moved_per_minute.saturating_mul(DRAIN_HAND_OVER_SECONDS).div_ceil(60);
         let under_way = cluster.pending_hand_overs.viewers
             + carrying.uncounted_viewers(cluster.pending_hand_overs.counted_at);
-        carrying.begin_waiting(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
+        carrying.begin_waiting_moves(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
     }
     carrying.next_steps(time, &seen)
 }
@@ -81,16 +81,16 @@ fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
     let now = Instant::now();
     let time = manager.coordinator_time(now);
     let cluster = manager.cluster();
-    if !cluster.reader_watch.is_fresh(now) {
+    if !cluster.reader_watch.is_view_recent(now) {
         return Vec::new();
     }
-    let mut carrying = manager.carrying();
+    let mut carrying = manager.move_executor();
     let per_minute = manager.config.max_viewers_moved_per_minute;
     let uncounted = carrying.uncounted_viewers(cluster.pending_hand_overs.counted_at);
     let drains = cluster.drain_moves(now, per_minute, uncounted, |video| carrying.is_moving(video));
     let seen = cluster.view_at(now);
     let (watched, unwatched): (Vec<DrainMove>, Vec<DrainMove>) =
-        drains.into_iter().partition(|drain| cluster.viewers(&drain.order.video) > 0);
+        drains.into_iter().partition(|drain| cluster.viewer_count_of(&drain.order.video) > 0);
     for drain in watched {
         let why = format!("{} is to be emptied", drain.reader);
         let wanted = WantedMove {
@@ -101,7 +101,7 @@ fn begin_drains(manager: &Manager) -> Vec<AssignmentOrder> {
             viewers: drain.viewers,
         };
         // An order is refused if the video is being moved already or too many moves wait. It is tried again soon.
-        if let Ok(id) = carrying.want_move(now, &seen, wanted) {
+        if let Ok(id) = carrying.accept_move(now, &seen, wanted) {
             carrying.begin_move(id, time, &seen);
         }
     }
@@ -115,7 +115,9 @@ async fn reassign_unwatched(manager: &Manager, orders: Vec<AssignmentOrder>) {
         let swapped =
             manager.assignment_store.assign_video(&order.video, expected, &order.readers, seen, None);
         match manager.ask_store(swapped).await {
-            Ok(SwapOutcome::Stored(assignment)) => manager.take_over_swap(&assignment, expected),
+            Ok(SwapOutcome::Stored(assignment)) => {
+                manager.take_over_swapped_assignment(&assignment, expected);
+            }
             Ok(SwapOutcome::Conflict(current)) => manager.take_over_current(&order.video, current),
             // The next look finds the video again.
             Ok(SwapOutcome::Fenced(_)) | Err(_) => {}
@@ -144,13 +146,13 @@ pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) 
     let status = match request.send().await {
         Ok(answer) if answer.status().is_success() => {
             manager.metrics.readers_warmed.inc();
-            manager.cluster().reader_watch.note_ready(reader, video);
-            manager.carrying().note_warmed(video, reader);
+            manager.cluster().reader_watch.note_video_ready(reader, video);
+            manager.move_executor().note_warmed(video, reader);
             manager.moves_changed.notify_one();
             return;
         }
         Ok(answer) => {
-            manager.reader_client.is_answer_of_ours(&answer);
+            manager.reader_client.is_liverank_answer(&answer);
             answer.status().to_string()
         }
         Err(error) => liverank_runtime::peer::root_cause(&error),
@@ -160,14 +162,14 @@ pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) 
 }
 
 async fn compare_and_set(manager: &Manager, order: &AssignmentOrder) {
-    let (seen, term) = (manager.cluster().highest_epoch(), manager.carrying().term_of_order(order));
+    let (seen, term) = (manager.cluster().highest_epoch(), manager.move_executor().term_of_order(order));
     let expected = Some(order.expected_epoch);
     let swapped = manager
         .ask_store(manager.assignment_store.assign_video(&order.video, expected, &order.readers, seen, term))
         .await;
     let outcome = match swapped {
         Ok(SwapOutcome::Stored(assignment)) => {
-            manager.take_over_swap(&assignment, expected);
+            manager.take_over_swapped_assignment(&assignment, expected);
             MoveSwapOutcome::InForce(assignment.epoch())
         }
         Ok(SwapOutcome::Conflict(current)) => {
@@ -176,10 +178,10 @@ async fn compare_and_set(manager: &Manager, order: &AssignmentOrder) {
             MoveSwapOutcome::Failed(format!("the video's epoch is {epoch:?}: somebody else was first"))
         }
         Ok(SwapOutcome::Fenced(term)) => {
-            manager.carrying().note_term(term);
+            manager.move_executor().note_term(term);
             MoveSwapOutcome::Failed(format!("term {term} has begun"))
         }
         Err(error) => MoveSwapOutcome::Failed(error.to_string()),
     };
-    manager.carrying().note_swap_done(Instant::now(), order, outcome);
+    manager.move_executor().note_swap_done(Instant::now(), order, outcome);
 }

@@ -12,10 +12,18 @@ use crate::Manager;
 use crate::liveness::LOOK_INTERVAL;
 use crate::view::ApplyOutcome;
 
-/// The time between two comparisons of the version of all assignments, in case a change was missed without a sign.
-const RELOAD_EVERY: Duration = Duration::from_secs(30);
-/// The pause before a store is asked again that did not answer.
+/// The time between two comparisons of this manager's version with the store's, in case a change was missed without a
+/// sign.
+const COMPARE_EVERY: Duration = Duration::from_secs(30);
+/// The time that a change may take from the store to this manager: a change that has not arrived by then was missed.
+const CHANGE_DELAY: Duration = Duration::from_secs(2);
+/// The pause before the store is asked again after it did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The time limit for loading all assignments from the store: they come in pieces, a million in some seconds.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum number of changes that are kept while all assignments are being loaded. If there are more changes, all
+/// assignments are loaded once more, as after a gap.
+const MAX_CHANGES_KEPT: usize = 100_000;
 
 /// Keeps the assignments up to date. Never returns.
 pub async fn follow_assignments(manager: Arc<Manager>) {
@@ -27,33 +35,101 @@ pub async fn follow_assignments(manager: Arc<Manager>) {
     }
 }
 
-/// Applies changes until the subscription ends.
+/// Applies changes until the subscription ends. Loads all assignments only if changes are missing: at the beginning,
+/// after a gap in the versions, and if the store is ahead of this manager for longer than a change takes.
 async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<AssignmentChange>) {
-    let mut reload = interval(RELOAD_EVERY);
-    reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut compare = interval(COMPARE_EVERY);
+    compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The store's version when it was ahead of this manager's at the last comparison.
+    let mut awaited = None;
     loop {
         let applied = tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => manager.cluster().assignment_view.apply_change(Instant::now(), change),
                 None => return,
             },
-            _ = reload.tick() => ApplyOutcome::ReloadNeeded,
+            _ = compare.tick() => match compare_versions(manager, awaited).await {
+                Some(VersionVerdict::Same) => {
+                    awaited = None;
+                    ApplyOutcome::Applied
+                }
+                Some(VersionVerdict::Behind(version)) => {
+                    awaited = Some(version);
+                    compare.reset_after(CHANGE_DELAY);
+                    ApplyOutcome::Applied
+                }
+                Some(VersionVerdict::Missed) => ApplyOutcome::ReloadNeeded,
+                None => {
+                    compare.reset_after(RETRY_AFTER);
+                    ApplyOutcome::Applied
+                }
+            },
         };
-        if applied == ApplyOutcome::ReloadNeeded && !load_assignments(manager).await {
-            // Loading is tried again soon, not only at the next change.
-            reload.reset_after(RETRY_AFTER);
+        if applied == ApplyOutcome::ReloadNeeded {
+            awaited = None;
+            if !catch_up(manager, &mut changes).await {
+                // This is tried again soon, not only at the next change: the versions still differ then.
+                compare.reset_after(RETRY_AFTER);
+            }
         }
     }
 }
 
-/// Loads all assignments from the store. Returns whether the store answered.
-async fn load_assignments(manager: &Manager) -> bool {
-    let Ok(state) = manager.ask_store(manager.assignment_store.load_assignments()).await else {
-        return false;
+/// Loads all assignments, unless nothing was missed: a subscription that was renewed may have been away for a moment in
+/// which nothing changed. Returns true if this manager knows all assignments afterwards.
+async fn catch_up(manager: &Manager, changes: &mut mpsc::Receiver<AssignmentChange>) -> bool {
+    let compared = compare_versions(manager, None).await;
+    compared == Some(VersionVerdict::Same) || load_assignments(manager, changes).await
+}
+
+/// Compares this manager's version of the assignments with the store's; `None` if the store does not answer.
+async fn compare_versions(manager: &Manager, awaited: Option<u64>) -> Option<VersionVerdict> {
+    let store = manager.ask_store(manager.assignment_store.assignments_version()).await.ok()?;
+    let own = manager.cluster().assignment_view.version();
+    Some(judge_versions(own, store, awaited))
+}
+
+/// How this manager's version of the assignments compares with the store's.
+#[derive(Debug, PartialEq, Eq)]
+enum VersionVerdict {
+    /// This manager knows all assignments.
+    Same,
+    /// The store is ahead, at this version: its changes may be on their way.
+    Behind(u64),
+    /// Changes were missed, or the store is another one: all assignments have to be loaded.
+    Missed,
+}
+
+/// Judges this manager's version `own` and the store's. `awaited` is the version at which the store was when it was
+/// last found ahead, long enough ago that its changes should have come.
+fn judge_versions(own: Option<u64>, store: u64, awaited: Option<u64>) -> VersionVerdict {
+    match own {
+        Some(own) if own == store => VersionVerdict::Same,
+        Some(own) if own < store && awaited.is_none_or(|awaited| awaited <= own) => {
+            VersionVerdict::Behind(store)
+        }
+        _ => VersionVerdict::Missed,
+    }
+}
+
+/// Loads all assignments from the store, and applies the changes that come meanwhile. Returns true if this manager
+/// knows all assignments afterwards.
+async fn load_assignments(manager: &Manager, changes: &mut mpsc::Receiver<AssignmentChange>) -> bool {
+    let loading = manager.ask_store_within(LOAD_TIMEOUT, manager.assignment_store.load_assignments());
+    tokio::pin!(loading);
+    let mut kept = Vec::new();
+    let state = loop {
+        tokio::select! {
+            state = &mut loading => break state,
+            Some(change) = changes.recv(), if kept.len() <= MAX_CHANGES_KEPT => kept.push(change),
+        }
     };
+    let Ok(state) = state else { return false };
     manager.metrics.assignment_loads.inc();
-    manager.cluster().assignment_view.take_over_all(Instant::now(), state);
-    true
+    let mut cluster = manager.cluster();
+    cluster.assignment_view.replace_all(Instant::now(), state);
+    let applied = kept.into_iter().map(|change| cluster.assignment_view.apply_change(Instant::now(), change));
+    applied.filter(|applied| *applied == ApplyOutcome::ReloadNeeded).count() == 0
 }
 
 /// Polls the readers' heartbeats and the planners' orders. Never returns.
@@ -62,16 +138,16 @@ pub async fn follow_readers(manager: Arc<Manager>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        manager.cluster().reader_watch.note_asking(Instant::now());
-        look_at_readers(&manager).await;
-        manager.cluster().reader_watch.answered(Instant::now());
+        manager.cluster().reader_watch.note_poll_begun(Instant::now());
+        poll_readers(&manager).await;
+        manager.cluster().reader_watch.note_poll_ended(Instant::now());
     }
 }
 
-async fn look_at_readers(manager: &Manager) {
+async fn poll_readers(manager: &Manager) {
     // The planners' orders are read first: a manager that has just started must not send viewers to a reader before it
     // knows that a planner removed it.
-    if !follow_orders(manager).await {
+    if !sync_orders(manager).await {
         return;
     }
     // The time is taken before the query, so that a process that was suspended meanwhile does not count the answer as
@@ -84,8 +160,8 @@ async fn look_at_readers(manager: &Manager) {
 
 /// Reads the planner's term and the cordons from the store. If the store has lost the term or the cordons (it came back
 /// empty or old), writes this manager's copy back: the highest term that is known stays in force, and cordons stay in
-/// force. Returns whether the store answered.
-async fn follow_orders(manager: &Manager) -> bool {
+/// force. Returns true if the store answered.
+async fn sync_orders(manager: &Manager) -> bool {
     let Ok(orders) = manager.ask_store(manager.assignment_store.planner_orders()).await else { return false };
     let Some(lost) = manager.take_over_orders(orders) else { return true };
     let Some(term) = lost.planner_term else { return true };
@@ -105,4 +181,23 @@ async fn follow_orders(manager: &Manager) -> bool {
             .await;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_that_may_be_on_their_way_are_waited_for_once() {
+        assert_eq!(judge_versions(Some(7), 7, None), VersionVerdict::Same);
+        assert_eq!(judge_versions(Some(7), 9, None), VersionVerdict::Behind(9));
+        assert_eq!(judge_versions(Some(8), 9, Some(9)), VersionVerdict::Missed, "they should have come");
+        assert_eq!(
+            judge_versions(Some(9), 12, Some(9)),
+            VersionVerdict::Behind(12),
+            "they came, and others follow"
+        );
+        assert_eq!(judge_versions(Some(7), 6, None), VersionVerdict::Missed, "the store went back");
+        assert_eq!(judge_versions(None, 7, None), VersionVerdict::Missed, "nothing is known yet");
+    }
 }

@@ -5,12 +5,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use liverank_core::{Millis, ReaderId};
-use serde::Serialize;
+use liverank_protocol::{HistoryColumns, ReaderColumn};
 
 /// The maximum number of samples kept: 15 minutes at one sample every 5 s.
 const MAX_SAMPLES: usize = 180;
-/// The maximum number of readers that are kept by name: at eight bytes a sample, 1.5 MB in all. Further readers are
-/// summed up.
+/// The maximum number of readers that are kept by name: at eight bytes a sample, 1.5 MB in all. The viewers of further
+/// readers are summed up.
 const MAX_READERS: usize = 1_000;
 /// The maximum number of readers shown by name: as many as a chart can distinguish. The others are summed up.
 const MAX_READERS_SHOWN: usize = 24;
@@ -20,25 +20,7 @@ const MAX_READERS_SHOWN: usize = 24;
 pub struct ViewerHistory {
     times: VecDeque<Millis>,
     readers: BTreeMap<ReaderId, VecDeque<u64>>,
-    others: VecDeque<u64>,
-}
-
-/// The viewers of each reader over the last minutes, in columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HistoryShown {
-    /// The time of each sample, in ms since 1970.
-    times: Vec<Millis>,
-    /// The readers that are shown by name, in the order of their names.
-    readers: Vec<ReaderColumn>,
-    /// The viewers of all readers that are not shown by name, one sum a sample.
-    others: Vec<u64>,
-}
-
-/// One reader's number of viewers, one value a sample.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct ReaderColumn {
-    id: ReaderId,
-    viewers: Vec<u64>,
+    other_viewers: VecDeque<u64>,
 }
 
 impl ViewerHistory {
@@ -46,7 +28,7 @@ impl ViewerHistory {
     pub fn add_sample(&mut self, now: Millis, viewers: impl IntoIterator<Item = (ReaderId, u64)>) {
         let before = self.times.len();
         self.times.push_back(now);
-        self.others.push_back(0);
+        self.other_viewers.push_back(0);
         for column in self.readers.values_mut() {
             column.push_back(0);
         }
@@ -58,14 +40,14 @@ impl ViewerHistory {
             } else {
                 self.readers.get_mut(&reader)
             };
-            let last = column.unwrap_or(&mut self.others).back_mut();
+            let last = column.unwrap_or(&mut self.other_viewers).back_mut();
             if let Some(last) = last {
                 *last = last.saturating_add(count);
             }
         }
         if self.times.len() > MAX_SAMPLES {
             self.times.pop_front();
-            self.others.pop_front();
+            self.other_viewers.pop_front();
             for column in self.readers.values_mut() {
                 column.pop_front();
             }
@@ -74,11 +56,11 @@ impl ViewerHistory {
     }
 
     /// Returns the history, with the readers that had most viewers by name.
-    pub fn to_shown(&self) -> HistoryShown {
+    pub fn to_columns(&self) -> HistoryColumns {
         let mut by_most: Vec<(&ReaderId, &VecDeque<u64>)> = self.readers.iter().collect();
         by_most.sort_by_key(|(_, column)| Reverse(column.iter().copied().max()));
         let (shown, rest) = by_most.split_at(by_most.len().min(MAX_READERS_SHOWN));
-        let mut others: Vec<u64> = self.others.iter().copied().collect();
+        let mut others: Vec<u64> = self.other_viewers.iter().copied().collect();
         for (_, column) in rest {
             for (sum, viewers) in others.iter_mut().zip(*column) {
                 *sum = sum.saturating_add(*viewers);
@@ -90,7 +72,7 @@ impl ViewerHistory {
         };
         let mut readers: Vec<ReaderColumn> = shown.iter().map(column).collect();
         readers.sort_by(|a, b| a.id.cmp(&b.id));
-        HistoryShown { times: self.times.iter().copied().collect(), readers, others }
+        HistoryColumns { times: self.times.iter().copied().collect(), readers, others }
     }
 }
 
@@ -102,7 +84,7 @@ mod tests {
         ReaderId::parse(name).unwrap()
     }
 
-    fn column_of(shown: &HistoryShown, name: &str) -> Option<Vec<u64>> {
+    fn column_of(shown: &HistoryColumns, name: &str) -> Option<Vec<u64>> {
         shown.readers.iter().find(|column| column.id.as_str() == name).map(|column| column.viewers.clone())
     }
 
@@ -112,7 +94,7 @@ mod tests {
         history.add_sample(1, [(reader_id("a"), 5)]);
         history.add_sample(2, [(reader_id("a"), 6), (reader_id("b"), 1)]);
         history.add_sample(3, [(reader_id("b"), 2)]);
-        let shown = history.to_shown();
+        let shown = history.to_columns();
         assert_eq!(shown.times, [1, 2, 3]);
         assert_eq!(column_of(&shown, "a"), Some(vec![5, 6, 0]), "who is away has nobody");
         assert_eq!(column_of(&shown, "b"), Some(vec![0, 1, 2]), "who came later had nobody");
@@ -126,7 +108,7 @@ mod tests {
         for at in 1..=MAX_SAMPLES as Millis {
             history.add_sample(at, [(reader_id("a"), 1)]);
         }
-        let shown = history.to_shown();
+        let shown = history.to_columns();
         assert_eq!((shown.times.len(), shown.times[0]), (MAX_SAMPLES, 1));
         assert_eq!(column_of(&shown, "gone"), None);
     }
@@ -140,7 +122,7 @@ mod tests {
             (0..crowd).map(|number| (reader_id(&format!("reader-{number}")), number as u64 + 1)),
         );
         assert_eq!(history.readers.len(), MAX_READERS, "names are bounded");
-        let shown = history.to_shown();
+        let shown = history.to_columns();
         assert_eq!(shown.readers.len(), MAX_READERS_SHOWN);
         let named: u64 = shown.readers.iter().map(|column| column.viewers[0]).sum();
         assert_eq!(named + shown.others[0], (1..=crowd as u64).sum::<u64>());

@@ -1,5 +1,6 @@
 //! The manager's HTTP endpoints: `register` and `resolve` of the comments seed, and those for our own processes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,31 +13,35 @@ use axum::{Extension, Json, Router};
 use liverank_core::epoch::{check_count, check_epoch, is_plausible_epoch};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::json::whole_number;
+use liverank_core::json::to_whole_number;
 use liverank_core::{Invalid, VideoId, canary};
 use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use liverank_protocol::{
-    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, ReaderRecord, RegisterAction,
-    RegisterAnswer, ResolveAnswer, Route, RouteReader, RouteRequest, ViewersAnswer, ViewersOfVideos,
-    ViewersRequest,
+    ClusterLoad, HeartbeatAnswer, MAX_VIDEOS_PER_VIEWERS_REQUEST, ManagerHealth, ReaderRecord,
+    RegisterAction, RegisterAnswer, ResolveAnswer, Route, RouteReader, RouteRequest, ServiceHealth,
+    ViewersAnswer, ViewersOfVideos, ViewersRequest,
 };
 use liverank_runtime::body::{self, JsonObject};
-use liverank_runtime::identity::guard::{CallerIfKnown, GuardedRoutes};
+use liverank_runtime::identity::guard::{OptionalCaller, RoutesByAccess};
 use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::params::{PathVideo, QueryParams};
+use liverank_runtime::problem::PortOwner;
+use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, cors, now_micros, server};
 use reqwest::Url;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::manager::EnsuredAssignment;
-use crate::{Manager, carry};
+use crate::{Manager, carry, peaks};
 
 mod orders;
 mod overview;
 
-/// The maximum size of a heartbeat, in bytes: 30,000 watched videos with ids of usual length.
-const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
+/// The maximum size of a heartbeat, in bytes: 60,000 videos with ids of the greatest length, each of 350 bytes. A reader
+/// of the usual capacity has at most 20,000 that are watched, and 10,000 that are not. A reader whose heartbeat is refused
+/// as too long sends a shorter one.
+const MAX_HEARTBEAT_BYTES: usize = 24 * 1024 * 1024;
 
 /// The maximum size of a request for viewers, in bytes: the maximum number of ids, of the greatest length, each
 /// character escaped.
@@ -44,7 +49,7 @@ const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
 
 /// The time that the store may take to look up a video that this manager does not know; after it, the video counts as
 /// unknown.
-const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
+const LOOK_UP_TIME_LIMIT: Duration = Duration::from_millis(500);
 /// The maximum number of videos that other readers are asked to keep ready, or that are assigned anew, after one
 /// heartbeat. The next heartbeat triggers the rest.
 const MAX_VIDEOS_AFTER_HEARTBEAT: usize = 16;
@@ -55,39 +60,75 @@ const MAX_URL_BYTES: usize = 2_048;
 
 /// Returns the router of all endpoints of a manager.
 pub fn router(manager: Arc<Manager>, origins: Arc<AllowedOrigins>) -> Router {
-    let (public, internal) = GuardedRoutes::of_service(CalledService::Manager)
+    let (public, internal) = RoutesByAccess::of_service(CalledService::Manager)
         .post("/register", post(post_register))
         .get("/resolve/{videoid}", get(get_resolve))
         .get("/health", get(get_health))
-        .post("/route", post(route))
-        .get("/viewers/{videoid}", get(viewers))
-        .post("/heartbeat", post(heartbeat))
+        .post("/route", post(post_route))
+        .get("/viewers/{videoid}", get(get_viewers))
+        .post("/heartbeat", post(post_heartbeat))
         .post("/viewers", post(post_viewers))
-        .get("/load", get(load))
-        .get("/moves", get(orders::moves_shown))
-        .get("/cordons", get(orders::cordons_shown))
-        .get("/plan", get(orders::plan))
-        .get("/overview", get(overview::overview))
-        .post("/what-if", post(overview::answer_what_if))
-        .post("/term", post(orders::term))
-        .post("/moves", post(orders::moves))
-        .post("/cordons", post(orders::cordons))
+        .get("/load", get(get_load))
+        .get("/moves", get(orders::get_moves))
+        .get("/cordons", get(orders::get_cordons))
+        .get("/plan", get(orders::get_plan))
+        .get("/overview", get(overview::get_overview))
+        .post("/what-if", post(overview::post_what_if))
+        .post("/term", post(orders::post_term))
+        .post("/moves", post(orders::post_moves))
+        .post("/cordons", post(orders::post_cordons))
         .into_guarded_routers(&manager.identity, None);
-    let public =
-        server::with_problem_fallbacks(public).layer(from_fn_with_state(origins, cors::answer_cross_origin));
+    let public = server::with_problem_fallbacks(PortOwner::Service(CalledService::Manager), public)
+        .layer(from_fn_with_state(origins, cors::answer_cross_origin));
     public.merge(server::with_method_fallback(internal)).with_state(manager)
 }
 
 async fn post_register(
     State(manager): State<Arc<Manager>>,
+    exchange: RequestExchange,
+    headers: HeaderMap,
+    query: QueryParams,
     JsonObject(body): JsonObject,
 ) -> Result<Json<RegisterAnswer>, Problem> {
+    query.expect_only(&[])?;
     let video = canary::parse_outside_id("videoid", required_text(&body, "videoid")?)?;
-    let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, 0).await)?;
+    let caller = manager.identity.caller_of_request(&headers, CalledService::Manager).ok().flatten();
+    // Everybody may register, so a token that is of no use here is as none.
+    let is_gateway = caller.is_some_and(|caller| caller.role() == CallerRole::Gateway);
+    let sharer = (!is_gateway).then(|| exchange.client());
+    let ensured = ensure_within_share(&manager, &video, 0, sharer).await?;
     manager.metrics.registrations_answered.inc();
     let action = if ensured.is_new { RegisterAction::Registered } else { RegisterAction::Existing };
     let reader_url = best_reader(&manager, &ensured)?.public_url;
     Ok(Json(RegisterAnswer { videoid: video, reader_url, action: action.into() }))
+}
+
+/// Makes sure that a video has a reader. A new video counts in the share of the address `sharer`; `None`: for a
+/// gateway, which has a budget for each of its own callers. All ways by which a video becomes known to the managers
+/// come here, but for videos that are watched already (`sweep`): those are as many as there are viewers.
+///
+/// # Errors
+/// 429 if the video is not known and the address has used its share; 503 if the video can have no reader now.
+async fn ensure_within_share(
+    manager: &Manager,
+    video: &VideoId,
+    known_epoch: u64,
+    sharer: Option<IpAddr>,
+) -> Result<EnsuredAssignment, Problem> {
+    let sharer = sharer.filter(|_| manager.cluster().assignment_view.get(video).is_none());
+    if let Some(wait) =
+        sharer.and_then(|at| manager.recent_registrations().wait_before_registering(Instant::now(), at))
+    {
+        manager.metrics.registrations_refused.inc();
+        let detail =
+            "too many new videos are registered from this address: register known ones, or come back later";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with_retry_after(wait));
+    }
+    let ensured = note_if_unserved(manager, video, manager.ensure_assigned(video, known_epoch).await)?;
+    if let Some(at) = sharer.filter(|_| ensured.is_new) {
+        manager.recent_registrations().count_video(Instant::now(), at);
+    }
+    Ok(ensured)
 }
 
 async fn get_resolve(
@@ -99,7 +140,7 @@ async fn get_resolve(
     let known = manager.cluster().assignment_view.get(&video).cloned();
     let known = match known {
         // Another manager may have registered the video just now.
-        None => timeout(LOOK_UP_WITHIN, manager.look_up_assignment(&video)).await.unwrap_or_default(),
+        None => timeout(LOOK_UP_TIME_LIMIT, manager.look_up_assignment(&video)).await.unwrap_or_default(),
         known => known,
     };
     let Some(assignment) = known else {
@@ -110,8 +151,10 @@ async fn get_resolve(
             .with_member("videoid", video.as_str()));
     };
     // As in a route: if the video's readers are gone or full, it is given another one.
-    let ensured =
-        manager.ensure_assigned(&video, 0).await.unwrap_or_else(|_| EnsuredAssignment::in_force(assignment));
+    let ensured = manager
+        .ensure_assigned(&video, 0)
+        .await
+        .unwrap_or_else(|_| EnsuredAssignment::already_in_force(assignment));
     let reader_url = best_reader(&manager, &ensured)?.public_url;
     Ok(Json(ResolveAnswer { videoid: video, reader_url }))
 }
@@ -154,39 +197,59 @@ fn readers_for_viewer(manager: &Manager, ensured: &EnsuredAssignment) -> Result<
     Ok(readers)
 }
 
-/// Names the field that is wrong. An epoch may be written with a fraction of nothing.
+/// Reads the body of a request for a route. An epoch may be written as a decimal number whose fraction is zero, such as
+/// `3.0`.
+///
+/// # Errors
+/// 400 names the field that is wrong.
 fn read_route_request(body: &Map<String, Value>) -> Result<RouteRequest, Problem> {
     let videoid = VideoId::parse_field("videoid", required_text(body, "videoid")?)?;
     let epoch = match body.get("epoch") {
         None | Some(Value::Null) => None,
-        Some(epoch) => Some(check_epoch("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?),
+        Some(epoch) => Some(check_epoch("epoch", to_whole_number(epoch).unwrap_or(u64::MAX), now_micros())?),
     };
-    Ok(RouteRequest { videoid, epoch })
+    let viewer_address = match body.get("viewer_address") {
+        None | Some(Value::Null) => None,
+        Some(address) => {
+            let address = address.as_str().and_then(|text| text.parse().ok());
+            Some(address.ok_or_else(|| Invalid::new("viewer_address", "must be an IP address"))?)
+        }
+    };
+    Ok(RouteRequest { videoid, epoch, viewer_address })
 }
 
-async fn route(
+async fn post_route(
     State(manager): State<Arc<Manager>>,
-    Extension(asking): Extension<CallerIfKnown>,
+    Extension(asking): Extension<OptionalCaller>,
+    exchange: RequestExchange,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
-    let RouteRequest { videoid: video, epoch } = read_route_request(&body)?;
-    let known = epoch.unwrap_or(0);
-    let ensured = note_if_unserved(&manager, &video, manager.ensure_assigned(&video, known).await)?;
+    let RouteRequest { videoid: video, epoch, viewer_address } = read_route_request(&body)?;
+    let is_gateway = asking.has_any_role(&[CallerRole::Gateway]);
+    // A reader that does not say for whom it asks, as one of an earlier release, asks for itself.
+    let sharer = (!is_gateway).then(|| viewer_address.unwrap_or_else(|| exchange.client()));
+    let ensured = ensure_within_share(&manager, &video, epoch.unwrap_or(0), sharer).await?;
     let mut readers = readers_for_viewer(&manager, &ensured)?;
-    if !asking.has_role_of(&[CallerRole::Gateway]) {
+    if !is_gateway {
         // A reader has no use for pass keys, because readers send viewers to each other by redirects; and a stolen
         // reader identity must not permit watching as anybody.
         for reader in &mut readers {
             reader.pass_key = None;
         }
     }
-    let stale = !manager.cluster().reader_watch.is_fresh(Instant::now());
+    let stale = !manager.cluster().reader_watch.is_view_recent(Instant::now());
     Ok(Json(Route { videoid: video, epoch: ensured.assignment.epoch(), readers, stale }))
 }
 
-async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<ViewersAnswer> {
-    let viewers = manager.cluster().viewers(&video);
-    Json(ViewersAnswer { videoid: video, viewers })
+async fn get_viewers(
+    State(manager): State<Arc<Manager>>,
+    PathVideo(video): PathVideo,
+) -> Json<ViewersAnswer> {
+    let peak = peaks::read_peaks(&manager, std::slice::from_ref(&video))
+        .await
+        .and_then(|peaks| peaks.first().copied());
+    let viewers = manager.cluster().viewer_count_of(&video);
+    Json(ViewersAnswer { videoid: video, viewers, peak })
 }
 
 async fn post_viewers(
@@ -195,41 +258,53 @@ async fn post_viewers(
     sent: Body,
 ) -> Result<Json<ViewersOfVideos>, Problem> {
     body::expect_json(&headers)?;
-    let read = body::read(&headers, sent, MAX_VIEWERS_BYTES).await?;
-    let ViewersRequest { videos } = serde_json::from_slice(&read)
+    let read = body::read_body(&headers, sent, MAX_VIEWERS_BYTES).await?;
+    let ViewersRequest { videos, peaks } = serde_json::from_slice(&read)
         .map_err(|error| Invalid::new("videos", format!("must be a list of ids of videos: {error}")))?;
     if videos.len() > MAX_VIDEOS_PER_VIEWERS_REQUEST {
         return Err(
             Invalid::new("videos", format!("must be at most {MAX_VIDEOS_PER_VIEWERS_REQUEST}")).into()
         );
     }
+    let peaks = if peaks { peaks::read_peaks(&manager, &videos).await } else { None };
     let cluster = manager.cluster();
-    Ok(Json(ViewersOfVideos { viewers: videos.iter().map(|video| cluster.viewers(video)).collect() }))
+    Ok(Json(ViewersOfVideos {
+        viewers: videos.iter().map(|video| cluster.viewer_count_of(video)).collect(),
+        peaks,
+    }))
 }
 
-async fn load(State(manager): State<Arc<Manager>>, query: QueryParams) -> Result<Json<ClusterLoad>, Problem> {
+async fn get_load(
+    State(manager): State<Arc<Manager>>,
+    query: QueryParams,
+) -> Result<Json<ClusterLoad>, Problem> {
     let detailed = query.optional_text("assignments")?.is_none() || query.optional_flag("assignments")?;
     let per_minute = manager.config.max_viewers_moved_per_minute;
     Ok(Json(manager.cluster().cluster_load(Instant::now(), per_minute, detailed)))
 }
 
-async fn heartbeat(
+async fn post_heartbeat(
     State(manager): State<Arc<Manager>>,
-    Extension(CallerIfKnown(caller)): Extension<CallerIfKnown>,
+    Extension(OptionalCaller(caller)): Extension<OptionalCaller>,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
-    let record = read_heartbeat(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
+    let record = read_heartbeat(&body::read_body(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
     expect_own_record(&manager, caller.as_ref(), &record)?;
     manager.metrics.heartbeats_heard.inc();
     {
         let (mut cluster, now) = (manager.cluster(), Instant::now());
-        if cluster.reader_watch.stood_still(now) {
+        if cluster.reader_watch.was_suspended(now) {
             return Err(Problem::part_unavailable("this manager stood still for a while: tell another one"));
         }
-        if let Some(taken) = cluster.reader_watch.name_taken(&record) {
+        if let Some(taken) = cluster.reader_watch.name_refusal(&record) {
             return Err(Problem::new(StatusCode::CONFLICT, taken.to_string()));
+        }
+        if cluster.reader_watch.is_outdated(&record) {
+            return Err(Problem::part_unavailable(
+                "a later heartbeat of this reader has come: send the next one",
+            ));
         }
         cluster.note_heartbeat(now, record.clone());
     }
@@ -246,11 +321,11 @@ async fn heartbeat(
         (cluster.answer_heartbeat(now, &record, per_minute), cluster.viewers_elsewhere(&record), room)
     };
     let hand_over = answer.hand_overs;
-    for (reader, video) in answer.to_warm.into_iter().take(MAX_VIDEOS_AFTER_HEARTBEAT) {
+    for (reader, video) in answer.warm_up_requests.into_iter().take(MAX_VIDEOS_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { carry::ask_to_warm(&manager, &reader, &video).await });
     }
-    let crowded = answer.no_room.into_iter().map(|(video, _)| (video, 0));
+    let crowded = answer.videos_without_room.into_iter().map(|(video, _)| (video, 0));
     for (video, known) in answer.outdated_videos.into_iter().chain(crowded).take(MAX_VIDEOS_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { manager.ensure_assigned(&video, known).await });
@@ -319,15 +394,13 @@ pub fn read_heartbeat(json: &[u8]) -> Result<ReaderRecord, Problem> {
     Ok(record)
 }
 
-async fn get_health(State(manager): State<Arc<Manager>>) -> Json<Value> {
+async fn get_health(State(manager): State<Arc<Manager>>) -> Json<ManagerHealth> {
     let cluster = manager.cluster();
-    let readers: Vec<&str> =
-        cluster.open_readers().map(|sighting| sighting.last_record.public_url.as_str()).collect();
-    Json(json!({
-        "status": "healthy",
-        "service": "manager",
-        "registeredVideos": cluster.registered_count(),
-        "availableReaderApis": readers,
-        "registrationCount": manager.metrics.registrations_answered.get(),
-    }))
+    let readers = cluster.open_readers().map(|sighting| sighting.last_record.public_url.clone());
+    Json(ManagerHealth {
+        service: ServiceHealth::healthy("manager"),
+        registered_videos: cluster.registered_count() as u64,
+        available_reader_apis: readers.collect(),
+        registration_count: manager.metrics.registrations_answered.get(),
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`liveness`] | decides which readers are alive, which are gone, and whether this manager may act on it (pure) |
+//! | [`liveness`] | which readers are alive, which are gone, and whether this manager may act on it: the rule of core |
 //! | [`view`] | holds all assignments (pure) |
 //! | [`cluster`] | decides which reader gets a video, which videos move, and how a heartbeat is answered (pure) |
 //! | [`moves`] | keeps the moves that wait, are carried out, or have ended (pure) |
@@ -11,6 +11,8 @@
 //! | [`sweep`] | probes readers, replaces those that are gone, adopts and removes assignments |
 //! | [`carry`] | carries out moves: warms readers, changes assignments, empties readers |
 //! | [`autopilot`] | makes plans, if no planner outside does |
+//! | [`peaks`] | finds the most viewers that each video had, and keeps them in the store |
+//! | [`registrations`] | shares the registration of new videos among callers (pure) |
 //! | [`history`] | remembers how many viewers each reader had (pure) |
 //! | [`addresses`] | checks the addresses that readers report (pure) |
 //! | [`http`] | answers requests |
@@ -27,6 +29,7 @@ use liverank_core::canary;
 use liverank_core::comment::to_hex;
 use liverank_protocol::ManagerReport;
 use liverank_protocol::access::CalledService;
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
 use liverank_runtime::peer::ServiceReplicas;
 use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
@@ -43,6 +46,8 @@ pub mod liveness;
 pub mod manager;
 pub mod metrics;
 pub mod moves;
+pub mod peaks;
+pub mod registrations;
 pub mod sweep;
 pub mod view;
 
@@ -94,14 +99,14 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..=50)
     )]
     pub tolerance_percent: u32,
-    /// How long a reader that is drained by an order may take until it is empty, in seconds. With --autopilot only: an operator
-    /// has its own `drain.timeoutSeconds`.
+    /// How long a reader that is drained by an order may take until it is empty. With --autopilot only: an operator has
+    /// its own `drain.timeoutSeconds`.
     #[arg(
         long,
         env = "LIVERANK_DRAIN_TIMEOUT_SECONDS",
-        value_name = "SECONDS",
-        default_value_t = 900,
-        value_parser = clap::value_parser!(u32).range(10..=86_400)
+        value_name = "DURATION",
+        default_value = "15m",
+        value_parser = parser_in_unit::<u32>(SettingUnit::Seconds, 10, 86_400)
     )]
     pub drain_timeout_seconds: u32,
     /// What happens then: hold leaves the reader as it is and says so, force removes it, and the viewers left connect again when
@@ -115,6 +120,17 @@ pub struct Config {
         default_value_t = OnTimeout::Hold
     )]
     pub drain_on_timeout: OnTimeout,
+    /// New videos that all who register directly at this manager may bring within an hour. A single address may bring at
+    /// most as many as it leaves free for others. Gateways are not counted, because they have a budget for each of
+    /// their callers.
+    #[arg(
+        long,
+        env = "LIVERANK_MAX_NEW_VIDEOS_PER_HOUR",
+        value_name = "VIDEOS",
+        default_value_t = registrations::MAX_NEW_VIDEOS,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+    )]
+    pub max_new_videos_per_hour: u32,
     /// URLs that readers may report as their own, comma-separated: scheme://host:port, with {reader} for a reader's own
     /// name, * for any port, and NAME= in front of what is for one reader only. An address that is not listed is
     /// refused.
@@ -138,6 +154,7 @@ impl Default for Config {
             tolerance_percent: 10,
             drain_timeout_seconds: 900,
             drain_on_timeout: OnTimeout::Hold,
+            max_new_videos_per_hour: registrations::MAX_NEW_VIDEOS,
             reader_urls: AddressRule::any_port_of_this_machine(),
         }
     }
@@ -174,13 +191,15 @@ pub async fn run(
     tasks.spawn("follow_assignments", follow::follow_assignments(Arc::clone(&manager)));
     tasks.spawn("follow_readers", follow::follow_readers(Arc::clone(&manager)));
     tasks.spawn("sweep", sweep::run(Arc::clone(&manager)));
+    tasks.spawn("note_peaks", peaks::run(Arc::clone(&manager)));
     tasks.spawn("carry_out_moves", carry::run(Arc::clone(&manager)));
     if autopilot {
         tasks.spawn("autopilot", autopilot::run(Arc::clone(&manager)));
     }
-    let statistics = ServiceReplicas::new(shell.peer_client(), statistics_url);
+    let to_statistics = shell.peer_client().with_bound_token_for(&shell.identity, CalledService::Statistics);
+    let statistics = ServiceReplicas::new(to_statistics, statistics_url);
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    let router = http::router(manager, Arc::clone(&shell.http_settings.origins));
+    let router = http::router(manager, Arc::clone(&shell.http_settings.allowed_origins));
     let ports = listeners.into_iter().map(|listener| {
         server::serve_until_shutdown(CalledService::Manager, listener, router.clone(), &shell)
     });

@@ -8,6 +8,7 @@ use liverank_adapters::assignment_store::{
     AssignmentStore, PlannerOrders, PlannerTerm, SwapOutcome, VideoAssignment,
 };
 use liverank_core::VideoId;
+use liverank_protocol::OutsideDecision;
 use liverank_runtime::client::Client;
 use liverank_runtime::peer::PeerClient;
 use liverank_runtime::{Identity, Problem, ServiceContext};
@@ -20,10 +21,11 @@ use crate::cluster::{KnownCluster, VideoDecision};
 use crate::history::ViewerHistory;
 use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
+use crate::registrations::RecentRegistrations;
 use crate::{Config, autopilot, sweep};
 
 /// The name of the store in the health report.
-const PART_NAME: &str = "assignments";
+const STORE_HEALTH_NAME: &str = "assignments";
 /// The time that the store may take to answer: requests wait for it, and clients for their requests.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of tries of a compare-and-set: each try that fails means that another manager has just succeeded.
@@ -33,12 +35,16 @@ const MAX_TRIES: usize = 8;
 pub struct Manager {
     /// The store that all managers share.
     pub assignment_store: Arc<dyn AssignmentStore>,
-    lock_cluster: Mutex<KnownCluster>,
+    known_cluster: Mutex<KnownCluster>,
     move_executor: Mutex<MoveExecutor>,
     /// The last decisions of the planner in this manager.
     pub planner_decisions: Mutex<autopilot::PlannerDecisions>,
+    /// The last decisions of a planner outside of the managers, as it told them, the latest first.
+    pub outside_decisions: Mutex<Vec<OutsideDecision>>,
     /// The number of viewers of each reader over the last minutes.
     pub viewer_history: Mutex<ViewerHistory>,
+    /// The new videos that strangers registered lately.
+    recent_registrations: Mutex<RecentRegistrations>,
     /// Permits for forecasts of the planner, which are answered one at a time.
     pub what_if_permits: Semaphore,
     /// The settings of the manager.
@@ -51,30 +57,30 @@ pub struct Manager {
     pub reader_client: PeerClient,
     /// The HTTP client that probes whether readers answer.
     pub probe_client: Client,
-    /// The time at which the coordinator's time begins.
+    /// The time at which this manager started; the coordinator's clock counts from it.
     begun_at: Instant,
-    /// Notified when moves may have something to do.
+    /// Notified when a step of a move may have become due.
     pub moves_changed: Notify,
     /// The manager's metrics.
     pub metrics: ManagerMetrics,
     shell: ServiceContext,
 }
 
-/// The result of making sure that a video has a reader.
+/// The result of [`Manager::ensure_assigned`]: a video's assignment, and facts about how it came into force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnsuredAssignment {
     /// The assignment in force.
     pub assignment: VideoAssignment,
-    /// Whether the video had no assignment before.
+    /// True if the video had no assignment before.
     pub is_new: bool,
-    /// Whether the video's readers were chosen just now, so that the asking viewer is counted at each of them
+    /// True if the video's readers were chosen just now, so that the asking viewer is counted at each of them
     /// ([`KnownCluster::release_asking_viewer`]).
     pub is_viewer_counted: bool,
 }
 
 impl EnsuredAssignment {
     /// Wraps an assignment that was in force before the request.
-    pub const fn in_force(assignment: VideoAssignment) -> Self {
+    pub const fn already_in_force(assignment: VideoAssignment) -> Self {
         Self { assignment, is_new: false, is_viewer_counted: false }
     }
 }
@@ -91,7 +97,7 @@ pub enum UnplacedReason {
     /// The store is unavailable, so that it is not known whether the video has a reader.
     #[error("{0}: try again")]
     StoreAway(StoreError),
-    /// Other managers changed the assignment first, again and again.
+    /// Other managers changed the assignment first, at every try.
     #[error("the video's assignment keeps changing: try again")]
     Contended,
 }
@@ -108,10 +114,14 @@ impl Manager {
         let drain_clock = DrainClock::new(config.drain_limit());
         Arc::new(Self {
             assignment_store: store,
-            lock_cluster: Mutex::new(KnownCluster::new(drain_clock)),
+            known_cluster: Mutex::new(KnownCluster::new(drain_clock)),
             move_executor: Mutex::default(),
             planner_decisions: Mutex::default(),
+            outside_decisions: Mutex::default(),
             viewer_history: Mutex::default(),
+            recent_registrations: Mutex::new(RecentRegistrations::new(
+                config.max_new_videos_per_hour as usize,
+            )),
             what_if_permits: Semaphore::new(1),
             reader_addresses: ReaderAddresses::new(config.reader_urls.clone()),
             identity: shell.identity.clone(),
@@ -125,9 +135,8 @@ impl Manager {
         })
     }
 
-    /// Locks the moves that this manager carries out. If both locks are needed, [`Manager::lock_cluster`] is locked
-    /// first. The lock is never held across an await.
-    pub fn carrying(&self) -> MutexGuard<'_, MoveExecutor> {
+    /// Locks the moves that this manager carries out. If both locks are needed, [`Manager::cluster`] is locked first. The lock is never held across an await.
+    pub fn move_executor(&self) -> MutexGuard<'_, MoveExecutor> {
         self.move_executor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,17 +145,22 @@ impl Manager {
         now.saturating_duration_since(self.begun_at)
     }
 
+    /// Locks the new videos that strangers registered lately. The lock is never held across an await.
+    pub fn recent_registrations(&self) -> MutexGuard<'_, RecentRegistrations> {
+        self.recent_registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes over the planner's term and the cordons from the store. Returns this manager's copy if the store has lost
     /// them, because the store has to be told again: the orders of the highest known term are in force.
     pub fn take_over_orders(&self, orders: PlannerOrders) -> Option<PlannerOrders> {
         let mut cluster = self.cluster();
         let told = orders.planner_term.as_ref().map_or(0, |term| term.term);
-        let known = cluster.orders.planner_term.as_ref().map_or(0, |term| term.term);
+        let known = cluster.planner_orders.planner_term.as_ref().map_or(0, |term| term.term);
         if told < known {
-            return Some(cluster.orders.clone());
+            return Some(cluster.planner_orders.clone());
         }
-        self.carrying().note_term(told);
-        cluster.orders = orders;
+        self.move_executor().note_term(told);
+        cluster.planner_orders = orders;
         None
     }
 
@@ -158,7 +172,7 @@ impl Manager {
 
     /// Locks the cluster as this manager knows it. The lock is never held across an await.
     pub fn cluster(&self) -> MutexGuard<'_, KnownCluster> {
-        self.lock_cluster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known_cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the store's answer, or the error "unavailable" after [`STORE_TIMEOUT`]. The outcome shows in the health
@@ -167,20 +181,29 @@ impl Manager {
         &self,
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.ask_store_within(STORE_TIMEOUT, question).await
+    }
+
+    /// Returns the store's answer as [`Manager::ask_store`] does, or the error "unavailable" after `within`.
+    pub async fn ask_store_within<T>(
+        &self,
+        within: Duration,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let slow =
-            || StoreError::unavailable(PART_NAME, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
-        let answer = timeout(STORE_TIMEOUT, question).await.unwrap_or_else(|_| Err(slow()));
+            || StoreError::unavailable(STORE_HEALTH_NAME, format!("no answer within {} s", within.as_secs()));
+        let answer = timeout(within, question).await.unwrap_or_else(|_| Err(slow()));
         let state = answer.as_ref().map(drop).map_err(ToString::to_string);
-        self.shell.health.note_dependency(PART_NAME, state);
+        self.shell.health.note_dependency(STORE_HEALTH_NAME, state);
         answer
     }
 
     /// Takes over a term that this manager has just begun in the store, before the next poll.
     pub fn take_over_term(&self, term: PlannerTerm) {
         let mut cluster = self.cluster();
-        self.carrying().note_term(term.term);
-        if cluster.orders.planner_term.as_ref().is_none_or(|known| known.term <= term.term) {
-            cluster.orders.planner_term = Some(term);
+        self.move_executor().note_term(term.term);
+        if cluster.planner_orders.planner_term.as_ref().is_none_or(|known| known.term <= term.term) {
+            cluster.planner_orders.planner_term = Some(term);
         }
     }
 
@@ -195,11 +218,11 @@ impl Manager {
         for _ in 0..MAX_TRIES {
             let decision = self.cluster().decide_and_count(Instant::now(), video, known);
             let (expected, readers, seen) = match decision {
-                VideoDecision::Serve(assignment) => {
-                    return Ok(EnsuredAssignment::in_force(assignment));
+                VideoDecision::UseCurrent(assignment) => {
+                    return Ok(EnsuredAssignment::already_in_force(assignment));
                 }
                 VideoDecision::NoReader => return Err(UnplacedReason::NoReader),
-                VideoDecision::Full => return Err(UnplacedReason::TooManyAssignments),
+                VideoDecision::TooManyAssignments => return Err(UnplacedReason::TooManyAssignments),
                 VideoDecision::Assign { expected, readers, seen } => (expected, readers, seen),
             };
             match self
@@ -208,7 +231,7 @@ impl Manager {
             {
                 Ok(SwapOutcome::Stored(assignment)) => {
                     if expected.is_some() {
-                        self.metrics.count_replaced();
+                        self.metrics.count_reader_replacement();
                     }
                     self.note_assignment(&assignment, expected);
                     return Ok(EnsuredAssignment {
@@ -224,7 +247,7 @@ impl Manager {
                     let in_force = self.cluster().assignment_view.get(video).cloned();
                     return in_force
                         .filter(|assignment| assignment.epoch() >= known)
-                        .map(EnsuredAssignment::in_force)
+                        .map(EnsuredAssignment::already_in_force)
                         .ok_or(UnplacedReason::StoreAway(error));
                 }
             }
@@ -234,9 +257,9 @@ impl Manager {
 
     /// Takes over an assignment that this manager's own compare-and-set brought into force for an order, and reserves
     /// capacity for its viewers.
-    pub fn take_over_swap(&self, assignment: &VideoAssignment, expected: Option<u64>) {
+    pub fn take_over_swapped_assignment(&self, assignment: &VideoAssignment, expected: Option<u64>) {
         self.note_assignment(assignment, expected);
-        self.cluster().promise_viewers(Instant::now(), &assignment.video_id, assignment.readers());
+        self.cluster().reserve_for_viewers(Instant::now(), &assignment.video_id, assignment.readers());
     }
 
     /// Takes over an assignment without reserving capacity for its viewers: the caller has already counted them.
@@ -271,7 +294,7 @@ impl Manager {
     }
 
     /// Removes an unused assignment from the store, if it still has this epoch.
-    pub async fn remove_unused(&self, video: &VideoId, epoch: u64) {
+    pub async fn remove_unused_assignment(&self, video: &VideoId, epoch: u64) {
         match self.ask_store(self.assignment_store.remove_assignment(video, epoch)).await {
             Ok(SwapOutcome::Stored(_)) => {
                 self.metrics.assignments_removed.inc();

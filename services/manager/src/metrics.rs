@@ -1,9 +1,7 @@
 //! The metrics of a manager.
 
-use std::cmp::Ordering;
 use std::sync::atomic::AtomicU64;
 
-use liverank_core::handover::ReaderShare;
 use liverank_protocol::OrderedBy;
 use liverank_runtime::{Metrics, label_values};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -70,25 +68,13 @@ impl From<OrderedBy> for MoveReason {
     }
 }
 
-impl MoveKind {
-    /// Returns the kind's name, as in the metrics' labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Move => "move",
-            Self::Split => "split",
-            Self::Merge => "merge",
-            Self::Reshare => "reshare",
-        }
-    }
-
-    /// Returns the kind of a change from the readers `from` to the readers `to`.
-    pub fn between(from: &[ReaderShare], to: &[ReaderShare]) -> Self {
-        let stays = |share: &ReaderShare| from.iter().any(|before| before.reader == share.reader);
-        match to.len().cmp(&from.len()) {
-            Ordering::Greater => Self::Split,
-            Ordering::Less => Self::Merge,
-            Ordering::Equal if to.iter().all(stays) => Self::Reshare,
-            Ordering::Equal => Self::Move,
+impl From<liverank_protocol::MoveKind> for MoveKind {
+    fn from(kind: liverank_protocol::MoveKind) -> Self {
+        match kind {
+            liverank_protocol::MoveKind::Move => Self::Move,
+            liverank_protocol::MoveKind::Split => Self::Split,
+            liverank_protocol::MoveKind::Merge => Self::Merge,
+            liverank_protocol::MoveKind::Reshare => Self::Reshare,
         }
     }
 }
@@ -98,6 +84,8 @@ impl MoveKind {
 pub struct ManagerMetrics {
     /// Requests to register a video that were answered.
     pub registrations_answered: Counter,
+    /// Requests to register a new video that were refused because the caller has used its share.
+    pub registrations_refused: Counter,
     /// Videos given to a reader because they had none.
     pub videos_placed: Counter,
     /// Videos given to other readers: by a move, or because their reader left or died.
@@ -121,7 +109,7 @@ pub struct ManagerMetrics {
     /// The age of the oldest last heartbeat of any reader that has not left, in seconds.
     pub heartbeat_age: Gauge<f64, AtomicU64>,
     /// The number of viewers that are still to be handed over.
-    pub in_flight: Gauge,
+    pub viewers_to_hand_over: Gauge,
     /// The number of readers that still have viewers after the time limit of a drain.
     pub drains_overdue: Gauge,
     /// 1 while the planner in this manager has the term, otherwise 0.
@@ -142,7 +130,8 @@ pub struct ManagerMetrics {
     pub moves_suspended: Gauge,
 }
 
-/// Whatever a move can be counted as. All are told from the start: a series that begins with its first move shows no increase.
+/// Returns every combination of labels with which a move can be counted. All series exist from the start, because a
+/// series that begins with its first move shows no increase.
 fn possible_moves() -> impl Iterator<Item = MoveLabels> {
     use {MoveKind as Kind, MoveReason as Reason};
     let reasons = [Reason::Order, Reason::Autopilot, Reason::Drain, Reason::Replaced];
@@ -156,7 +145,7 @@ fn possible_moves() -> impl Iterator<Item = MoveLabels> {
 
 impl ManagerMetrics {
     /// Counts a video that was given to another reader because its own reader cannot be used.
-    pub fn count_replaced(&self) {
+    pub fn count_reader_replacement(&self) {
         let (reason, kind, outcome) = (MoveReason::Replaced, MoveKind::Move, MoveOutcome::InForce);
         self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
     }
@@ -170,6 +159,11 @@ impl ManagerMetrics {
         metrics.register("manager", |registry| {
             let m = all.clone();
             registry.register("registrations", "Registrations answered", m.registrations_answered);
+            registry.register(
+                "registrations_refused",
+                "New videos not registered: the address has used its share",
+                m.registrations_refused,
+            );
             registry.register("videos_placed", "Videos given to a reader", m.videos_placed);
             registry.register("videos_moved", "Videos given to another reader", m.videos_moved);
             registry.register("videos_removed", "Unwatched videos let go", m.assignments_removed);
@@ -192,7 +186,7 @@ impl ManagerMetrics {
             registry.register("moves", "Moves of videos by why, kind and outcome", m.moves);
             let age = "Time since the heartbeat that is the longest ago";
             registry.register("heartbeat_age_seconds", age, m.heartbeat_age);
-            registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);
+            registry.register("viewers_in_flight", "Viewers to be handed over", m.viewers_to_hand_over);
             registry.register(
                 "drains_overdue",
                 "Readers that have viewers after the time that a drain may take, with the autopilot",
@@ -224,7 +218,7 @@ mod tests {
         let told = metrics.encode_text();
         assert!(told.contains(&line(0)), "{told}");
         assert_eq!(told.matches("liverank_manager_moves_total{").count(), 4 * 4 * 2);
-        all.count_replaced();
+        all.count_reader_replacement();
         let told = metrics.encode_text();
         assert!(told.contains(&line(1)), "{told}");
         assert_eq!(told.matches("liverank_manager_moves_total{").count(), 4 * 4 * 2);

@@ -9,15 +9,15 @@ use liverank_core::handover::coordinator::{
     AssignmentOrder, ClusterView, Coordinator, OrderRefusal, OrderStep, ReaderStatus,
 };
 use liverank_core::{ReaderId, VideoId};
-use liverank_protocol::{MovePhase, MoveState, OrderedBy};
+use liverank_protocol::{MoveKind, MovePhase, MoveState, OrderedBy};
 
 use crate::cluster::ClusterAtTime;
-use crate::metrics::{MoveKind, MoveLabels, MoveOutcome};
+use crate::metrics::{MoveLabels, MoveOutcome};
 
 /// The maximum number of moves that wait or are before their compare-and-set: more than a planner orders in a round.
-const MAX_WAITING: usize = 10_000;
+const MAX_UNFINISHED_MOVES: usize = 10_000;
 /// The maximum number of ended moves that are remembered, for people and planners to see.
-const MAX_ENDED: usize = 1_000;
+const MAX_ENDED_MOVES: usize = 1_000;
 /// The time that a move may wait for the budget: by then a planner has long seen other loads.
 const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_mins(2);
 /// The time for which a hand-over is watched here; after it, the move counts as done, and the heartbeats continue the
@@ -41,21 +41,21 @@ pub struct WantedMove {
 
 #[derive(Debug)]
 struct MoveEntry {
-    wanted: WantedMove,
+    ordered_move: WantedMove,
     readers_before: Vec<ReaderShare>,
     epoch: u64,
     phase: MovePhase,
-    viewers_left: u64,
+    viewers_to_hand_over: u64,
     detail: Option<String>,
     state_since: Instant,
     /// The time at which the new assignment came into force.
-    in_force: Option<Instant>,
+    in_force_at: Option<Instant>,
 }
 
 impl MoveEntry {
     fn labels(&self, outcome: MoveOutcome) -> MoveLabels {
-        let kind = MoveKind::between(&self.readers_before, &self.wanted.order.readers);
-        MoveLabels { reason: self.wanted.ordered_by.into(), kind, outcome }
+        let kind = MoveKind::of_change(&self.readers_before, &self.ordered_move.order.readers).into();
+        MoveLabels { reason: self.ordered_move.ordered_by.into(), kind, outcome }
     }
 }
 
@@ -74,8 +74,8 @@ pub struct MoveExecutor {
     coordinator: Coordinator,
     next_id: u64,
     /// The labels of moves that came into force or failed and are not counted in the metrics yet: those of a quarter of
-    /// a second, each of which was among the unfinished moves before.
-    ended_moves: Vec<MoveLabels>,
+    /// a second at most.
+    ended_move_labels: Vec<MoveLabels>,
     entries: BTreeMap<u64, MoveEntry>,
     /// The move of each video that waits or is before its compare-and-set.
     unfinished_moves: HashMap<VideoId, u64>,
@@ -92,62 +92,65 @@ impl MoveExecutor {
         self.coordinator.note_term(term);
     }
 
-    /// Whether a move of the video waits or is before its compare-and-set.
+    /// Returns true if a move of the video waits or is before its compare-and-set.
     pub fn is_moving(&self, video: &VideoId) -> bool {
         self.unfinished_moves.contains_key(video)
     }
 
     /// Returns the readers that the video is to have, if a move of it waits or is before its compare-and-set; otherwise
     /// `None`.
-    pub fn readers_to_be(&self, video: &VideoId) -> Option<&[ReaderShare]> {
-        self.entries.get(self.unfinished_moves.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
+    pub fn planned_readers(&self, video: &VideoId) -> Option<&[ReaderShare]> {
+        self.entries
+            .get(self.unfinished_moves.get(video)?)
+            .map(|entry| entry.ordered_move.order.readers.as_slice())
     }
 
-    /// Accepts a move, which begins when [`MoveExecutor::begin_waiting`] finds budget for it. Returns the move's
+    /// Accepts a move, which begins when [`MoveExecutor::begin_waiting_moves`] finds budget for it. Returns the move's
     /// number, or the reason for which the move is refused.
-    pub fn want_move(
+    pub fn accept_move(
         &mut self,
         now: Instant,
         seen: &ClusterAtTime<'_>,
-        wanted: WantedMove,
+        ordered_move: WantedMove,
     ) -> Result<u64, OrderRefusal> {
-        if wanted.ordered_under_term.is_some_and(|term| term < self.highest_term()) {
+        if ordered_move.ordered_under_term.is_some_and(|term| term < self.highest_term()) {
             return Err(OrderRefusal::OldTerm { highest: self.highest_term() });
         }
-        let current = seen.assigned_readers(&wanted.order.video);
-        let Some(current) = current.filter(|current| current.epoch == wanted.order.expected_epoch) else {
+        let current = seen.assigned_readers(&ordered_move.order.video);
+        let Some(current) = current.filter(|current| current.epoch == ordered_move.order.expected_epoch)
+        else {
             return Err(OrderRefusal::OldEpoch { current: current.map(|current| current.epoch) });
         };
-        if self.is_moving(&wanted.order.video) {
+        if self.is_moving(&ordered_move.order.video) {
             return Err(OrderRefusal::VideoBusy);
         }
-        if self.unfinished_moves.len() >= MAX_WAITING {
+        if self.unfinished_moves.len() >= MAX_UNFINISHED_MOVES {
             return Err(OrderRefusal::TooManyOrders);
         }
         // A reader that ends soon has to give its videos to any reader that is alive.
-        let takes = |reader: &ReaderId| match wanted.ordered_by {
+        let takes = |reader: &ReaderId| match ordered_move.ordered_by {
             OrderedBy::Drain => seen.reader_status(reader) == Some(ReaderStatus::Alive),
-            OrderedBy::Order | OrderedBy::Autopilot => seen.cluster.is_open(reader),
+            OrderedBy::Order | OrderedBy::Autopilot => seen.cluster.is_reader_open(reader),
         };
         let fits = |share: &ReaderShare| {
             share.weight > 0 && (current.share_of(&share.reader).is_some() || takes(&share.reader))
         };
-        let readers = &wanted.order.readers;
+        let readers = &ordered_move.order.readers;
         let twice = |at: usize| readers[..at].iter().any(|share| share.reader == readers[at].reader);
         if readers.is_empty() || !readers.iter().all(fits) || (0..readers.len()).any(twice) {
             return Err(OrderRefusal::BadReaders);
         }
         self.next_id += 1;
-        self.unfinished_moves.insert(wanted.order.video.clone(), self.next_id);
+        self.unfinished_moves.insert(ordered_move.order.video.clone(), self.next_id);
         let entry = MoveEntry {
             readers_before: current.readers.clone(),
             epoch: current.epoch,
             phase: MovePhase::Waiting,
-            viewers_left: wanted.viewers,
+            viewers_to_hand_over: ordered_move.viewers,
             detail: None,
             state_since: now,
-            in_force: None,
-            wanted,
+            in_force_at: None,
+            ordered_move,
         };
         self.entries.insert(self.next_id, entry);
         self.forget_oldest_ended();
@@ -158,15 +161,16 @@ impl MoveExecutor {
     pub fn uncounted_viewers(&self, counted: Option<Instant>) -> u64 {
         let is_uncounted = |entry: &&MoveEntry| match entry.phase {
             MovePhase::Warming => true,
-            MovePhase::HandingOver => entry.in_force >= counted,
+            MovePhase::HandingOver => entry.in_force_at >= counted,
             _ => false,
         };
-        self.entries.values().filter(is_uncounted).map(|entry| entry.wanted.viewers).sum()
+        self.entries.values().filter(is_uncounted).map(|entry| entry.ordered_move.viewers).sum()
     }
 
     /// Begins waiting moves, oldest first, as long as they move no more than `room` viewers. A move that is larger than
-    /// any budget begins when nothing is in progress (`idle`). `time` is the coordinator's.
-    pub fn begin_waiting(
+    /// any budget begins when nothing is in progress (`idle`). `time` is the same moment as
+    /// `now`, on the coordinator's clock.
+    pub fn begin_waiting_moves(
         &mut self,
         now: Instant,
         time: Duration,
@@ -185,7 +189,7 @@ impl MoveExecutor {
                 self.fail_move(id, "the budget had no room for it in time".to_owned());
                 continue;
             }
-            let viewers = entry.wanted.viewers;
+            let viewers = entry.ordered_move.viewers;
             if viewers > room && !idle {
                 // Later moves must not overtake this one for ever.
                 break;
@@ -199,7 +203,7 @@ impl MoveExecutor {
     /// Begins a move, whether it has waited or not; the move fails if the coordinator refuses it.
     pub fn begin_move(&mut self, id: u64, time: Duration, seen: &ClusterAtTime<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let (order, term) = (entry.wanted.order.clone(), entry.wanted.ordered_under_term);
+        let (order, term) = (entry.ordered_move.order.clone(), entry.ordered_move.ordered_under_term);
         match self.coordinator.accept_order(time, term, order, seen) {
             Ok(()) => entry.phase = MovePhase::Warming,
             Err(refused) => self.fail_move(id, refused.to_string()),
@@ -228,7 +232,9 @@ impl MoveExecutor {
 
     /// Returns the term under which a move was ordered, if the move is still wanted.
     pub fn term_of_order(&self, order: &AssignmentOrder) -> Option<u64> {
-        self.unfinished_moves.get(&order.video).and_then(|id| self.entries[id].wanted.ordered_under_term)
+        self.unfinished_moves
+            .get(&order.video)
+            .and_then(|id| self.entries[id].ordered_move.ordered_under_term)
     }
 
     /// Notes that the compare-and-set of a move was done, lost or failed. The view has been updated before.
@@ -240,8 +246,8 @@ impl MoveExecutor {
                 self.unfinished_moves.remove(&order.video);
                 if let Some(entry) = self.entries.get_mut(&id) {
                     (entry.phase, entry.epoch) = (MovePhase::HandingOver, epoch);
-                    entry.in_force = Some(now);
-                    self.ended_moves.push(entry.labels(MoveOutcome::InForce));
+                    entry.in_force_at = Some(now);
+                    self.ended_move_labels.push(entry.labels(MoveOutcome::InForce));
                 }
             }
             MoveSwapOutcome::Failed(why) => self.fail_move(id, why),
@@ -250,29 +256,29 @@ impl MoveExecutor {
 
     fn fail_move(&mut self, id: u64, why: String) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.ordered_by, why, "a move was given up");
-        self.unfinished_moves.remove(&entry.wanted.order.video);
-        self.ended_moves.push(entry.labels(MoveOutcome::Failed));
+        tracing::info!(video = ?entry.ordered_move.order.video, by = %entry.ordered_move.ordered_by, why, "a move was given up");
+        self.unfinished_moves.remove(&entry.ordered_move.order.video);
+        self.ended_move_labels.push(entry.labels(MoveOutcome::Failed));
         (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
     }
 
     /// Returns the labels of the moves that came into force or failed since the last call.
-    pub fn take_ended(&mut self) -> Vec<MoveLabels> {
-        std::mem::take(&mut self.ended_moves)
+    pub fn take_ended_move_labels(&mut self) -> Vec<MoveLabels> {
+        std::mem::take(&mut self.ended_move_labels)
     }
 
     /// Updates the number of viewers that are still to be handed over, by the last count; marks moves without any as
     /// done.
-    pub fn note_pending(&mut self, now: Instant, seen: &ClusterAtTime<'_>) {
+    pub fn update_pending_viewers(&mut self, now: Instant, seen: &ClusterAtTime<'_>) {
         let owed = &seen.cluster.pending_hand_overs;
-        let counted = |entry: &MoveEntry| owed.counted_at > entry.in_force;
+        let counted = |entry: &MoveEntry| owed.counted_at > entry.in_force_at;
         let entries = self.entries.values_mut();
         for entry in entries.filter(|entry| entry.phase == MovePhase::HandingOver && counted(entry)) {
-            let video = &entry.wanted.order.video;
-            entry.viewers_left = owed.videos.get(video).copied().unwrap_or(0);
+            let video = &entry.ordered_move.order.video;
+            entry.viewers_to_hand_over = owed.viewers_by_video.get(video).copied().unwrap_or(0);
             let superseded = seen.assigned_readers(video).map(|it| it.epoch) != Some(entry.epoch);
             let overdue = now.saturating_duration_since(entry.state_since) > MAX_HAND_OVER_WATCH;
-            if superseded || overdue || entry.viewers_left == 0 {
+            if superseded || overdue || entry.viewers_to_hand_over == 0 {
                 entry.phase = MovePhase::Done;
                 entry.detail = superseded.then(|| "another assignment came after it".to_owned());
             }
@@ -281,14 +287,14 @@ impl MoveExecutor {
 
     fn forget_oldest_ended(&mut self) {
         let has_ended = |entry: &MoveEntry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
-        while self.entries.len() > MAX_ENDED + self.unfinished_moves.len() {
+        while self.entries.len() > MAX_ENDED_MOVES + self.unfinished_moves.len() {
             let oldest = self.entries.iter().find(|(_, entry)| has_ended(entry)).map(|(id, _)| *id);
-            let Some(oldest) = oldest.or_else(|| self.handing_over_longest()) else { return };
+            let Some(oldest) = oldest.or_else(|| self.oldest_hand_over()) else { return };
             self.entries.remove(&oldest);
         }
     }
 
-    fn handing_over_longest(&self) -> Option<u64> {
+    fn oldest_hand_over(&self) -> Option<u64> {
         self.entries.iter().find(|(_, entry)| entry.phase == MovePhase::HandingOver).map(|(id, _)| *id)
     }
 
@@ -296,16 +302,16 @@ impl MoveExecutor {
     pub fn move_states(&self, now: Instant, most: usize) -> Vec<MoveState> {
         let state = |(id, entry): (&u64, &MoveEntry)| MoveState {
             id: *id,
-            videoid: entry.wanted.order.video.clone(),
+            videoid: entry.ordered_move.order.video.clone(),
             state: entry.phase.into(),
             from: entry.readers_before.clone(),
-            to: entry.wanted.order.readers.clone(),
+            to: entry.ordered_move.order.readers.clone(),
             epoch: entry.epoch,
-            viewers: entry.wanted.viewers,
-            left: entry.viewers_left,
-            by: entry.wanted.ordered_by.into(),
-            why: entry.wanted.reason.clone(),
-            term: entry.wanted.ordered_under_term,
+            viewers: entry.ordered_move.viewers,
+            left: entry.viewers_to_hand_over,
+            by: entry.ordered_move.ordered_by.into(),
+            why: entry.ordered_move.reason.clone(),
+            term: entry.ordered_move.ordered_under_term,
             detail: entry.detail.clone(),
             age_ms: now.saturating_duration_since(entry.state_since).as_millis() as u64,
         };

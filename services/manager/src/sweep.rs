@@ -1,8 +1,9 @@
-//! What a manager does by itself: probes readers that fell silent, has others take over what they served, gives watched
-//! videos that the store has lost back to their readers, and lets go of what nobody watches.
+//! The regular work of a manager that needs no order: it probes readers that fell silent, gives the videos of dead
+//! readers to other readers, assigns watched videos that the store has lost to their readers again, and removes the
+//! assignments of videos that nobody watches.
 //!
-//! Every manager does this, and none waits for another: what they do is decided from the same reports and takes effect
-//! by compare-and-set, so doing it twice does it once.
+//! Every manager does this work, and none waits for another: all of them decide from the same reports, and each change
+//! takes effect by compare-and-set, so that it happens once even if two managers try it.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -19,41 +20,40 @@ use reqwest::Url;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
-use crate::liveness::{HoldReason, ProbeOutcome, ReaderStatus};
+use crate::cluster::report::hold_text;
+use crate::liveness::{HoldReason, LATE_ANSWER_TIMEOUT, PROBE_TIMEOUT, ProbeOutcome, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
 /// The interval of sweeps: a fraction of the time in which a reader is to be replaced.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds. A manager that
-/// is late itself waits longer.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a manager waits for an answer that may have come already when a probe's time was over: it may have stood still itself,
-/// and what came meanwhile has to be read.
-const LAST_LOOK: Duration = Duration::from_millis(50);
-/// Probes at once.
+/// The maximum number of probes at the same time.
 const MAX_PROBES_AT_ONCE: usize = 64;
-/// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
+/// The maximum number of videos moved in one sweep. With the pause between sweeps, 30,000 videos are moved within 8 s,
+/// and the store has capacity left for other requests.
 const MAX_MOVES_A_SWEEP: usize = 1_000;
-/// Compare-and-sets at once.
+/// The maximum number of compare-and-sets at the same time.
 const MAX_SWAPS_AT_ONCE: usize = 16;
-/// Sweeps between two looks for videos that the store has lost: 2 s.
+/// The number of sweeps between two looks for videos that the store has lost, which take 2 s.
 const SWEEPS_BETWEEN_ADOPTIONS: u64 = 8;
-/// Sweeps between two looks for videos that nobody watches: 10 s.
+/// The number of sweeps between two looks for videos that nobody watches, which take 10 s.
 const SWEEPS_BETWEEN_REMOVALS: u64 = 40;
-/// Sweeps between two samples of the readers' viewers: 5 s.
+/// The number of sweeps between two samples of the readers' viewers, which take 5 s.
 const SWEEPS_BETWEEN_SAMPLES: u64 = 20;
-/// How long a video may be unwatched and not registered again before its assignment is let go.
+/// The time after which a video that nobody watches or registers loses its assignment.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
-/// The same time limit when there are so many assignments that most must be of no use.
-const IDLE_WHEN_CROWDED: Duration = Duration::from_mins(1);
-/// The number of assignments from which on the shorter limit holds.
-const CROWDED_FROM: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
-/// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
+/// The time after which a video that nobody watches or registers loses its assignment if there are so many assignments
+/// that most must be of no use.
+const FORGET_AFTER_WHEN_CROWDED: Duration = Duration::from_mins(1);
+/// The number of assignments from which on unused ones are removed after [`FORGET_AFTER_WHEN_CROWDED`].
+const CROWDED_ASSIGNMENT_COUNT: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
+/// The maximum number of unused assignments that one look removes: 2,000 in 10 s keep up with 200 new videos a second.
 const MAX_REMOVED_AT_ONCE: usize = 2_000;
-/// Assignments let go in one sweep when there are more than [`CROWDED_FROM`].
+/// The maximum number of unused assignments that one look removes when there are at least [`CROWDED_ASSIGNMENT_COUNT`]
+/// assignments.
 const MAX_REMOVED_WHEN_CROWDED: usize = 10 * MAX_REMOVED_AT_ONCE;
 
-/// Sweeps. Never returns.
+/// Runs the sweeps, which probe silent readers, move the videos of readers that are gone, and remove unused
+/// assignments. Never returns.
 pub async fn run(manager: Arc<Manager>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +61,7 @@ pub async fn run(manager: Arc<Manager>) {
     for sweep in 0u64.. {
         ticks.tick().await;
         probe_readers(&manager).await;
-        note_unreachable(&manager, &mut unreachable);
+        log_unreachable_readers(&manager, &mut unreachable);
         note_hold(&manager, &mut held);
         relocate_videos(&manager, sweep.is_multiple_of(SWEEPS_BETWEEN_ADOPTIONS)).await;
         if sweep.is_multiple_of(SWEEPS_BETWEEN_REMOVALS) {
@@ -70,16 +70,16 @@ pub async fn run(manager: Arc<Manager>) {
         forget_gone_readers(&manager).await;
         update_metrics(&manager.metrics, &manager);
         if sweep.is_multiple_of(SWEEPS_BETWEEN_SAMPLES) {
-            take_sample(&manager);
+            add_viewer_sample(&manager);
         }
     }
 }
 
-/// Asks readers directly: those that fell silent, and those to which viewers are sent.
+/// Probes readers: those that fell silent, and those to which viewers are sent.
 async fn probe_readers(manager: &Manager) {
     let client = &manager.probe_client;
     let sent = Instant::now();
-    let within = manager.cluster().reader_watch.stretched_wait(PROBE_TIMEOUT);
+    let within = manager.cluster().reader_watch.scaled_wait(PROBE_TIMEOUT);
     let due: Vec<(ReaderId, u64, bool, String)> = manager
         .cluster()
         .reader_watch
@@ -114,24 +114,25 @@ async fn probe_readers(manager: &Manager) {
     }
 }
 
-/// Whether the reader itself answers at its address; another one that took the address over does not count.
+/// Probes a reader at its address. The answer of another reader that has the address now does not count.
 async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> ProbeOutcome {
-    answer_within(ask_health(client, reader, url, within + 2 * LAST_LOOK), within)
+    answer_within(ask_health(client, reader, url, within + 2 * LATE_ANSWER_TIMEOUT), within)
         .await
         .unwrap_or(ProbeOutcome::Late)
 }
 
-/// The answer to a question that has `within`; what has come when that is over counts.
+/// Returns the result of `question` if it comes within the time `within`, or has come already when that time is over;
+/// otherwise `None`.
 async fn answer_within<T>(question: impl Future<Output = T>, within: Duration) -> Option<T> {
     let mut question = pin!(question);
     if let Ok(answer) = timeout(within, &mut question).await {
         return Some(answer);
     }
-    timeout(LAST_LOOK, question).await.ok()
+    timeout(LATE_ANSWER_TIMEOUT, question).await.ok()
 }
 
-/// What a probe looks at in a reader's answer ([`liverank_protocol::ReaderHealth`]): readers of other releases, and the seed's, may
-/// say the rest otherwise.
+/// The fields of a reader's answer ([`liverank_protocol::ReaderHealth`]) that a probe uses. The other fields may differ
+/// in readers of other releases.
 #[derive(serde::Deserialize)]
 struct ProbedHealth {
     #[serde(rename = "instanceId", default)]
@@ -142,12 +143,12 @@ async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Durat
     let Ok(base) = url.parse::<Url>() else { return ProbeOutcome::Unreachable };
     let answer = match client.get(join_path(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_refused() => return ProbeOutcome::Unreachable,
+        Err(error) if error.is_immediate_connect_failure() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
     let health = match answer.json_within::<ProbedHealth>(MAX_SHORT_ANSWER_BYTES).await {
         Ok(health) => health,
-        Err(error) if error.is_decode() => return ProbeOutcome::Unreachable,
+        Err(error) if error.is_unreadable_answer() => return ProbeOutcome::Unreachable,
         Err(_) => return ProbeOutcome::Late,
     };
     if health.instance_id.is_none_or(|instance| instance.as_str().is_none_or(|it| it == reader.as_str())) {
@@ -157,17 +158,17 @@ async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Durat
     }
 }
 
-/// The client that probes: each probe finds the way anew, for a connection that is kept says nothing about whether a
-/// reader's name still leads there.
+/// Returns the HTTP client for probes. Each probe opens a new connection, because a kept connection does not show
+/// whether a reader's name still leads to the reader.
 pub fn new_probe_client(tls: &PeerTls) -> Client {
     Client::new(tls, ConnectionSettings::default())
 }
 
-/// Tells of readers that cannot be reached, and of those among `known` that can be again.
-fn note_unreachable(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
+/// Logs the readers that cannot be reached now, and those among `known` that can be reached again.
+fn log_unreachable_readers(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
     let (lost, found) = {
         let cluster = manager.cluster();
-        let lost = cluster.reader_watch.all_sightings().filter(|sighting| sighting.is_unreachable());
+        let lost = cluster.reader_watch.all_readers().filter(|sighting| sighting.is_unreachable());
         let lost: BTreeSet<ReaderId> = lost.map(|sighting| sighting.last_record.id.clone()).collect();
         // One that was forgotten was not reached.
         let found = known.difference(&lost).filter(|reader| cluster.reader_watch.get(reader).is_some());
@@ -183,20 +184,36 @@ fn note_unreachable(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
     *known = lost;
 }
 
-/// Tells of a hold when it begins and when it ends.
+/// Returns the reason of a hold that is logged: `None` for a stale view before the first poll of the store has
+/// succeeded (`polled`). A store that has never answered is reported as an unavailable dependency instead.
+const fn reported_hold_reason(reason: Option<HoldReason>, polled: bool) -> Option<HoldReason> {
+    match reason {
+        Some(HoldReason::Stale) if !polled => None,
+        reason => reason,
+    }
+}
+
+/// Logs when this manager stops moving videos for a [`HoldReason`], and when it moves them again.
 fn note_hold(manager: &Manager, held: &mut Option<HoldReason>) {
-    let reason = manager.cluster().judge_readers(Instant::now());
+    let (reason, polled) = {
+        let mut cluster = manager.cluster();
+        (cluster.decide_about_readers(Instant::now()), cluster.reader_watch.was_polled())
+    };
     manager.metrics.moves_suspended.set(i64::from(reason.is_some()));
+    let reason = reported_hold_reason(reason, polled);
     match (held.is_some(), reason) {
-        (false, Some(reason)) => tracing::warn!(?reason, "nothing is moved for now"),
+        (false, Some(reason)) => {
+            tracing::warn!(reason = hold_text(reason), "nothing is moved for now");
+        }
         (true, None) => tracing::info!("videos are moved again"),
         _ => {}
     }
     *held = reason;
 }
 
-/// Has others take over what leaving readers serve, and gives lost videos back. Each decision is made anew just before
-/// it takes effect, so that a view which grew stale meanwhile stops it.
+/// Gives the videos of readers that are gone to other readers and, with `adopt`, gives readers to watched videos that
+/// the store has lost. Each decision is made anew just before it takes effect, so that a view which grew stale
+/// meanwhile stops it.
 async fn relocate_videos(manager: &Manager, adopt: bool) {
     let (moving, lost) = {
         let (cluster, now) = (manager.cluster(), Instant::now());
@@ -225,8 +242,8 @@ async fn ensure_readers(manager: &Manager, videos: Vec<VideoId>) {
 async fn remove_unwatched(manager: &Manager) {
     let unused = {
         let mut cluster = manager.cluster();
-        let (idle, most) = if cluster.assignment_view.len() >= CROWDED_FROM {
-            (IDLE_WHEN_CROWDED, MAX_REMOVED_WHEN_CROWDED)
+        let (idle, most) = if cluster.assignment_view.len() >= CROWDED_ASSIGNMENT_COUNT {
+            (FORGET_AFTER_WHEN_CROWDED, MAX_REMOVED_WHEN_CROWDED)
         } else {
             (FORGET_AFTER, MAX_REMOVED_AT_ONCE)
         };
@@ -234,7 +251,7 @@ async fn remove_unwatched(manager: &Manager) {
     };
     stream::iter(unused)
         .for_each_concurrent(MAX_SWAPS_AT_ONCE, |(video, epoch)| async move {
-            manager.remove_unused(&video, epoch).await;
+            manager.remove_unused_assignment(&video, epoch).await;
         })
         .await;
 }
@@ -250,12 +267,12 @@ async fn forget_gone_readers(manager: &Manager) {
 }
 
 /// Takes a sample of the readers' viewers.
-fn take_sample(manager: &Manager) {
+fn add_viewer_sample(manager: &Manager) {
     let viewers: Vec<(ReaderId, u64)> = {
         let cluster = manager.cluster();
         let alive = cluster
             .reader_watch
-            .all_sightings()
+            .all_readers()
             .filter(|it| cluster.reader_watch.status_of(it) != ReaderStatus::Gone);
         alive.map(|sighting| (sighting.last_record.id.clone(), sighting.last_record.viewers)).collect()
     };
@@ -268,19 +285,19 @@ fn take_sample(manager: &Manager) {
 
 fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
     let cluster = manager.cluster();
-    let silent = cluster.reader_watch.all_sightings().filter(|sighting| {
+    let silent = cluster.reader_watch.all_readers().filter(|sighting| {
         matches!(cluster.reader_watch.status_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
     });
-    let unreachable = cluster.reader_watch.all_sightings().filter(|sighting| sighting.is_unreachable());
+    let unreachable = cluster.reader_watch.all_readers().filter(|sighting| sighting.is_unreachable());
     metrics.readers_unreachable.set(unreachable.count() as i64);
     metrics.videos.set(cluster.assignment_view.len() as i64);
     metrics.readers_silent.set(silent.count() as i64);
     metrics.readers_open.set(cluster.open_readers().count() as i64);
-    metrics.in_flight.set(cluster.pending_hand_overs.viewers as i64);
+    metrics.viewers_to_hand_over.set(cluster.pending_hand_overs.viewers as i64);
     metrics.drains_overdue.set(cluster.overdue_drains(Instant::now()).len() as i64);
     metrics.heartbeat_age.set(cluster.reader_watch.longest_silence().as_secs_f64());
     drop(cluster);
-    for ended in manager.carrying().take_ended() {
+    for ended in manager.move_executor().take_ended_move_labels() {
         metrics.moves.get_or_create(&ended).inc();
     }
 }
@@ -288,6 +305,17 @@ fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manager_that_has_just_begun_tells_of_no_hold_before_its_first_view() {
+        let (stale, many) = (HoldReason::Stale, HoldReason::TooManyGone { missing: 3, readers: 4 });
+        assert_eq!(reported_hold_reason(Some(stale), false), None);
+        assert_eq!(reported_hold_reason(Some(stale), true), Some(stale));
+        assert_eq!(
+            (reported_hold_reason(Some(many), false), reported_hold_reason(None, true)),
+            (Some(many), None)
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_has_come_when_the_time_is_over_counts() {
@@ -298,6 +326,6 @@ mod tests {
         assert!(
             answered(PROBE_TIMEOUT.saturating_sub(moment)).await && answered(PROBE_TIMEOUT + moment).await
         );
-        assert!(!answered(PROBE_TIMEOUT + LAST_LOOK + moment).await);
+        assert!(!answered(PROBE_TIMEOUT + LATE_ANSWER_TIMEOUT + moment).await);
     }
 }

@@ -11,7 +11,7 @@ use liverank_core::{ReaderId, VideoId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApplyOutcome {
     /// The change was applied.
-    Done,
+    Applied,
     /// Changes in between are missing, or may be: all assignments have to be loaded again.
     ReloadNeeded,
 }
@@ -23,7 +23,7 @@ pub struct AssignmentView {
     version: Option<u64>,
     assignments: HashMap<VideoId, AssignmentEntry>,
     /// The number of videos of each reader.
-    videos: HashMap<ReaderId, u64>,
+    video_counts: HashMap<ReaderId, u64>,
     highest_epoch: u64,
 }
 
@@ -31,32 +31,37 @@ pub struct AssignmentView {
 struct AssignmentEntry {
     assignment: VideoAssignment,
     /// The time at which the video was last registered or watched, as far as this manager knows.
-    used: Instant,
+    last_used_at: Instant,
     /// The time at which this manager saw the assignment come into force.
-    changed: Instant,
+    in_force_since: Instant,
 }
 
 impl AssignmentView {
-    /// Whether the assignments were ever loaded. Before the first load, a video that is not in the view may have a
-    /// reader in the store.
+    /// Returns true if the assignments were ever loaded. Before the first load, a video that is not in the view may
+    /// have a reader in the store.
     pub const fn is_loaded(&self) -> bool {
         self.version.is_some()
     }
 
+    /// Returns the store's version up to which changes were applied; `None` before the first load.
+    pub const fn version(&self) -> Option<u64> {
+        self.version
+    }
+
     /// Replaces all assignments by the store's; the times of the videos' last use are kept.
-    pub fn take_over_all(&mut self, now: Instant, state: AssignmentSnapshot) {
+    pub fn replace_all(&mut self, now: Instant, state: AssignmentSnapshot) {
         if self.version == Some(state.version) {
             return;
         }
         let mut old = std::mem::take(&mut self.assignments);
-        self.videos.clear();
+        self.video_counts.clear();
         self.version = Some(state.version);
         for assignment in state.assignments {
             let known = old.remove(&assignment.video_id);
-            let used = known.as_ref().map_or(now, |entry| entry.used);
+            let last_used_at = known.as_ref().map_or(now, |entry| entry.last_used_at);
             let same = known.filter(|entry| entry.assignment.epoch() == assignment.epoch());
-            let changed = same.map_or(now, |entry| entry.changed);
-            self.insert_entry(AssignmentEntry { assignment, used, changed });
+            let in_force_since = same.map_or(now, |entry| entry.in_force_since);
+            self.insert_entry(AssignmentEntry { assignment, last_used_at, in_force_since });
         }
     }
 
@@ -69,7 +74,7 @@ impl AssignmentView {
         };
         match self.version {
             // The load was later than this change.
-            Some(current) if *version <= current => return ApplyOutcome::Done,
+            Some(current) if *version <= current => return ApplyOutcome::Applied,
             Some(current) if *version == current + 1 => self.version = Some(*version),
             _ => return ApplyOutcome::ReloadNeeded,
         }
@@ -83,18 +88,18 @@ impl AssignmentView {
             AssignmentChange::Removed { video_id, .. } => self.remove(&video_id),
             AssignmentChange::Reset => {}
         }
-        ApplyOutcome::Done
+        ApplyOutcome::Applied
     }
 
     /// Takes over one assignment that the store returned.
     pub fn take_over_assignment(&mut self, now: Instant, assignment: VideoAssignment) {
-        self.insert_entry(AssignmentEntry { assignment, used: now, changed: now });
+        self.insert_entry(AssignmentEntry { assignment, last_used_at: now, in_force_since: now });
     }
 
     fn insert_entry(&mut self, entry: AssignmentEntry) {
         self.remove(&entry.assignment.video_id);
         for share in entry.assignment.readers() {
-            *self.videos.entry(share.reader.clone()).or_default() += 1;
+            *self.video_counts.entry(share.reader.clone()).or_default() += 1;
         }
         self.highest_epoch = self.highest_epoch.max(entry.assignment.epoch());
         self.assignments.insert(entry.assignment.video_id.clone(), entry);
@@ -104,10 +109,10 @@ impl AssignmentView {
     pub fn remove(&mut self, video: &VideoId) {
         let Some(entry) = self.assignments.remove(video) else { return };
         for share in entry.assignment.readers() {
-            if let Some(count) = self.videos.get_mut(&share.reader) {
+            if let Some(count) = self.video_counts.get_mut(&share.reader) {
                 *count -= 1;
                 if *count == 0 {
-                    self.videos.remove(&share.reader);
+                    self.video_counts.remove(&share.reader);
                 }
             }
         }
@@ -125,13 +130,13 @@ impl AssignmentView {
 
     /// Returns the time at which this manager saw a video's assignment come into force; `None` if it has none.
     pub fn changed_at(&self, video: &VideoId) -> Option<Instant> {
-        self.assignments.get(video).map(|entry| entry.changed)
+        self.assignments.get(video).map(|entry| entry.in_force_since)
     }
 
     /// Notes that a video is in use at `now`.
     pub fn note_use(&mut self, now: Instant, video: &VideoId) {
         if let Some(entry) = self.assignments.get_mut(video) {
-            entry.used = now;
+            entry.last_used_at = now;
         }
     }
 
@@ -141,9 +146,9 @@ impl AssignmentView {
         let mut unused: Vec<&AssignmentEntry> = self
             .assignments
             .values()
-            .filter(|entry| now.saturating_duration_since(entry.used) >= idle)
+            .filter(|entry| now.saturating_duration_since(entry.last_used_at) >= idle)
             .collect();
-        unused.sort_by_key(|entry| entry.used);
+        unused.sort_by_key(|entry| entry.last_used_at);
         unused.truncate(most);
         unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch())).collect()
     }
@@ -158,19 +163,19 @@ impl AssignmentView {
         self.assignments.len()
     }
 
-    /// Whether no video is assigned.
+    /// Returns true if no video is assigned.
     pub fn is_empty(&self) -> bool {
         self.assignments.is_empty()
     }
 
     /// Returns the number of videos of a reader.
     pub fn video_count_of(&self, reader: &ReaderId) -> u64 {
-        self.videos.get(reader).copied().unwrap_or(0)
+        self.video_counts.get(reader).copied().unwrap_or(0)
     }
 
     /// Returns the readers that have videos.
     pub fn readers(&self) -> impl Iterator<Item = &ReaderId> {
-        self.videos.keys()
+        self.video_counts.keys()
     }
 
     /// Returns the highest epoch that was ever in this view.
@@ -200,7 +205,7 @@ mod tests {
 
     fn loaded_view(version: u64, assignments: Vec<VideoAssignment>) -> AssignmentView {
         let mut view = AssignmentView::default();
-        view.take_over_all(Instant::now(), AssignmentSnapshot { version, assignments });
+        view.replace_all(Instant::now(), AssignmentSnapshot { version, assignments });
         view
     }
 
@@ -211,12 +216,12 @@ mod tests {
     #[test]
     fn changes_apply_after_the_snapshot() {
         let (mut view, now) = (loaded_view(5, vec![assignment("v", "a", 3)]), Instant::now());
-        assert_eq!(view.apply_change(now, assigned(4, "v", "old", 2)), ApplyOutcome::Done);
+        assert_eq!(view.apply_change(now, assigned(4, "v", "old", 2)), ApplyOutcome::Applied);
         assert_eq!(view.get(&video("v")).unwrap().epoch(), 3);
-        assert_eq!(view.apply_change(now, assigned(6, "v", "b", 4)), ApplyOutcome::Done);
+        assert_eq!(view.apply_change(now, assigned(6, "v", "b", 4)), ApplyOutcome::Applied);
         assert_eq!((videos_of(&view, "a"), videos_of(&view, "b")), (0, 1));
         let removed = AssignmentChange::Removed { version: 7, video_id: video("v") };
-        assert_eq!(view.apply_change(now, removed), ApplyOutcome::Done);
+        assert_eq!(view.apply_change(now, removed), ApplyOutcome::Applied);
         assert!(view.is_empty());
         assert_eq!(view.readers().count(), 0);
     }
@@ -237,14 +242,14 @@ mod tests {
     fn an_older_change_does_not_undo_an_own_write() {
         let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
         view.take_over_assignment(now, assignment("v", "mine", 9));
-        assert_eq!(view.apply_change(now, assigned(6, "v", "before", 8)), ApplyOutcome::Done);
+        assert_eq!(view.apply_change(now, assigned(6, "v", "before", 8)), ApplyOutcome::Applied);
         assert_eq!(view.get(&video("v")).unwrap().epoch(), 9);
     }
 
     #[test]
     fn a_store_that_came_back_empty_is_believed() {
         let mut view = loaded_view(5, vec![assignment("v", "a", 3)]);
-        view.take_over_all(Instant::now(), AssignmentSnapshot::default());
+        view.replace_all(Instant::now(), AssignmentSnapshot::default());
         assert!(view.is_loaded() && view.is_empty());
         assert_eq!(view.highest_epoch(), 3);
     }
@@ -255,12 +260,12 @@ mod tests {
         let mut view = AssignmentView::default();
         let start = Instant::now();
         let all = || ["a", "b", "c"].map(|name| assignment(name, "r", 1)).to_vec();
-        view.take_over_all(start, AssignmentSnapshot { version: 1, assignments: all() });
+        view.replace_all(start, AssignmentSnapshot { version: 1, assignments: all() });
         view.note_use(start + Duration::from_secs(2), &video("a"));
         view.note_use(start + Duration::from_secs(1), &video("b"));
         view.note_use(start + hour, &video("c"));
         let now = start + hour + Duration::from_mins(1);
-        view.take_over_all(now, AssignmentSnapshot { version: 2, assignments: all() });
+        view.replace_all(now, AssignmentSnapshot { version: 2, assignments: all() });
         let unused = |most| {
             view.unused_videos(now, hour, most)
                 .into_iter()

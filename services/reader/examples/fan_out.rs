@@ -1,7 +1,7 @@
 //! Measures how many comments a second a reader delivers, with which delay, and what a viewer costs: `serve` runs a
 //! reader and posts to one video at a rate, `watch` holds viewers and counts, and `floor` is the least work that a
-//! server can do: a loop that writes to every socket. They are separate processes, so that each can be pinned to a core
-//! of its own:
+//! server can do: a loop that writes to every socket. The server and the viewers are separate processes, so that each
+//! can be pinned to a core of its own:
 //!
 //! ```sh
 //! cargo build --release -p liverank-reader --example fan_out
@@ -38,14 +38,14 @@ use tokio::net::TcpSocket;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// The time within which all viewers have to be greeted.
 const GREETING_TIMEOUT: Duration = Duration::from_mins(1);
-/// One viewer in this many reads the times in the comments that it gets.
+/// The divisor of the sampling: one viewer in 50 reads the post times in its comments and so measures their delays.
 const SAMPLING_DIVISOR: usize = 50;
 /// The number of viewers with the same source address: far fewer than the address has ports. The kernel tries ports one
 /// by one, and if most are taken, each connection costs it milliseconds; a crowd would then take longer to connect than
 /// a server waits for requests.
 const VIEWERS_A_SOURCE_ADDRESS: usize = 4_000;
 /// The beginning of each comment's text, before the time of its post in microseconds.
-const POSTED_MARK: &[u8] = b"posted ";
+const POST_TIME_PREFIX: &[u8] = b"posted ";
 
 #[derive(Parser)]
 enum BenchMode {
@@ -64,7 +64,7 @@ enum BenchMode {
     Floor {
         #[arg(long)]
         port: u16,
-        /// How many sockets to wait for.
+        /// The number of sockets to wait for.
         #[arg(long)]
         viewers: usize,
         /// Comments a write.
@@ -160,7 +160,8 @@ async fn serve_hub(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyh
     let archive = Arc::new(EmbeddedArchive::open(directory.path())?);
     let numbering = archive.open(&CountingRules::default()).await?.comment_epoch;
     let bus = Arc::new(EmbeddedBus::new());
-    let listener = server::bind_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
+    let listener =
+        server::bind_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader", "--port").await?;
     let config = Config { capacity: 100_000, writes_per_second, ..Config::default() };
     let comments = Arc::clone(&bus) as Arc<dyn CommentBus>;
     let context = ServiceContext::new(Duration::ZERO);
@@ -267,15 +268,15 @@ async fn post_one(
     }
 }
 
-/// The counts over all viewers.
+/// The counts and the measured times of all viewers together.
 #[derive(Default)]
 struct ViewerCounts {
-    greeted: std::sync::Mutex<Vec<u64>>,
+    greeting_delays_us: std::sync::Mutex<Vec<u64>>,
     refused: AtomicU64,
     comments: AtomicU64,
     bytes: AtomicU64,
     reads: AtomicU64,
-    late_us: std::sync::Mutex<Vec<u64>>,
+    comment_delays_us: std::sync::Mutex<Vec<u64>>,
 }
 
 impl ViewerCounts {
@@ -314,11 +315,11 @@ async fn watch_viewers(options: WatchOptions) -> anyhow::Result<()> {
             tokio::spawn(async move { watch_stream(stream, dialled, &seen, sampled).await });
         }
     }
-    let count = || seen.greeted.lock().expect("no panics").len();
+    let count = || seen.greeting_delays_us.lock().expect("no panics").len();
     while count() < viewers && start.elapsed() < GREETING_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (there, greeted) = (count(), quantiles_text(&mut seen.greeted.lock().expect("no panics")));
+    let (there, greeted) = (count(), quantiles_text(&mut seen.greeting_delays_us.lock().expect("no panics")));
     println!(
         "{there} of {viewers} viewers greeted in {:.1} s, {} dialled again; from {} to greeting: {greeted}",
         start.elapsed().as_secs_f64(),
@@ -329,14 +330,14 @@ async fn watch_viewers(options: WatchOptions) -> anyhow::Result<()> {
     tokio::time::sleep(WARM_UP).await;
     let (now_resident, busy) = process_usage(server)?;
     let (before, start) = (seen.current_counts(), Instant::now());
-    seen.late_us.lock().expect("no panics").clear();
+    seen.comment_delays_us.lock().expect("no panics").clear();
     tokio::time::sleep(Duration::from_secs(options.seconds)).await;
     let seconds = start.elapsed().as_secs_f64();
     let after = seen.current_counts();
     let core = (process_usage(server)?.1 - busy) as f64 / 1000.0 / seconds;
     let [comments, bytes, reads] = [0, 1, 2].map(|at| (after[at] - before[at]) as f64 / seconds);
     println!("{comments:.0} deliveries/s, {:.1} MB/s, {:.2} a read", bytes / 1e6, comments / reads.max(1.0));
-    let mut late = seen.late_us.lock().expect("no panics").clone();
+    let mut late = seen.comment_delays_us.lock().expect("no panics").clone();
     println!("late: {}", quantiles_text(&mut late));
     let growth = now_resident.saturating_sub(resident) as f64 * 1024.0 / viewers as f64;
     if server.is_some() {
@@ -346,7 +347,7 @@ async fn watch_viewers(options: WatchOptions) -> anyhow::Result<()> {
         );
     }
     if options.json {
-        let [p50, p99] = [0.5, 0.99].map(|part| value_at(&late, part));
+        let [p50, p99] = [0.5, 0.99].map(|part| quantile_ms(&late, part));
         println!(
             r#"{{"deliveries":{comments:.0},"p50_ms":{p50:.1},"p99_ms":{p99:.1},"bytes_a_viewer":{growth:.0},"cores":{core:.3}}}"#
         );
@@ -387,14 +388,14 @@ async fn dial_stream(port: u16, path: &str, number: usize) -> anyhow::Result<tok
 }
 
 /// Returns the quantile `part` of the sorted times, in milliseconds; the times are in microseconds.
-fn value_at(times: &[u64], part: f64) -> f64 {
+fn quantile_ms(times: &[u64], part: f64) -> f64 {
     times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0
 }
 
 /// Sorts times in microseconds, and returns their quantiles as text.
 fn quantiles_text(times: &mut [u64]) -> String {
     times.sort_unstable();
-    let [p50, p99, max] = [0.5, 0.99, 0.999_999].map(|part| value_at(times, part));
+    let [p50, p99, max] = [0.5, 0.99, 0.999_999].map(|part| quantile_ms(times, part));
     format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms ({} samples)", times.len())
 }
 
@@ -417,7 +418,7 @@ async fn watch_stream(
             ended => anyhow::bail!("the stream ended before its greeting: {ended:?}"),
         };
         if !std::mem::replace(&mut greeted, true) {
-            seen.greeted.lock().expect("no panics").push(dialled.elapsed().as_micros() as u64);
+            seen.greeting_delays_us.lock().expect("no panics").push(dialled.elapsed().as_micros() as u64);
         }
         let text = &buffer[..read];
         // A line whose beginning is split between two reads is missed, which is one in thousands.
@@ -427,15 +428,17 @@ async fn watch_stream(
         seen.reads.fetch_add(1, Ordering::Relaxed);
         if sampled {
             let now = now_us();
-            let late = text.windows(POSTED_MARK.len() + 16).filter(|window| window.starts_with(POSTED_MARK));
+            let late = text
+                .windows(POST_TIME_PREFIX.len() + 16)
+                .filter(|window| window.starts_with(POST_TIME_PREFIX));
             let late = late
                 .filter_map(|window| parse_posted_us(window).ok())
                 .map(|posted| now.saturating_sub(posted));
-            seen.late_us.lock().expect("no panics").extend(late);
+            seen.comment_delays_us.lock().expect("no panics").extend(late);
         }
     }
 }
 
 fn parse_posted_us(window: &[u8]) -> anyhow::Result<u64> {
-    std::str::from_utf8(&window[POSTED_MARK.len()..])?.parse().context("not a time")
+    std::str::from_utf8(&window[POST_TIME_PREFIX.len()..])?.parse().context("not a time")
 }

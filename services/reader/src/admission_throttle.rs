@@ -16,7 +16,7 @@ const MAX_HELD_BACK: u32 = 64;
 const HOLD_TIME: Duration = Duration::from_millis(25);
 /// The time within which all waiting viewers are to be admitted: if there are too many for `HOLD_TIME`, each is held
 /// back for less.
-const MIN_TIME_FOR_ALL: Duration = Duration::from_millis(2_500);
+const MAX_TIME_FOR_ALL: Duration = Duration::from_millis(2_500);
 /// The longest time that a new viewer waits for its turn, however slow the machine is. Viewers whose reader was killed
 /// have already waited up to 6 s, until the failure was noticed and for their `retry:`, and nobody is to be without a
 /// stream for 10 s.
@@ -26,15 +26,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 pub struct AdmissionThrottle {
     turn_permits: Semaphore,
     /// The number of new viewers that wait for admission now.
-    waiting: AtomicU32,
-    /// The greatest value of `waiting` since it was last 0.
-    crowd: AtomicU32,
+    waiting_viewers: AtomicU32,
+    /// The greatest value of `waiting_viewers` since it was last 0.
+    peak_waiting_viewers: AtomicU32,
 }
 
 impl Default for AdmissionThrottle {
     fn default() -> Self {
         let turns = Semaphore::new(MAX_HELD_BACK as usize);
-        Self { turn_permits: turns, waiting: AtomicU32::new(0), crowd: AtomicU32::new(0) }
+        Self {
+            turn_permits: turns,
+            waiting_viewers: AtomicU32::new(0),
+            peak_waiting_viewers: AtomicU32::new(0),
+        }
     }
 }
 
@@ -43,8 +47,8 @@ struct WaitingNewcomer<'a>(&'a AdmissionThrottle);
 
 impl Drop for WaitingNewcomer<'_> {
     fn drop(&mut self) {
-        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.crowd.store(0, Ordering::Relaxed);
+        if self.0.waiting_viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.peak_waiting_viewers.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -53,14 +57,14 @@ impl AdmissionThrottle {
     /// Waits until a new viewer may be admitted, in the order of arrival, for at most `LONGEST_WAIT` and the hold
     /// time. `is_late` returns whether writes to the connected viewers are late.
     pub async fn wait_for_turn(&self, is_late: impl Fn() -> bool) {
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
-        self.crowd.fetch_max(waiting, Ordering::Relaxed);
+        let waiting = self.waiting_viewers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak_waiting_viewers.fetch_max(waiting, Ordering::Relaxed);
         let _newcomer = WaitingNewcomer(self);
         // A viewer that has waited for the longest time is admitted without a permit.
         let Ok(_turn) = timeout(LONGEST_WAIT, self.turn_permits.acquire()).await else { return };
         if is_late() {
-            let crowd = self.crowd.load(Ordering::Relaxed).max(1);
-            sleep(HOLD_TIME.min(MIN_TIME_FOR_ALL * MAX_HELD_BACK / crowd)).await;
+            let crowd = self.peak_waiting_viewers.load(Ordering::Relaxed).max(1);
+            sleep(HOLD_TIME.min(MAX_TIME_FOR_ALL * MAX_HELD_BACK / crowd)).await;
         }
     }
 }

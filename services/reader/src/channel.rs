@@ -10,53 +10,53 @@ use liverank_core::comment::{Comment, CommentEpoch, StreamPosition};
 
 use crate::entry::{EncodedEntry, StreamFilter};
 use crate::metrics::ReaderMetrics;
-use crate::pace::WindowCount;
-use crate::ring::{CommentRing, PushOutcome, RingCursor, RingHole, TakenEvents};
+use crate::pace::LastCountedWindow;
+use crate::ring::{CommentRing, NextEvents, PushOutcome, RingCursor, RingHole};
 use crate::viewer_counts::ChannelViewerCount;
 
 /// The channel of one video: its ring of comments and the state shared by its viewers.
 pub struct VideoChannel {
-    /// The video.
+    /// The video whose comments the channel carries.
     pub video: VideoId,
-    /// One bit for each writing thread: set while the thread has been notified of something new in this channel and has
-    /// not looked yet.
-    pub called_threads: AtomicU32,
+    /// One bit for each writing thread, which is set while the thread has been notified of something new in this
+    /// channel and has not handled it yet.
+    pub notified_writer_threads: AtomicU32,
     /// Held while a task subscribes the channel, reads its head or unsubscribes it, so that these exclude each other.
     pub opening_lock: tokio::sync::Mutex<()>,
     /// Held while a task fetches what a returning viewer missed, so that other returning viewers wait and then find the
     /// comments in the ring.
     pub backfill_lock: tokio::sync::Mutex<()>,
     /// The number of the bus connection on which the video's channel is subscribed; 0 if it is not subscribed.
-    pub subscribed_on: AtomicU64,
-    /// Whether a task is filling holes of the ring.
+    pub subscribed_connection_number: AtomicU64,
+    /// True if a task is filling holes of the ring.
     pub is_repairing: AtomicBool,
     /// The number of heartbeats that were due to the channel's idle viewers so far.
     pub heartbeat_number: AtomicU32,
     /// The number of viewers as it is told to those viewers who ask for it.
-    pub viewer_count: ChannelViewerCount,
-    viewers: AtomicU64,
+    pub announced_viewer_count: ChannelViewerCount,
+    viewer_total: AtomicU64,
     state: Mutex<ChannelState>,
 }
 
 struct ChannelState {
     ring: CommentRing,
-    /// Whether the archive was found empty before the ring had a position: then every comment that arrives is a new
+    /// True if the archive was found empty before the ring had a position: then every comment that arrives is a new
     /// one.
-    blank: bool,
-    shown_at: Instant,
-    /// Whether a task already waits to make the new comments visible at the due time.
-    showing: bool,
-    counted: WindowCount,
+    archive_was_empty: bool,
+    last_shown_at: Instant,
+    /// True if a task already waits to make the new comments visible at the due time.
+    show_is_scheduled: bool,
+    last_counted_window: LastCountedWindow,
     emptied_at: Instant,
     /// The number of viewers whose streams are to be ended.
-    going: u64,
+    streams_to_end_count: u64,
 }
 
 /// The next action for a viewer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NextAction {
     /// Send the viewer these events.
-    Send(TakenEvents),
+    Send(NextEvents),
     /// End the viewer's stream.
     End,
     /// Send nothing until the channel has something new.
@@ -79,22 +79,22 @@ impl VideoChannel {
     pub fn new(video: VideoId, (ring_length, ring_bytes): (usize, usize), now: Instant) -> Self {
         Self {
             video,
-            called_threads: AtomicU32::new(0),
+            notified_writer_threads: AtomicU32::new(0),
             opening_lock: tokio::sync::Mutex::default(),
             backfill_lock: tokio::sync::Mutex::default(),
-            subscribed_on: AtomicU64::new(0),
+            subscribed_connection_number: AtomicU64::new(0),
             is_repairing: AtomicBool::new(false),
             heartbeat_number: AtomicU32::new(0),
-            viewer_count: ChannelViewerCount::default(),
-            viewers: AtomicU64::new(0),
+            announced_viewer_count: ChannelViewerCount::default(),
+            viewer_total: AtomicU64::new(0),
             state: Mutex::new(ChannelState {
                 ring: CommentRing::new(ring_length, ring_bytes),
-                blank: false,
-                shown_at: now,
-                showing: false,
-                counted: WindowCount::default(),
+                archive_was_empty: false,
+                last_shown_at: now,
+                show_is_scheduled: false,
+                last_counted_window: LastCountedWindow::default(),
                 emptied_at: now,
-                going: 0,
+                streams_to_end_count: 0,
             }),
         }
     }
@@ -104,76 +104,77 @@ impl VideoChannel {
     }
 
     /// The number of viewers of the channel.
-    pub fn viewers(&self) -> u64 {
-        self.viewers.load(Ordering::Relaxed)
+    pub fn viewer_total(&self) -> u64 {
+        self.viewer_total.load(Ordering::Relaxed)
     }
 
     /// Counts one more viewer. The caller holds the lock of the hub's channels, so that the channel is not closed
     /// meanwhile.
     pub fn add_viewer(&self) {
-        self.viewers.fetch_add(1, Ordering::Relaxed);
+        self.viewer_total.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one viewer less; notes `now` if it was the last one.
     pub fn remove_viewer(&self, now: Instant) {
-        if self.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.viewer_total.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.state().emptied_at = now;
         }
     }
 
     /// Returns how long the channel has had no viewers; `None` while it has viewers.
     pub fn empty_for(&self, now: Instant) -> Option<Duration> {
-        (self.viewers() == 0).then(|| now.saturating_duration_since(self.state().emptied_at))
+        (self.viewer_total() == 0).then(|| now.saturating_duration_since(self.state().emptied_at))
     }
 
     /// Returns the position of the newest comment in the ring; `None` while the ring has no comment epoch.
-    pub fn head_position(&self) -> Option<StreamPosition> {
+    pub fn newest_in_ring(&self) -> Option<StreamPosition> {
         let state = self.state();
-        let numbering = state.ring.numbering()?.clone();
-        Some(StreamPosition { comment_epoch: numbering, seq: state.ring.head() })
+        let numbering = state.ring.comment_epoch()?.clone();
+        Some(StreamPosition { comment_epoch: numbering, seq: state.ring.head_seq() })
     }
 
     /// Returns the position of the newest comment known to exist, also if the ring does not have it yet; `None` while
     /// the ring has no comment epoch.
-    pub fn highest_known(&self) -> Option<StreamPosition> {
+    pub fn newest_known_position(&self) -> Option<StreamPosition> {
         let state = self.state();
-        let numbering = state.ring.numbering()?.clone();
-        Some(StreamPosition { comment_epoch: numbering, seq: state.ring.known() })
+        let numbering = state.ring.comment_epoch()?.clone();
+        Some(StreamPosition { comment_epoch: numbering, seq: state.ring.highest_known_seq() })
     }
 
-    /// Whether the position of the video's newest comment is known, or it is known that the archive is still empty.
-    pub fn is_anchored(&self) -> bool {
+    /// Returns true if the position of the video's newest comment is known, or it is known that the archive is still
+    /// empty.
+    pub fn has_known_position(&self) -> bool {
         let state = self.state();
-        state.blank || state.ring.numbering().is_some()
+        state.archive_was_empty || state.ring.comment_epoch().is_some()
     }
 
     /// Notes that no archive exists yet.
     pub fn note_no_archive(&self) {
-        self.state().blank = true;
+        self.state().archive_was_empty = true;
     }
 
     /// Notes that the video's comments of this comment epoch go up to `seq`. If the epoch is a new one, the ring is
     /// emptied and begins at `seq`.
     pub fn note_head(&self, numbering: &CommentEpoch, seq: u64) {
         let mut state = self.state();
-        if state.ring.numbering() != Some(numbering) {
-            let origin = if state.blank { 0 } else { seq };
-            state.blank = false;
-            state.ring.begin_turn(numbering.clone(), origin);
+        if state.ring.comment_epoch() != Some(numbering) {
+            let origin = if state.archive_was_empty { 0 } else { seq };
+            state.archive_was_empty = false;
+            state.ring.begin_epoch(numbering.clone(), origin);
         }
-        state.ring.note_exists(seq);
+        state.ring.note_highest_known(seq);
     }
 
     /// Pushes a comment into the ring. Returns the outcome, or `None` if the comment belongs to another comment epoch
     /// than the ring's.
     pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<PushOutcome> {
-        let entry = EncodedEntry::of(numbering, comment);
+        let entry = EncodedEntry::encode(numbering, comment);
         let mut state = self.state();
-        match state.ring.numbering() {
+        match state.ring.comment_epoch() {
             None => {
-                let origin = if state.blank { 0 } else { comment.seq.saturating_sub(1) };
-                state.blank = false;
-                state.ring.begin_turn(numbering.clone(), origin);
+                let origin = if state.archive_was_empty { 0 } else { comment.seq.saturating_sub(1) };
+                state.archive_was_empty = false;
+                state.ring.begin_epoch(numbering.clone(), origin);
             }
             Some(ours) if ours != numbering => return None,
             Some(_) => {}
@@ -181,26 +182,30 @@ impl VideoChannel {
         Some(state.ring.push(comment.seq, entry))
     }
 
-    /// Makes new comments visible to viewers, or returns the time at which they may become visible: at least the time
-    /// that `pace` returns after they last did.
-    pub fn show_paced(&self, now: Instant, pace: impl FnOnce(&mut WindowCount) -> Duration) -> ShowDecision {
+    /// Makes new comments visible to viewers, or returns the time at which the comments may become visible. `pace`
+    /// returns the minimum time between two moments at which the channel's comments become visible.
+    pub fn show_paced(
+        &self,
+        now: Instant,
+        pace: impl FnOnce(&mut LastCountedWindow) -> Duration,
+    ) -> ShowDecision {
         let mut state = self.state();
-        let gap = pace(&mut state.counted);
-        if state.showing {
+        let gap = pace(&mut state.last_counted_window);
+        if state.show_is_scheduled {
             return ShowDecision::Nothing;
         }
-        let due = state.shown_at + gap;
+        let due = state.last_shown_at + gap;
         if due <= now {
             return state.show_now(now);
         }
-        state.showing = true;
+        state.show_is_scheduled = true;
         ShowDecision::At(due)
     }
 
     /// Makes new comments visible now; to be called at the time that [`ShowDecision::At`] named.
     pub fn show_due(&self, now: Instant) -> ShowDecision {
         let mut state = self.state();
-        state.showing = false;
+        state.show_is_scheduled = false;
         state.show_now(now)
     }
 
@@ -208,12 +213,12 @@ impl VideoChannel {
     /// the events returned.
     pub fn next_action(&self, cursor: &mut RingCursor, asked: StreamFilter) -> NextAction {
         let mut state = self.state();
-        match state.ring.take_for_filter(cursor, asked) {
-            TakenEvents::Nothing if state.going > 0 => {
-                state.going -= 1;
+        match state.ring.take_next_events(cursor, asked) {
+            NextEvents::Nothing if state.streams_to_end_count > 0 => {
+                state.streams_to_end_count -= 1;
                 NextAction::End
             }
-            TakenEvents::Nothing => NextAction::Wait,
+            NextEvents::Nothing => NextAction::Wait,
             taken => NextAction::Send(taken),
         }
     }
@@ -237,19 +242,19 @@ impl VideoChannel {
     /// `None` if there is none.
     pub fn first_hole(&self) -> Option<(CommentEpoch, RingHole)> {
         let state = self.state();
-        Some((state.ring.numbering()?.clone(), state.ring.first_hole()?))
+        Some((state.ring.comment_epoch()?.clone(), state.ring.first_hole()?))
     }
 
     /// Stops waiting for the lowest missing range of comments. Returns how many comments viewers will not get.
-    pub fn give_up_hole(&self) -> u64 {
-        self.state().ring.give_up_hole()
+    pub fn skip_lowest_hole(&self) -> u64 {
+        self.state().ring.skip_lowest_hole()
     }
 
-    /// Returns the range that has to be fetched for a viewer that resumes after `position`; `None` if nothing has to
-    /// be, or if `position` is of another comment epoch.
+    /// Returns the range of comments that has to be fetched for a viewer that resumes after `position`; `None` if
+    /// nothing has to be fetched, or if `position` is of another comment epoch.
     pub fn missing_since(&self, position: &StreamPosition) -> Option<RingHole> {
         let state = self.state();
-        (state.ring.numbering() == Some(&position.comment_epoch))
+        (state.ring.comment_epoch() == Some(&position.comment_epoch))
             .then(|| state.ring.missing_since(position.seq))
             .flatten()
     }
@@ -257,9 +262,9 @@ impl VideoChannel {
     /// Puts earlier comments back into the ring, unless they are of another comment epoch than the ring's.
     pub fn restore_earlier(&self, numbering: &CommentEpoch, comments: &[Comment]) {
         let entries: Vec<(u64, EncodedEntry)> =
-            comments.iter().map(|comment| (comment.seq, EncodedEntry::of(numbering, comment))).collect();
+            comments.iter().map(|comment| (comment.seq, EncodedEntry::encode(numbering, comment))).collect();
         let mut state = self.state();
-        if state.ring.numbering() == Some(numbering) {
+        if state.ring.comment_epoch() == Some(numbering) {
             state.ring.restore_earlier(entries);
         }
     }
@@ -269,17 +274,17 @@ impl VideoChannel {
         self.state().ring.used_bytes_and_evicted()
     }
 
-    /// Does the periodic work of the channel: frees buffers. Returns `true` if a heartbeat is due to idle viewers
-    /// because nothing became visible for `idle`.
-    pub fn tick_idle(&self, now: Instant, idle: Duration) -> bool {
+    /// Does the periodic work of the channel: frees its buffers, and finds out if idle viewers need a heartbeat.
+    /// Returns `true` if a heartbeat is due to idle viewers because nothing became visible for `idle`.
+    pub fn run_periodic_work(&self, now: Instant, idle: Duration) -> bool {
         {
             let mut state = self.state();
             state.ring.shrink_buffers();
-            if now.saturating_duration_since(state.shown_at) < idle {
+            if now.saturating_duration_since(state.last_shown_at) < idle {
                 return false;
             }
             // The heartbeat counts as an event: the next one is due an idle time later.
-            state.shown_at = now;
+            state.last_shown_at = now;
         }
         self.heartbeat_number.fetch_add(1, Ordering::Relaxed);
         true
@@ -289,7 +294,7 @@ impl VideoChannel {
     /// Replaces an earlier request, also if not all of its streams have ended. The caller has to wake the writing
     /// threads.
     pub fn end_streams(&self, viewers: u64) {
-        self.state().going = viewers;
+        self.state().streams_to_end_count = viewers;
     }
 }
 
@@ -298,7 +303,7 @@ impl ChannelState {
         if !self.ring.reveal_all() {
             return ShowDecision::Nothing;
         }
-        self.shown_at = now;
+        self.last_shown_at = now;
         ShowDecision::Now
     }
 }
@@ -308,6 +313,6 @@ pub fn count_pushed(metrics: &ReaderMetrics, pushed: PushOutcome) {
     match pushed {
         PushOutcome::Appended(_) => {}
         PushOutcome::Repeat => drop(metrics.repeated_comments.inc()),
-        PushOutcome::Early | PushOutcome::Refused => drop(metrics.out_of_order.inc()),
+        PushOutcome::Early | PushOutcome::Refused => drop(metrics.out_of_order_comments.inc()),
     }
 }

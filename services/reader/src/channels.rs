@@ -22,28 +22,31 @@ pub async fn run(reader: Arc<RunningReader>) {
     loop {
         subscribe_missing(&reader.hub).await;
         close_empty(&reader).await;
-        let _ = tokio::time::timeout(SWEEP_EVERY, reader.hub.subscribe_channels.notified()).await;
+        let _ = tokio::time::timeout(SWEEP_EVERY, reader.hub.subscribe_requested.notified()).await;
     }
 }
 
 async fn subscribe_missing(hub: &Arc<ChannelHub>) {
-    let mut waiting = hub.rooms();
-    waiting.retain(|room| !hub.is_subscribed(room));
+    let mut waiting = hub.channels();
+    waiting.retain(|room| !hub.is_channel_subscribed(room));
     if waiting.is_empty() {
         return;
     }
     futures::stream::iter(&waiting)
-        .for_each_concurrent(MAX_SUBSCRIPTIONS_AT_ONCE, |room| async move { hub.subscribe(room).await })
+        .for_each_concurrent(
+            MAX_SUBSCRIPTIONS_AT_ONCE,
+            |room| async move { hub.subscribe_channel(room).await },
+        )
         .await;
     // Comments that were published before the subscription are found by comparing heads.
-    hub.compare_heads.notify_one();
+    hub.head_comparison_requested.notify_one();
 }
 
-/// Closes channels that have been empty for long enough and that no manager asked to keep ready; if there are too many
-/// empty ones, all that no manager asked to keep.
+/// Closes channels that have had no viewers for long enough and that no manager asked to keep ready; if too many
+/// channels have no viewers, closes all of those that no manager asked to keep ready.
 async fn close_empty(reader: &RunningReader) {
     let now = Instant::now();
-    let rooms = reader.hub.rooms();
+    let rooms = reader.hub.channels();
     let empty: Vec<_> = rooms.iter().filter_map(|room| Some((room, room.empty_for(now)?))).collect();
     let crowded = empty.len() > MAX_EMPTY_CHANNELS;
     let due: Vec<_> = reader.placement.with_agent(|holder, now| {
@@ -53,6 +56,9 @@ async fn close_empty(reader: &RunningReader) {
         empty.into_iter().filter(|(room, empty)| may(room, *empty)).map(|(room, _)| room).collect()
     });
     futures::stream::iter(due)
-        .for_each_concurrent(MAX_SUBSCRIPTIONS_AT_ONCE, |room| async move { reader.hub.close(room).await })
+        .for_each_concurrent(
+            MAX_SUBSCRIPTIONS_AT_ONCE,
+            |room| async move { reader.hub.close_channel(room).await },
+        )
         .await;
 }

@@ -17,7 +17,8 @@ use crate::hub::ChannelHub;
 /// The pause before the bus is connected to again: short, because the bus is near; meanwhile the heads are compared
 /// with the archive's.
 const REDIAL_PAUSE: Duration = Duration::from_millis(500);
-/// The maximum number of deliveries handled before their comments become visible: under a backlog, they are joined.
+/// The maximum number of the bus's deliveries that are handled before their comments become visible: under a backlog,
+/// the comments of many deliveries become visible together.
 const MAX_DELIVERIES_A_BATCH: usize = 256;
 
 /// Keeps a connection to the bus and pushes its deliveries into the channels, for ever.
@@ -27,7 +28,7 @@ pub async fn run(hub: Arc<ChannelHub>, tracer: Tracer) {
             Ok((subscription, deliveries)) => {
                 hub.health.note_dependency("comment bus", Ok(()));
                 hub.set_connection(Some(subscription.into()));
-                hub.subscribe_channels.notify_one();
+                hub.subscribe_requested.notify_one();
                 dispatch_deliveries(&hub, &tracer, deliveries).await;
                 hub.set_connection(None);
                 hub.health.note_dependency("comment bus", Err("the connection ended".into()));
@@ -51,8 +52,8 @@ async fn dispatch_deliveries(
         for delivery in batch.drain(..) {
             match delivery {
                 Delivery::Reset => {
-                    hub.is_numbering_doubted.store(true, Ordering::Relaxed);
-                    hub.compare_heads.notify_one();
+                    hub.must_reread_comment_epoch.store(true, Ordering::Relaxed);
+                    hub.head_comparison_requested.notify_one();
                 }
                 Delivery::Comment { numbering, comment, trace } => {
                     // Without a channel, it is a late delivery after unsubscribing.
@@ -68,7 +69,7 @@ async fn dispatch_deliveries(
             }
         }
         for (room, count) in touched.drain(..) {
-            hub.show(&room, count);
+            hub.show_new_comments(&room, count);
         }
         spans.clear();
         // Yields so that viewers are served between batches, not only after the backlog.
@@ -87,6 +88,6 @@ fn comment_span(
     let mut span = tracer.continue_trace(Role::Reader.name(), "reader show", trace)?;
     span.set_attribute("liverank.video_id", room.video.as_str());
     span.set_attribute("liverank.seq", seq as i64);
-    span.set_attribute("liverank.viewers", room.viewers() as i64);
+    span.set_attribute("liverank.viewers", room.viewer_total() as i64);
     Some(span)
 }

@@ -33,14 +33,14 @@ impl UserKey {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamFilter {
     /// The event types that the viewer asked for beside comments.
-    pub events: StreamEvents,
+    pub requested_events: StreamEvents,
     /// The user whose shadowed comments the viewer is shown; the default key: the viewer is shown no shadowed comments.
     pub shadowed_user: UserKey,
 }
 
 impl From<StreamEvents> for StreamFilter {
-    fn from(events: StreamEvents) -> Self {
-        Self { events, shadowed_user: UserKey::default() }
+    fn from(requested_events: StreamEvents) -> Self {
+        Self { requested_events, shadowed_user: UserKey::default() }
     }
 }
 
@@ -50,101 +50,106 @@ const ENTRY_OVERHEAD_BYTES: usize = 128;
 /// An entry of a video's channel, encoded for viewers who asked for its kind of event and for those who did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedEntry {
-    /// The event for viewers who are not among the recipients of `special`.
-    plain: Bytes,
+    /// The event for viewers who are not among the recipients of `special_event`.
+    default_event: Bytes,
     /// The event for some viewers only; `None` for a comment, which is the same for all viewers.
-    special: Option<Box<SpecialEvent>>,
+    special_event: Option<Box<SpecialEvent>>,
 }
 
 /// The viewers who are given another event than all the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventRecipients {
     /// The viewers who asked for this type of event.
-    WhoAsked(StreamEvent),
+    Requesters(StreamEvent),
     /// The author of a shadowed comment.
     Author(UserKey),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SpecialEvent {
-    whom: EventRecipients,
+    recipients: EventRecipients,
     event: Bytes,
     /// The sequence number of the comment that this entry removes; `None` if it removes none.
-    removes: Option<u64>,
+    removed_seq: Option<u64>,
 }
 
 impl EncodedEntry {
-    /// Encodes an entry of a channel.
-    pub fn of(numbering: &CommentEpoch, entry: &Comment) -> Self {
-        let (whom, event) = match &entry.entry {
+    /// Encodes an entry of a channel as a server-sent event for all viewers; a deletion, a pin or a shadowed comment
+    /// gets an event for those who asked for its kind or wrote the shadowed comment, and one with only an id for all
+    /// others.
+    pub fn encode(numbering: &CommentEpoch, entry: &Comment) -> Self {
+        let (recipients, event) = match &entry.entry {
             comment::EntryKind::Comment => {
-                return Self { plain: sse::comment_event(numbering, entry), special: None };
+                return Self { default_event: sse::comment_event(numbering, entry), special_event: None };
             }
             comment::EntryKind::Removed | comment::EntryKind::Unknown => {
-                return Self { plain: sse::id_only_event(numbering, entry.seq), special: None };
+                return Self { default_event: sse::id_only_event(numbering, entry.seq), special_event: None };
             }
             comment::EntryKind::Deleted { comment_id, of, role } => {
                 let event = sse::deleted_event(numbering, entry, comment_id, *of, *role);
-                (EventRecipients::WhoAsked(StreamEvent::Deleted), event)
+                (EventRecipients::Requesters(StreamEvent::Deleted), event)
             }
             comment::EntryKind::Pinned { comment_id, of } => {
                 let event = sse::pinned_event(numbering, entry, comment_id.as_ref(), *of);
-                (EventRecipients::WhoAsked(StreamEvent::Pinned), event)
+                (EventRecipients::Requesters(StreamEvent::Pinned), event)
             }
             comment::EntryKind::Shadowed => {
                 (EventRecipients::Author(UserKey::of(&entry.user_id)), sse::comment_event(numbering, entry))
             }
         };
-        let special = SpecialEvent { whom, event, removes: entry.entry.removed_seq() };
-        Self { plain: sse::id_only_event(numbering, entry.seq), special: Some(Box::new(special)) }
+        let special = SpecialEvent { recipients, event, removed_seq: entry.entry.removed_seq() };
+        Self {
+            default_event: sse::id_only_event(numbering, entry.seq),
+            special_event: Some(Box::new(special)),
+        }
     }
 
     /// Returns the bytes of the event for a viewer with the filter `asked`.
     pub fn event_bytes(&self, asked: impl Into<StreamFilter>) -> &Bytes {
         let asked = asked.into();
-        match &self.special {
-            Some(special) if special.whom.includes(asked) => &special.event,
-            _ => &self.plain,
+        match &self.special_event {
+            Some(special) if special.recipients.includes(asked) => &special.event,
+            _ => &self.default_event,
         }
     }
 
     /// Returns the bytes that the entry takes in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.plain.len()
-            + self.special.as_ref().map_or(0, |special| special.event.len())
+        self.default_event.len()
+            + self.special_event.as_ref().map_or(0, |special| special.event.len())
             + ENTRY_OVERHEAD_BYTES
     }
 
     /// Returns the only user who is shown the entry, if it is a shadowed comment; otherwise `None`.
     pub fn only_author(&self) -> Option<UserKey> {
-        match self.special.as_ref()?.whom {
+        match self.special_event.as_ref()?.recipients {
             EventRecipients::Author(author) => Some(author),
-            EventRecipients::WhoAsked(_) => None,
+            EventRecipients::Requesters(_) => None,
         }
     }
 
     /// Returns the sequence number of the comment that this entry removes; `None` if it removes none.
     pub fn removed_seq(&self) -> Option<u64> {
-        self.special.as_ref()?.removes
+        self.special_event.as_ref()?.removed_seq
     }
 
-    /// Whether some viewers are given other bytes than the rest.
+    /// Returns true if some viewers are given other bytes than the rest.
     pub const fn differs_by_viewer(&self) -> bool {
-        self.special.is_some()
+        self.special_event.is_some()
     }
 
     /// Returns the entry that replaces a removed comment: only the id, which is the first line of its event.
     #[must_use]
     pub fn to_removed(&self) -> Self {
-        let line = self.plain.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
-        Self { plain: [line, b"\n"].concat().into(), special: None }
+        let line = self.default_event.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        Self { default_event: [line, b"\n"].concat().into(), special_event: None }
     }
 }
 
 impl EventRecipients {
     fn includes(self, asked: StreamFilter) -> bool {
         match self {
-            Self::WhoAsked(event) => asked.events.contains(event),
+            Self::Requesters(event) => asked.requested_events.contains(event),
             Self::Author(author) => asked.shadowed_user == author,
         }
     }
@@ -152,8 +157,8 @@ impl EventRecipients {
 
 /// Makes an entry whose event is the same for all viewers.
 impl From<Bytes> for EncodedEntry {
-    fn from(plain: Bytes) -> Self {
-        Self { plain, special: None }
+    fn from(default_event: Bytes) -> Self {
+        Self { default_event, special_event: None }
     }
 }
 
@@ -175,7 +180,7 @@ mod tests {
             reply_to: None,
             entry: what,
         };
-        EncodedEntry::of(&CommentEpoch::parse("n1").unwrap(), &comment)
+        EncodedEntry::encode(&CommentEpoch::parse("n1").unwrap(), &comment)
     }
 
     #[test]
@@ -192,8 +197,10 @@ mod tests {
     fn a_shadowed_comment_is_shown_to_its_author_only() {
         let shadowed = entry(comment::EntryKind::Shadowed);
         let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with_event);
-        let of =
-            |name: &str| StreamFilter { events: all, shadowed_user: UserKey::of(&name.parse().unwrap()) };
+        let of = |name: &str| StreamFilter {
+            requested_events: all,
+            shadowed_user: UserKey::of(&name.parse().unwrap()),
+        };
         assert_eq!(shadowed.event_bytes(of("ann")), entry(comment::EntryKind::Comment).event_bytes(all));
         for other in [of("ben"), all.into(), StreamFilter::default()] {
             assert_eq!(shadowed.event_bytes(other), "id: n1-7\n\n");

@@ -6,8 +6,8 @@
 //! what the channel has for them, as far as the sockets accept it. The kernel notifies a thread of sockets that can be
 //! written to again, and of peers who have left.
 //!
-//! The threads are not tasks of the async runtime, because so the scheduler shares a busy core fairly between the
-//! viewers who are connected and a crowd that is just arriving, whose requests the runtime reads.
+//! The writing threads are not tasks of the async runtime: this way, the kernel's scheduler shares a busy core fairly
+//! between the viewers who are connected and a crowd that is just arriving, whose requests the runtime reads.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -38,9 +38,9 @@ const NOTHING_WAITING_MS: u64 = u64::MAX;
 /// The messages to a writing thread: viewers that join it, and channels that have something new for its viewers.
 #[derive(Default)]
 struct WorkerInbox {
-    joining: Vec<JoiningViewer>,
+    joining_viewers: Vec<JoiningViewer>,
     channels_with_news: Vec<Arc<VideoChannel>>,
-    stopped: bool,
+    is_stopped: bool,
 }
 
 /// A viewer on its way to a writing thread, with its connection.
@@ -53,14 +53,14 @@ pub struct JoiningViewer {
 
 /// The handle of a writing thread, shared with the tasks that send viewers and notifications to it.
 struct WorkerHandle {
-    /// The thread's bit in [`VideoChannel::called_threads`].
-    bit: u32,
+    /// The thread's bit in [`VideoChannel::notified_writer_threads`].
+    thread_bit: u32,
     inbox: Mutex<WorkerInbox>,
     waker: Waker,
     /// The time since which something waits to be written, in ms since `start`; [`NOTHING_WAITING_MS`] if nothing does.
     busy_since: AtomicU64,
     start: Instant,
-    has_ended: CancellationToken,
+    thread_has_ended: CancellationToken,
 }
 
 impl WorkerHandle {
@@ -72,10 +72,10 @@ impl WorkerHandle {
     /// ended.
     fn post_to_inbox(&self, put: impl FnOnce(&mut WorkerInbox)) {
         let mut inbox = self.inbox();
-        if inbox.stopped {
+        if inbox.is_stopped {
             return;
         }
-        let asleep = inbox.joining.is_empty() && inbox.channels_with_news.is_empty();
+        let asleep = inbox.joining_viewers.is_empty() && inbox.channels_with_news.is_empty();
         put(&mut inbox);
         drop(inbox);
         if asleep {
@@ -103,9 +103,9 @@ impl WorkerHandle {
 
 /// The threads that write to viewers' sockets.
 pub struct FanoutThreads {
-    desks: Vec<Arc<WorkerHandle>>,
+    workers: Vec<Arc<WorkerHandle>>,
     next_thread: AtomicUsize,
-    wait_for_thread_end: CancellationToken,
+    thread_has_ended: CancellationToken,
 }
 
 impl FanoutThreads {
@@ -113,48 +113,49 @@ impl FanoutThreads {
     pub fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let ended = CancellationToken::new();
-        let desks = (0..cores.min(MAX_WRITING_THREADS))
-            .map(|number| start(number, &ended))
+        let workers = (0..cores.min(MAX_WRITING_THREADS))
+            .map(|number| start_thread(number, &ended))
             .collect::<io::Result<_>>()?;
-        Ok(Self { desks, next_thread: AtomicUsize::new(0), wait_for_thread_end: ended })
+        Ok(Self { workers, next_thread: AtomicUsize::new(0), thread_has_ended: ended })
     }
 
     /// Returns the number of writing threads.
     pub const fn thread_count(&self) -> usize {
-        self.desks.len()
+        self.workers.len()
     }
 
     /// Gives a viewer to one of the threads, in turn: from now on that thread writes to the viewer what its channel has
     /// for it, until the viewer leaves.
     pub fn add_viewer(&self, joining: JoiningViewer) {
-        let at = self.next_thread.fetch_add(1, Ordering::Relaxed) % self.desks.len();
-        self.desks[at].post_to_inbox(|inbox| inbox.joining.push(joining));
+        let at = self.next_thread.fetch_add(1, Ordering::Relaxed) % self.workers.len();
+        self.workers[at].post_to_inbox(|inbox| inbox.joining_viewers.push(joining));
     }
 
     /// Notifies all threads that a channel has something for its viewers: visible comments, a heartbeat, or the end of
     /// some streams.
     pub fn notify_threads(&self, room: &Arc<VideoChannel>) {
-        for desk in &self.desks {
-            if room.called_threads.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
+        for desk in &self.workers {
+            if room.notified_writer_threads.fetch_or(desk.thread_bit, Ordering::AcqRel) & desk.thread_bit == 0
+            {
                 desk.post_to_inbox(|inbox| inbox.channels_with_news.push(Arc::clone(room)));
             }
         }
     }
 
-    /// Whether a thread has had something to write for longer than `LATE_WRITE_THRESHOLD`.
+    /// Returns true if a thread has had something to write for longer than `LATE_WRITE_THRESHOLD`.
     pub fn is_late(&self) -> bool {
-        self.desks.iter().any(|desk| desk.is_late())
+        self.workers.iter().any(|desk| desk.is_late())
     }
 
     /// Completes when a writing thread has ended, which happens only after `FanoutThreads::stop` or by a bug.
-    pub async fn ended(&self) {
-        self.wait_for_thread_end.cancelled().await;
+    pub async fn wait_for_thread_end(&self) {
+        self.thread_has_ended.cancelled().await;
     }
 
     /// Ends all threads soon, and with them every viewer's stream.
     pub fn stop(&self) {
-        for desk in &self.desks {
-            desk.inbox().stopped = true;
+        for desk in &self.workers {
+            desk.inbox().is_stopped = true;
             desk.wake_thread();
         }
     }
@@ -162,15 +163,15 @@ impl FanoutThreads {
 
 const WAKE_TOKEN: Token = Token(usize::MAX);
 
-fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandle>> {
+fn start_thread(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandle>> {
     let poll = Poll::new()?;
     let desk = Arc::new(WorkerHandle {
-        bit: 1 << number,
+        thread_bit: 1 << number,
         inbox: Mutex::default(),
         waker: Waker::new(poll.registry(), WAKE_TOKEN)?,
         busy_since: AtomicU64::new(NOTHING_WAITING_MS),
         start: Instant::now(),
-        has_ended: ended.clone(),
+        thread_has_ended: ended.clone(),
     });
     let shard = WritingThread::new(poll, Arc::clone(&desk));
     std::thread::Builder::new().name(format!("fan-out-{number}")).spawn(move || shard.run())?;

@@ -1,5 +1,6 @@
 //! A reader's HTTP endpoints: streams, health, and `/warm` for managers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,12 +18,13 @@ use liverank_core::{Invalid, UserId, VideoId, canary};
 use liverank_protocol::access::CalledService;
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, ReaderHealth, ReaderHealthStatus, STREAM_EVENTS_HEADER};
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::identity::guard::GuardedRoutes;
+use liverank_runtime::identity::guard::RoutesByAccess;
 use liverank_runtime::identity::{self, sent};
 use liverank_runtime::origins::AllowedOrigins;
 use liverank_runtime::params::{QueryParams, last_event_id};
-use liverank_runtime::server::Hijack;
-use liverank_runtime::streams::{event_stream, takes_streams_only};
+use liverank_runtime::problem::PortOwner;
+use liverank_runtime::server::{Hijack, RequestExchange};
+use liverank_runtime::streams::{accepts_event_streams_only, event_stream};
 use liverank_runtime::{Problem, cors, now_micros, server};
 
 use crate::RunningReader;
@@ -39,17 +41,17 @@ use crate::{refusal, warm};
 /// crowd that was sent away does not come back at once.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=3000;
 /// The maximum number of channels named in `/health`.
-const MAX_TOPICS_SHOWN: usize = 100;
+const MAX_CHANNELS_SHOWN: usize = 100;
 
 /// Returns the router of all endpoints of a reader: the public ones and the one for managers.
 pub fn router(reader: Arc<RunningReader>, origins: Arc<AllowedOrigins>) -> Router {
-    let (public, internal) = GuardedRoutes::of_service(CalledService::Reader)
+    let (public, internal) = RoutesByAccess::of_service(CalledService::Reader)
         .get("/connect", get(connect_get))
         .post("/connect", post(connect_post))
         .get("/health", get(get_health))
         .post("/warm", post(warm::warm_video))
         .into_guarded_routers(&reader.identity, Some(reader.ticket.clone()));
-    let public = server::with_problem_fallbacks(public)
+    let public = server::with_problem_fallbacks(PortOwner::Service(CalledService::Reader), public)
         .layer(axum::middleware::from_fn_with_state(origins, cors::answer_cross_origin));
     public.merge(server::with_method_fallback(internal)).with_state(reader)
 }
@@ -60,12 +62,14 @@ struct ConnectRequest {
     video: VideoId,
     last_event_id: Option<String>,
     /// The assignment epoch under which a gateway sent the viewer to this reader; `None` if no gateway did.
-    sent_under: Option<u64>,
+    assignment_epoch: Option<u64>,
     /// The event types that the viewer asks for beside comments.
-    events: StreamEvents,
+    requested_events: StreamEvents,
     form: StreamForm,
-    /// Whether the client gives up for good on any answer but a stream or a redirect, as browsers do.
-    streams_only: bool,
+    /// True if the client gives up for good on any answer but a stream or a redirect, as browsers do.
+    accepts_only_streams: bool,
+    /// The address of a viewer who connects directly; `None` if a gateway's pass came with the request.
+    direct_address: Option<IpAddr>,
 }
 
 impl ConnectRequest {
@@ -73,38 +77,39 @@ impl ConnectRequest {
     /// canary, which is the system's own video, always needs a gateway's pass.
     fn check_gateway_pass(self, reader: &RunningReader, headers: &HeaderMap) -> Result<Self, Problem> {
         let by_gateway =
-            || sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::now_seconds());
-        if reader.identity.viewers_by_gateway() {
-            by_gateway()?;
-        } else if canary::is_canary(&self.video) && by_gateway().is_err() {
-            canary::refuse_video("videoid", &self.video)?;
+            sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::now_seconds());
+        let Err(no_pass) = by_gateway else { return Ok(Self { direct_address: None, ..self }) };
+        if reader.identity.requires_gateway_for_viewers() {
+            return Err(no_pass);
+        }
+        if canary::is_canary(&self.video) {
+            canary::refuse_canary_video("videoid", &self.video)?;
         }
         Ok(self)
     }
 }
 
+/// The query parameters of a stream's request. A client that posts says in the body who watches what.
+const CONNECT_PARAMETERS: [&str; 6] =
+    ["userid", "videoid", "last_event_id", "lastEventId", "lastEventID", EVENTS_PARAMETER];
+
 async fn connect_get(
     State(reader): State<Arc<RunningReader>>,
     OriginalUri(uri): OriginalUri,
+    exchange: RequestExchange,
     headers: HeaderMap,
     query: QueryParams,
 ) -> Result<Response, Problem> {
-    query.expect_only(&[
-        "userid",
-        "videoid",
-        "last_event_id",
-        "lastEventId",
-        "lastEventID",
-        EVENTS_PARAMETER,
-    ])?;
+    query.expect_only(&CONNECT_PARAMETERS)?;
     let request = ConnectRequest {
         user: UserId::parse_field("userid", query.required_text("userid")?)?,
         video: VideoId::parse_field("videoid", query.required_text("videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
-        sent_under: assignment_epoch_header(&headers),
-        events: events(&headers, &query)?,
+        assignment_epoch: assignment_epoch_header(&headers),
+        requested_events: requested_events(&headers, &query)?,
         form: StreamForm::Resuming,
-        streams_only: takes_streams_only(&headers),
+        accepts_only_streams: accepts_event_streams_only(&headers),
+        direct_address: Some(exchange.client()),
     };
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
@@ -112,24 +117,27 @@ async fn connect_get(
 async fn connect_post(
     State(reader): State<Arc<RunningReader>>,
     OriginalUri(uri): OriginalUri,
+    exchange: RequestExchange,
     query: QueryParams,
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
+    query.expect_only(&CONNECT_PARAMETERS)?;
     let request = ConnectRequest {
         user: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
-        sent_under: assignment_epoch_header(&headers),
-        events: events(&headers, &query)?,
+        assignment_epoch: assignment_epoch_header(&headers),
+        requested_events: requested_events(&headers, &query)?,
         form: StreamForm::Plain,
-        streams_only: false,
+        accepts_only_streams: false,
+        direct_address: Some(exchange.client()),
     };
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
 
 /// Returns the event types that a viewer asks for: from the header of its gateway, or else from the address.
-fn events(headers: &HeaderMap, query: &QueryParams) -> Result<StreamEvents, Invalid> {
+fn requested_events(headers: &HeaderMap, query: &QueryParams) -> Result<StreamEvents, Invalid> {
     match headers.get(STREAM_EVENTS_HEADER).and_then(|value| value.to_str().ok()) {
         // A gateway of the next release may know more events than this reader.
         Some(asked) => Ok(StreamEvents::parse_known(asked)),
@@ -148,30 +156,35 @@ async fn connect_viewer(
     request: ConnectRequest,
     uri: &Uri,
 ) -> Result<Response, Problem> {
-    reader.hub.turn().await;
+    reader.hub.wait_for_admission().await;
     let (video, back) = (&request.video, request.last_event_id.as_deref());
     let came_back = |in_vain| {
         if back.is_some() {
             reader.reconnects.count_event(Instant::now(), in_vain);
         }
     };
-    let mut seat = match reader.placement.place_viewer(video, request.sent_under).await {
+    let placement = &reader.placement;
+    let placed = placement.place_viewer(video, request.assignment_epoch, request.direct_address).await;
+    let mut seat = match placed {
         // A refusal because this reader is full is not counted as a failed reconnect: planners stop moves if reconnects
         // fail, and moves are what makes space.
-        ViewerPlacement::Here => match reader.hub.add_viewer(video) {
+        ViewerPlacement::Here => match reader.hub.add_viewer(video, request.direct_address) {
             Some(seat) => seat,
-            None => return refusal::full(reader, request.streams_only, video, uri),
+            None => return refusal::full_response(reader, request.accepts_only_streams, video, uri),
         },
         ViewerPlacement::Elsewhere(url) => {
-            return refusal::elsewhere(reader, request.streams_only, &url, uri);
+            return refusal::redirect_response(reader, request.accepts_only_streams, &url, uri);
         }
         ViewerPlacement::Nowhere => {
             came_back(true);
-            return refusal::leaving(reader, request.streams_only);
+            return refusal::leaving_response(reader, request.accepts_only_streams);
+        }
+        ViewerPlacement::TooManyNewVideos => {
+            return refusal::new_videos_response(reader, request.accepts_only_streams);
         }
     };
-    seat.ask_for_events(request.events);
-    let (cursor, whole) = starting_cursor(&seat, back).await;
+    seat.note_requested_events(request.requested_events);
+    let (cursor, whole) = fetch_starting_cursor(&seat, back).await;
     came_back(!whole);
     reader.hub.metrics.count_connect(ConnectOutcome::Stream);
     let greeting = sse::connected_event(
@@ -186,20 +199,21 @@ async fn connect_viewer(
 
 /// Returns the cursor at which a viewer begins, and whether the viewer will miss nothing. Fetches what the viewer
 /// missed into the channel's ring.
-async fn starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (RingCursor, bool) {
+async fn fetch_starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (RingCursor, bool) {
     let (hub, room) = (seat.hub(), &seat.channel);
     hub.open_channel(room).await;
     match last_event_id.map(StreamPosition::parse) {
         None => (room.cursor_from_now(), true),
         Some(Ok(position)) => match hub.backfill_for_resume(room, &position).await {
             Some(found) => (room.cursor_from_position(position), found != CommentSource::Gap),
-            None => (RingCursor::Lost, false),
+            None => (RingCursor::UnknownPosition, false),
         },
-        Some(Err(_)) => (RingCursor::Lost, false),
+        Some(Err(_)) => (RingCursor::UnknownPosition, false),
     }
 }
 
-/// Returns the response after whose head the viewer's socket goes to a writing thread.
+/// Returns the response that begins the stream: once its head is sent, the viewer's socket is given to a writing
+/// thread.
 fn stream_response(
     seat: ViewerGuard,
     cursor: RingCursor,
@@ -207,7 +221,10 @@ fn stream_response(
     greeting: &[u8],
 ) -> Response {
     let form = request.form;
-    let asked = StreamFilter { events: request.events, shadowed_user: UserKey::of(&request.user) };
+    let asked = StreamFilter {
+        requested_events: request.requested_events,
+        shadowed_user: UserKey::of(&request.user),
+    };
     let mut response = event_stream(Body::empty());
     let greeting = greeting.to_vec();
     response.extensions_mut().insert(Hijack::new(move |mut bare| {
@@ -227,8 +244,8 @@ async fn get_health(State(reader): State<Arc<RunningReader>>) -> axum::Json<Read
         status: status.into(),
         service: "reader".to_owned(),
         instance_id: Some(reader.hub.settings.id.to_string()),
-        active_connections: reader.hub.viewers_from_outside(),
-        subscribed_topics: reader.channel_names(MAX_TOPICS_SHOWN),
+        active_connections: reader.hub.viewers_without_canary(),
+        subscribed_topics: reader.channel_names(MAX_CHANNELS_SHOWN),
         messages_sent: reader.hub.metrics.messages_written.get(),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::admission_throttle::AdmissionThrottle;
 use crate::channel::{self, ShowDecision, VideoChannel};
+use crate::direct_viewers::{DirectPlace, DirectViewer, DirectViewers};
 use crate::fanout::FanoutThreads;
 use crate::metrics::ReaderMetrics;
 use crate::pace::{MAX_WRITES_PER_SECOND, WritePacer};
@@ -60,25 +62,26 @@ pub struct ChannelHub {
     pub health: Health,
     /// The threads that write to viewers' sockets.
     pub fanout: FanoutThreads,
-    /// The number of viewers that other readers have of this reader's videos.
+    /// For each of this reader's videos, the number of viewers that other readers have.
     pub viewers_elsewhere: ViewersElsewhere,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
     /// Notified to compare heads at once.
-    pub(crate) compare_heads: Notify,
+    pub(crate) head_comparison_requested: Notify,
     /// Notified to subscribe missing channels at once.
-    pub(crate) subscribe_channels: Notify,
+    pub(crate) subscribe_requested: Notify,
     /// Limits the number of fetches from the stores at the same time.
     pub(crate) fetch_permits: Semaphore,
     admission_throttle: AdmissionThrottle,
-    /// Whether the comment epoch has to be read from the archive again, because it is not known or something
+    direct_viewers: DirectViewers,
+    /// True if the comment epoch has to be read from the archive again, because it is not known or something
     /// contradicts it.
-    pub(crate) is_numbering_doubted: AtomicBool,
-    connection: Mutex<BusConnection>,
+    pub(crate) must_reread_comment_epoch: AtomicBool,
+    bus_connection: Mutex<BusConnection>,
     all_channels: Mutex<HashMap<VideoId, Arc<VideoChannel>>>,
     comment_epoch: Mutex<Option<CommentEpoch>>,
-    pace: Mutex<WritePacer>,
-    viewers: AtomicU64,
+    write_pacer: Mutex<WritePacer>,
+    viewer_total: AtomicU64,
 }
 
 /// The current connection to the comment bus. A channel stores the connection's number when it is subscribed, and is
@@ -101,6 +104,8 @@ pub struct ViewerGuard {
     /// The version of the viewer count that the viewer was sent last; `None` if it does not ask for the number of
     /// viewers.
     pub seen_count_version: Option<u32>,
+    /// The viewer's place among those who connect directly; `None` if it came by a gateway.
+    direct_place: Option<DirectPlace>,
 }
 
 impl ViewerGuard {
@@ -109,10 +114,15 @@ impl ViewerGuard {
         &self.hub
     }
 
+    /// Returns true if the viewer's stream is to end, to make room for a viewer of another address.
+    pub fn is_sent_away(&self) -> bool {
+        self.direct_place.as_ref().is_some_and(DirectPlace::is_sent_away)
+    }
+
     /// Notes the event types that the viewer asks for. To be called once for each viewer.
-    pub fn ask_for_events(&mut self, events: StreamEvents) {
+    pub fn note_requested_events(&mut self, events: StreamEvents) {
         if events.contains(StreamEvent::Viewers) {
-            self.seen_count_version = Some(self.channel.viewer_count.add_asker());
+            self.seen_count_version = Some(self.channel.announced_viewer_count.add_asker());
         }
     }
 }
@@ -120,10 +130,10 @@ impl ViewerGuard {
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
         if self.seen_count_version.is_some() {
-            self.channel.viewer_count.remove_asker();
+            self.channel.announced_viewer_count.remove_asker();
         }
         self.channel.remove_viewer(Instant::now());
-        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.hub.viewer_total.fetch_sub(1, Ordering::Relaxed);
         self.hub.metrics.viewers.dec();
     }
 }
@@ -148,32 +158,33 @@ impl ChannelHub {
             viewers_elsewhere: ViewersElsewhere::default(),
             archive,
             bus,
-            compare_heads: Notify::new(),
-            subscribe_channels: Notify::new(),
+            head_comparison_requested: Notify::new(),
+            subscribe_requested: Notify::new(),
             fetch_permits: Semaphore::new(MAX_FETCHES),
             admission_throttle: AdmissionThrottle::default(),
-            is_numbering_doubted: AtomicBool::new(true),
-            connection: Mutex::default(),
+            direct_viewers: DirectViewers::default(),
+            must_reread_comment_epoch: AtomicBool::new(true),
+            bus_connection: Mutex::default(),
             all_channels: Mutex::default(),
             comment_epoch: Mutex::default(),
-            pace: Mutex::new(WritePacer::new(Instant::now(), budget)),
-            viewers: AtomicU64::new(0),
+            write_pacer: Mutex::new(WritePacer::new(Instant::now(), budget)),
+            viewer_total: AtomicU64::new(0),
         }))
     }
 
     /// Returns the number of viewers in all channels.
-    pub fn viewers(&self) -> u64 {
-        self.viewers.load(Ordering::Relaxed)
+    pub fn viewer_total(&self) -> u64 {
+        self.viewer_total.load(Ordering::Relaxed)
     }
 
     /// Returns the number of viewers without those of the canary, the system's own test video.
-    pub fn viewers_from_outside(&self) -> u64 {
-        let own = lock(&self.all_channels).get(canary::CANARY_ID).map_or(0, |room| room.viewers());
-        self.viewers().saturating_sub(own)
+    pub fn viewers_without_canary(&self) -> u64 {
+        let own = lock(&self.all_channels).get(canary::CANARY_ID).map_or(0, |room| room.viewer_total());
+        self.viewer_total().saturating_sub(own)
     }
 
     /// Returns all channels.
-    pub fn rooms(&self) -> Vec<Arc<VideoChannel>> {
+    pub fn channels(&self) -> Vec<Arc<VideoChannel>> {
         lock(&self.all_channels).values().map(Arc::clone).collect()
     }
 
@@ -185,17 +196,17 @@ impl ChannelHub {
     /// Returns the number of viewers of each video that has any, without the canary's.
     pub fn viewers_by_video(&self) -> Vec<(VideoId, u64)> {
         let rooms = lock(&self.all_channels);
-        let counts = rooms.values().map(|room| (room.video.clone(), room.viewers()));
+        let counts = rooms.values().map(|room| (room.video.clone(), room.viewer_total()));
         counts.filter(|(video, viewers)| *viewers > 0 && !canary::is_canary(video)).collect()
     }
 
     /// Returns the comment epoch in force; `None` while it is not known.
-    pub fn numbering(&self) -> Option<CommentEpoch> {
+    pub fn comment_epoch(&self) -> Option<CommentEpoch> {
         lock(&self.comment_epoch).clone()
     }
 
     /// Sets the comment epoch to the one that the archive names, which is authoritative.
-    pub(crate) fn set_numbering(&self, numbering: &CommentEpoch) {
+    pub(crate) fn set_comment_epoch(&self, numbering: &CommentEpoch) {
         let before = lock(&self.comment_epoch).replace(numbering.clone());
         if before.as_ref().is_some_and(|before| before != numbering) {
             tracing::warn!(%numbering, "comments have been numbered anew: every viewer is told of a gap");
@@ -203,43 +214,77 @@ impl ChannelHub {
     }
 
     /// Sets the comment epoch to one that the bus names if none is known; returns the one in force.
-    pub(crate) fn adopt_numbering(&self, numbering: &CommentEpoch) -> CommentEpoch {
+    pub(crate) fn comment_epoch_or_adopt(&self, numbering: &CommentEpoch) -> CommentEpoch {
         lock(&self.comment_epoch).get_or_insert_with(|| numbering.clone()).clone()
     }
 
     /// Waits until a new viewer may be admitted.
-    pub(crate) async fn turn(&self) {
+    pub(crate) async fn wait_for_admission(&self) {
         self.admission_throttle.wait_for_turn(|| self.fanout.is_late()).await;
     }
 
-    /// Adds a viewer to a video's channel, which is made if there is none; `None` if the reader is full.
-    pub fn add_viewer(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
-        let before = self.viewers.fetch_add(1, Ordering::Relaxed);
-        if before >= self.settings.capacity {
-            self.viewers.fetch_sub(1, Ordering::Relaxed);
+    /// Adds a viewer to a video's channel, which is made if there is none. `address` is that of a viewer who connects
+    /// directly; `None` for one who comes by a gateway. If the reader is full, a direct viewer of the address with the
+    /// most of them is sent away to make room; returns `None` if there is no such viewer.
+    pub fn add_viewer(self: &Arc<Self>, video: &VideoId, address: Option<IpAddr>) -> Option<ViewerGuard> {
+        let is_full = self.viewer_total.fetch_add(1, Ordering::Relaxed) >= self.settings.capacity;
+        let Some((place, displaced)) = self.reserve_direct_place(address, is_full) else {
+            self.viewer_total.fetch_sub(1, Ordering::Relaxed);
             return None;
+        };
+        if let Some(displaced) = displaced {
+            self.metrics.streams_ended_for_others.inc();
+            if let Some(channel) = displaced.send_away() {
+                self.fanout.notify_threads(channel);
+            }
         }
         self.metrics.viewers.inc();
         let mut rooms = lock(&self.all_channels);
-        let room = self.channel_in(&mut rooms, video);
+        let room = self.channel_or_insert(&mut rooms, video);
         // The viewer is counted under the lock, so that the channel is not closed in between.
         room.add_viewer();
         drop(rooms);
-        Some(ViewerGuard { hub: Arc::clone(self), channel: room, seen_count_version: None })
+        if let Some(place) = &place {
+            place.note_channel(&room);
+        }
+        Some(ViewerGuard {
+            hub: Arc::clone(self),
+            channel: room,
+            seen_count_version: None,
+            direct_place: place,
+        })
+    }
+
+    /// Returns the place of a direct viewer, and the viewer that has to leave if the reader `is_full`; `None` if a
+    /// viewer is to be refused.
+    fn reserve_direct_place(
+        &self,
+        address: Option<IpAddr>,
+        is_full: bool,
+    ) -> Option<(Option<DirectPlace>, Option<Arc<DirectViewer>>)> {
+        match address {
+            Some(address) => {
+                self.direct_viewers.admit(address, is_full).map(|(place, displaced)| (Some(place), displaced))
+            }
+            None if is_full => {
+                self.direct_viewers.displace_for_gateway().map(|displaced| (None, Some(displaced)))
+            }
+            None => Some((None, None)),
+        }
     }
 
     /// Returns the channel of a video whose viewers are yet to come, which is made if there is none; `None` if it would
     /// have to be made and there are `most` channels without viewers already.
-    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<VideoChannel>> {
+    pub(crate) fn channel_to_warm(&self, video: &VideoId, most: usize) -> Option<Arc<VideoChannel>> {
         let mut rooms = lock(&self.all_channels);
         let there = rooms.get(video).map(Arc::clone);
-        if there.is_none() && rooms.values().filter(|room| room.viewers() == 0).count() >= most {
+        if there.is_none() && rooms.values().filter(|room| room.viewer_total() == 0).count() >= most {
             return None;
         }
-        Some(there.unwrap_or_else(|| self.channel_in(&mut rooms, video)))
+        Some(there.unwrap_or_else(|| self.channel_or_insert(&mut rooms, video)))
     }
 
-    fn channel_in(
+    fn channel_or_insert(
         &self,
         rooms: &mut HashMap<VideoId, Arc<VideoChannel>>,
         video: &VideoId,
@@ -251,27 +296,27 @@ impl ChannelHub {
         room
     }
 
-    /// Whether the channel is subscribed and the position of its newest comment is known, so that viewers can be sent
-    /// to it.
-    pub(crate) fn is_ready(&self, room: &VideoChannel) -> bool {
-        self.is_subscribed(room) && room.is_anchored()
+    /// Returns true if the channel is subscribed and the position of its newest comment is known, so that viewers can
+    /// be sent to it.
+    pub(crate) fn is_channel_ready(&self, room: &VideoChannel) -> bool {
+        self.is_channel_subscribed(room) && room.has_known_position()
     }
 
-    /// Subscribes the channel and reads its head, as far as the stores answer within `CHANNEL_OPEN_TIMEOUT`. In this
-    /// order, because then every comment that is posted after the head was read is delivered by the subscription.
+    /// Subscribes the channel and reads its head, as far as the stores answer within `CHANNEL_OPEN_TIMEOUT`. The
+    /// subscription comes first, because then it delivers every comment that is posted after the head was read.
     pub async fn open_channel(self: &Arc<Self>, room: &Arc<VideoChannel>) {
-        if room.head_position().is_some() {
-            if !self.is_subscribed(room) {
+        if room.newest_in_ring().is_some() {
+            if !self.is_channel_subscribed(room) {
                 // The bus is away, or the channel was about to be closed: comparing heads finds what is missed
                 // meanwhile.
-                self.subscribe_channels.notify_one();
+                self.subscribe_requested.notify_one();
             }
             return;
         }
         let opened = async {
-            self.subscribe(room).await;
+            self.subscribe_channel(room).await;
             // Another task may have read the head meanwhile.
-            if room.head_position().is_none() {
+            if room.newest_in_ring().is_none() {
                 self.read_head(room).await;
             }
         };
@@ -279,34 +324,34 @@ impl ChannelHub {
         let _ = tokio::time::timeout(CHANNEL_OPEN_TIMEOUT, opened).await;
     }
 
-    /// Whether the channel is subscribed on the current bus connection.
-    pub(crate) fn is_subscribed(&self, room: &VideoChannel) -> bool {
-        let number = lock(&self.connection).connection_number;
-        number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
+    /// Returns true if the channel is subscribed on the current bus connection.
+    pub(crate) fn is_channel_subscribed(&self, room: &VideoChannel) -> bool {
+        let number = lock(&self.bus_connection).connection_number;
+        number != 0 && room.subscribed_connection_number.load(Ordering::Acquire) == number
     }
 
     fn current_connection(&self) -> (u64, Option<Arc<dyn Subscription>>) {
-        let connection = lock(&self.connection);
+        let connection = lock(&self.bus_connection);
         (connection.connection_number, connection.subscription.clone())
     }
 
     /// Replaces the bus connection: after this, no channel is subscribed. `None`: the connection was lost.
     pub(crate) fn set_connection(&self, subscription: Option<Arc<dyn Subscription>>) {
-        let mut connection = lock(&self.connection);
+        let mut connection = lock(&self.bus_connection);
         connection.connection_number += 1;
         connection.subscription = subscription;
     }
 
     /// Subscribes the channel on the current bus connection if it is not subscribed.
-    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    pub(crate) async fn subscribe_channel(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         let _one_at_a_time = room.opening_lock.lock().await;
-        if self.is_subscribed(room) {
+        if self.is_channel_subscribed(room) {
             return;
         }
         let (number, Some(subscription)) = self.current_connection() else { return };
         match tokio::time::timeout(STORE_TIMEOUT, subscription.subscribe(&room.video)).await {
             Ok(Ok(())) => {
-                room.subscribed_on.store(number, Ordering::Release);
+                room.subscribed_connection_number.store(number, Ordering::Release);
                 self.health.note_dependency("comment bus", Ok(()));
             }
             Ok(Err(error)) => self.health.note_dependency("comment bus", Err(error.to_string())),
@@ -315,17 +360,17 @@ impl ChannelHub {
     }
 
     /// Pushes a comment from the bus into its channel. Returns the number of events to make visible, which the caller
-    /// does with `ChannelHub::show`.
+    /// does with `ChannelHub::show_new_comments`.
     pub(crate) fn push(
         self: &Arc<Self>,
         room: &Arc<VideoChannel>,
         numbering: &CommentEpoch,
         comment: &Comment,
     ) -> u64 {
-        if self.adopt_numbering(numbering) != *numbering {
+        if self.comment_epoch_or_adopt(numbering) != *numbering {
             // A late comment of an old comment epoch, or the first one of a new epoch: the archive knows which.
-            if !self.is_numbering_doubted.swap(true, Ordering::Relaxed) {
-                self.compare_heads.notify_one();
+            if !self.must_reread_comment_epoch.swap(true, Ordering::Relaxed) {
+                self.head_comparison_requested.notify_one();
             }
             return 0;
         }
@@ -336,7 +381,7 @@ impl ChannelHub {
                 self.metrics.comment_delay.note_delay(comment.timestamp, now_ms());
                 return count;
             }
-            PushOutcome::Early | PushOutcome::Refused => self.repair(room),
+            PushOutcome::Early | PushOutcome::Refused => self.start_repair(room),
             PushOutcome::Repeat => {}
         }
         0
@@ -344,11 +389,12 @@ impl ChannelHub {
 
     /// Makes a channel's new comments visible to its viewers, now or when the pace allows it. `events` is the number of
     /// new events.
-    pub(crate) fn show(self: &Arc<Self>, room: &Arc<VideoChannel>, events: u64) {
+    pub(crate) fn show_new_comments(self: &Arc<Self>, room: &Arc<VideoChannel>, events: u64) {
         let now = Instant::now();
-        let viewers = room.viewers();
-        let show =
-            room.show_paced(now, |counted| lock(&self.pace).wait_after_write(now, events, viewers, counted));
+        let viewers = room.viewer_total();
+        let show = room.show_paced(now, |counted| {
+            lock(&self.write_pacer).wait_after_write(now, events, viewers, counted)
+        });
         match show {
             ShowDecision::Nothing => {}
             ShowDecision::Now => self.fanout.notify_threads(room),
@@ -367,35 +413,36 @@ impl ChannelHub {
 
     /// Sends heartbeats to idle viewers and updates the metrics of the rings, once a second, for ever.
     pub async fn send_heartbeats(self: Arc<Self>) {
-        /// One second is exact enough, because heartbeats are tens of seconds apart.
-        const CLOCK_STEP: Duration = Duration::from_secs(1);
-        let mut ticks = tokio::time::interval(CLOCK_STEP);
+        /// The time between two looks for idle viewers: one second is exact enough, because heartbeats are tens of
+        /// seconds apart.
+        const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+        let mut ticks = tokio::time::interval(IDLE_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let (now, mut held) = (Instant::now(), 0);
-            for room in self.rooms() {
-                if room.tick_idle(now, self.settings.idle_time) {
+            for room in self.channels() {
+                if room.run_periodic_work(now, self.settings.idle_time) {
                     self.fanout.notify_threads(&room);
                 }
                 let (bytes, crowded_out) = room.measure_ring();
                 held += bytes;
-                self.metrics.crowded_out.inc_by(crowded_out);
+                self.metrics.evicted_for_bytes.inc_by(crowded_out);
             }
             self.metrics.ring_bytes.set(held as i64);
         }
     }
 
     /// Unsubscribes a channel without viewers and removes it, unless a viewer enters meanwhile.
-    pub(crate) async fn close(&self, room: &Arc<VideoChannel>) {
+    pub(crate) async fn close_channel(&self, room: &Arc<VideoChannel>) {
         let _one_at_a_time = room.opening_lock.lock().await;
-        if room.viewers() > 0 {
+        if room.viewer_total() > 0 {
             return;
         }
-        if self.is_subscribed(room) {
+        if self.is_channel_subscribed(room) {
             // The number is cleared first, so that a viewer who enters from here on subscribes again, after this
             // unsubscribing.
-            room.subscribed_on.store(0, Ordering::Release);
+            room.subscribed_connection_number.store(0, Ordering::Release);
             if let (_, Some(subscription)) = self.current_connection() {
                 // If unsubscribing fails, the video's comments are dropped, because there is no channel, until the
                 // connection is replaced.
@@ -403,7 +450,7 @@ impl ChannelHub {
             }
         }
         let mut rooms = lock(&self.all_channels);
-        if room.viewers() == 0 {
+        if room.viewer_total() == 0 {
             rooms.remove(&room.video);
             self.metrics.active_channels.set(rooms.len() as i64);
         }

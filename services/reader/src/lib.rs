@@ -18,6 +18,7 @@
 mod admission_throttle;
 pub mod channel;
 pub mod channels;
+pub mod direct_viewers;
 pub mod dispatch;
 pub mod drain;
 pub mod entry;
@@ -25,6 +26,7 @@ pub mod fanout;
 pub mod handing;
 pub mod heads;
 pub mod heartbeat;
+mod heartbeat_sizes;
 pub mod http;
 pub mod hub;
 pub mod metrics;
@@ -44,12 +46,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use liverank_adapters::{Archive, CommentBus};
-use liverank_core::ReaderId;
 use liverank_core::comment::to_hex;
 use liverank_core::limits::TokenBuckets;
 use liverank_core::secret::Secret;
+use liverank_core::{ReaderId, ZoneId};
 use liverank_protocol::ReaderReport;
 use liverank_protocol::access::{CalledService, KnownCaller};
+use liverank_runtime::duration::{SettingUnit, parser_in_unit};
 use liverank_runtime::identity::sent::pass_key;
 use liverank_runtime::peer::ServiceReplicas;
 use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
@@ -64,7 +67,7 @@ use placement::PlacementAgent;
 use sliding_counter::SlidingCounter;
 
 /// The maximum number of channels named in a report to the statistics service.
-const MAX_TOPICS_REPORTED: usize = 1000;
+const MAX_CHANNELS_REPORTED: usize = 1000;
 
 /// The settings of a reader.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,6 +81,9 @@ pub struct Config {
     /// URL at which gateways and managers reach this reader [default: the public URL]
     #[arg(long, env = "LIVERANK_INTERNAL_URL")]
     pub internal_url: Option<Url>,
+    /// Zone of the data centre in which this reader runs; gateways of this zone send their viewers here first
+    #[arg(long, env = "LIVERANK_ZONE")]
+    pub zone: Option<ZoneId>,
     /// The managers' replicas, separated by commas; without any, this reader serves every video it is asked for
     #[arg(long, env = "LIVERANK_MANAGER_URL", value_delimiter = ',')]
     pub manager_url: Vec<Url>,
@@ -94,14 +100,14 @@ pub struct Config {
     /// who come back to them are told of a gap
     #[arg(long, env = "LIVERANK_RING_KILOBYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     pub ring_kilobytes: u32,
-    /// Seconds after which an idle viewer is sent a heartbeat
-    #[arg(long, env = "LIVERANK_VIEWER_HEARTBEAT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    /// The time after which an idle viewer is sent a heartbeat
+    #[arg(long, env = "LIVERANK_VIEWER_HEARTBEAT", value_name = "DURATION", default_value = "15s", value_parser = parser_in_unit::<u64>(SettingUnit::Seconds, 1, 300))]
     pub viewer_heartbeat: u64,
     /// Writes to viewers a second above which comments are joined, up to a quarter of a second's [default: 100,000 a core]
     #[arg(long, env = "LIVERANK_WRITES_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub writes_per_second: Option<u64>,
-    /// Seconds that a video without viewers stays subscribed
-    #[arg(long, env = "LIVERANK_LINGER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    /// The time that a video without viewers stays subscribed
+    #[arg(long, env = "LIVERANK_LINGER", value_name = "DURATION", default_value = "10s", value_parser = parser_in_unit::<u64>(SettingUnit::Seconds, 0, 3_600))]
     pub linger: u64,
 }
 
@@ -111,6 +117,7 @@ impl Default for Config {
             reader_id: None,
             public_url: None,
             internal_url: None,
+            zone: None,
             manager_url: Vec::new(),
             statistics_url: Vec::new(),
             capacity: 20_000,
@@ -129,17 +136,21 @@ impl Config {
     ///
     /// # Errors
     /// Fails if the host's name is no valid reader id, or if `identity` has the key of another process.
-    pub fn names_of_reader(&self, port: u16, identity: &Identity) -> anyhow::Result<(ReaderId, Identity)> {
+    pub fn reader_id_and_identity(
+        &self,
+        port: u16,
+        identity: &Identity,
+    ) -> anyhow::Result<(ReaderId, Identity)> {
         let id = match &self.reader_id {
             Some(id) => id.clone(),
-            None => named_after_host(port)?,
+            None => reader_id_from_host(port)?,
         };
         let identity = identity.acting_as(&KnownCaller::reader(id.clone()))?;
         Ok((id, identity))
     }
 }
 
-/// A running reader.
+/// The state of a running reader, shared by its requests and tasks.
 pub struct RunningReader {
     /// The channels of the reader: one for each video that it serves.
     pub hub: Arc<ChannelHub>,
@@ -147,6 +158,7 @@ pub struct RunningReader {
     pub placement: PlacementAgent,
     public_url: String,
     internal_url: String,
+    zone: Option<ZoneId>,
     /// The identity that this reader shows to managers.
     identity: Identity,
     has_managers: bool,
@@ -158,15 +170,15 @@ pub struct RunningReader {
     /// Counts of the last minute: viewers who came back, and those of them who were refused or missed comments.
     pub reconnects: SlidingCounter,
     /// The time by which a leaving reader has to have ended; unset while the reader is not leaving.
-    gone_by: OnceLock<Instant>,
+    exit_deadline: OnceLock<Instant>,
     /// Notified to send a heartbeat at once.
-    beat_now: Notify,
-    /// Whether the last heartbeat told the managers, or the next one will tell them, that the reader is full.
-    told_full: AtomicBool,
+    heartbeat_requested: Notify,
+    /// True if the last heartbeat told the managers, or the next one will tell them, that the reader is full.
+    full_was_reported: AtomicBool,
     /// Limits how many viewers a second are redirected to other readers because this reader is full.
-    redirects: Mutex<TokenBuckets<()>>,
+    redirect_buckets: Mutex<TokenBuckets<()>>,
     /// The number of heartbeats sent since the start.
-    beaten: watch::Sender<u64>,
+    heartbeats_sent: watch::Sender<u64>,
 }
 
 impl RunningReader {
@@ -177,7 +189,7 @@ impl RunningReader {
         port: u16,
         shell: &ServiceContext,
     ) -> anyhow::Result<Arc<Self>> {
-        let (id, identity) = config.names_of_reader(port, &shell.identity)?;
+        let (id, identity) = config.reader_id_and_identity(port, &shell.identity)?;
         let settings = HubSettings {
             id: id.clone(),
             capacity: config.capacity,
@@ -205,61 +217,62 @@ impl RunningReader {
             ),
             internal_url: config.internal_url.as_ref().map_or_else(|| public_url.clone(), base),
             public_url,
+            zone: config.zone.clone(),
             identity,
             has_managers: !config.manager_url.is_empty(),
             pass_key: pass_key(&ticket),
             ticket,
             reconnects: SlidingCounter::new(Instant::now()),
-            gone_by: OnceLock::new(),
-            beat_now: Notify::new(),
-            told_full: AtomicBool::new(false),
-            redirects: Mutex::new(TokenBuckets::new(refusal::REDIRECTS, 1)),
-            beaten: watch::Sender::new(0),
+            exit_deadline: OnceLock::new(),
+            heartbeat_requested: Notify::new(),
+            full_was_reported: AtomicBool::new(false),
+            redirect_buckets: Mutex::new(TokenBuckets::new(refusal::REDIRECT_QUOTA, 1)),
+            heartbeats_sent: watch::Sender::new(0),
         }))
     }
 
-    /// Whether the reader is leaving (draining).
+    /// Returns true if the reader is leaving (draining).
     pub fn is_draining(&self) -> bool {
-        self.gone_by.get().is_some()
+        self.exit_deadline.get().is_some()
     }
 
     /// Returns the time left until the reader has to have ended; zero if the reader is not leaving.
-    fn grace_left(&self) -> Duration {
-        self.gone_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()))
+    fn remaining_grace(&self) -> Duration {
+        self.exit_deadline.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()))
     }
 
     /// Begins to leave: tells the managers, and from now on accepts new viewers only if no other reader is known for
     /// them. Returns the time within which all viewers are to have left.
     fn begin_leaving(&self, grace: Duration) -> Duration {
-        self.gone_by.get_or_init(|| Instant::now() + grace);
+        self.exit_deadline.get_or_init(|| Instant::now() + grace);
         self.hub.health.note_draining();
         let alone = !self.has_managers;
         let until_empty = self
             .placement
             .with_agent(|holder, now| holder.begin_leaving(now, grace, alone).saturating_sub(now));
-        self.beat_now.notify_one();
+        self.heartbeat_requested.notify_one();
         until_empty
     }
 
     /// Notes that a viewer was refused because the reader is full, and sends a heartbeat at once, so that the managers
-    /// send the next viewers to other readers. Sends none if the last heartbeat already said that the reader is full.
+    /// send the next viewers to other readers. Sends no heartbeat if the last one already said that the reader is full.
     fn note_full(&self) {
-        if !self.told_full.swap(true, Ordering::Relaxed) {
-            self.beat_now.notify_one();
+        if !self.full_was_reported.swap(true, Ordering::Relaxed) {
+            self.heartbeat_requested.notify_one();
         }
     }
 
-    /// Whether one more viewer may now be redirected to another reader because this reader is full. Counts the redirect
-    /// if so.
+    /// Returns true if one more viewer may now be redirected to another reader because this reader is full. If it may
+    /// be redirected, counts the redirect.
     fn may_redirect(&self) -> bool {
         let now = self.placement.with_agent(|_, now| now);
-        self.redirects.lock().unwrap_or_else(PoisonError::into_inner).take_tokens((), 1, now).is_ok()
+        self.redirect_buckets.lock().unwrap_or_else(PoisonError::into_inner).take_tokens((), 1, now).is_ok()
     }
 
     /// Sends the managers a heartbeat now and waits until it has been sent, for at most `limit`.
-    async fn tell_managers(&self, limit: Duration) {
-        let mut beaten = self.beaten.subscribe();
-        self.beat_now.notify_one();
+    async fn send_heartbeat_now(&self, limit: Duration) {
+        let mut beaten = self.heartbeats_sent.subscribe();
+        self.heartbeat_requested.notify_one();
         let _ = tokio::time::timeout(limit, beaten.changed()).await;
     }
 
@@ -270,12 +283,12 @@ impl RunningReader {
         audience.into_iter().take(limit).map(|(video, _)| format!("video:{video}")).collect()
     }
 
-    fn report(&self) -> ReaderReport {
+    fn build_report(&self) -> ReaderReport {
         ReaderReport {
             instance_id: self.hub.settings.id.to_string(),
-            active_connections: self.hub.viewers_from_outside(),
+            active_connections: self.hub.viewers_without_canary(),
             capacity: Some(self.hub.settings.capacity),
-            subscribed_topics: self.channel_names(MAX_TOPICS_REPORTED),
+            subscribed_topics: self.channel_names(MAX_CHANNELS_REPORTED),
             messages_sent: self.hub.metrics.messages_written.get(),
         }
     }
@@ -286,7 +299,7 @@ fn manager_replicas(config: &Config, identity: &Identity, shell: &ServiceContext
     ServiceReplicas::new(peers, config.manager_url.clone())
 }
 
-fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
+fn reader_id_from_host(port: u16) -> anyhow::Result<ReaderId> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "reader" } else { host.trim() };
     ReaderId::parse(&format!("{host}-{port}")).context("the host's name makes no reader id: set --reader-id")
@@ -321,11 +334,11 @@ pub async fn run(
         drain_time: drain::REQUESTS_TIMEOUT.min(shell.drain_time / 4),
         ..shell.clone()
     };
-    let router = http::router(reader, Arc::clone(&shell.http_settings.origins));
+    let router = http::router(reader, Arc::clone(&shell.http_settings.allowed_origins));
     let serving = async {
         tokio::select! {
             result = server::serve_until_shutdown(CalledService::Reader, listener, router, &server_shell) => result,
-            () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
+            () = streams.0.fanout.wait_for_thread_end() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };
     tasks.run_alongside(serving).await
@@ -346,9 +359,11 @@ fn start_background_tasks(reader: &Arc<RunningReader>, config: &Config, shell: &
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());
-    let statistics = ServiceReplicas::new(shell.peer_client(), config.statistics_url.clone());
+    let to_statistics =
+        shell.peer_client().with_bound_token_for(&reporting.identity, CalledService::Statistics);
+    let statistics = ServiceReplicas::new(to_statistics, config.statistics_url.clone());
     tasks.spawn("report", async move {
-        report::send_reports(statistics, "reader-api-statistics", shell, || reporting.report()).await;
+        report::send_reports(statistics, "reader-api-statistics", shell, || reporting.build_report()).await;
     });
     tasks
 }

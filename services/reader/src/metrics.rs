@@ -38,14 +38,14 @@ label_values! {
 
 /// The label `what`: the event that a leaving reader waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct WaitsFor {
+pub struct WaitReasonLabel {
     /// The event that is waited for.
     pub what: WaitReason,
 }
 
 /// The label `source`: the store in which comments were found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Source {
+pub struct SourceLabel {
     /// The store in which the comments were found.
     pub source: CommentSource,
 }
@@ -57,14 +57,15 @@ label_values! {
         Stream = "stream",
         /// The viewer was sent to another reader.
         Redirected = "redirected",
-        /// The viewer was refused: the reader is full, or it is leaving.
+        /// The viewer was refused: the reader is full, or it is leaving, or the viewer's address has used its share of
+        /// new videos.
         Refused = "refused",
     }
 }
 
 /// The label `reason`: the outcome of a request to connect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Answer {
+pub struct ConnectOutcomeLabel {
     /// The outcome of the request.
     pub reason: ConnectOutcome,
 }
@@ -103,9 +104,9 @@ pub struct ReaderMetrics {
     /// Bytes that the rings of all channels take.
     pub ring_bytes: Gauge,
     /// Comments that were evicted from a ring because of its limit in bytes, before its limit in comments.
-    pub crowded_out: Counter<u64, AtomicU64>,
+    pub evicted_for_bytes: Counter<u64, AtomicU64>,
     /// Requests to connect, by their outcome.
-    pub connects_answered: Family<Answer, Counter>,
+    pub connects_answered: Family<ConnectOutcomeLabel, Counter>,
     /// Comments written to viewers' sockets, without the canary's.
     pub messages_written: Counter<u64, AtomicU64>,
     /// Bytes written to viewers' sockets, of events and heartbeats.
@@ -113,29 +114,31 @@ pub struct ReaderMetrics {
     /// Writes to viewers' sockets: messages divided by writes is the number of comments that a write joins.
     pub socket_writes: Counter<u64, AtomicU64>,
     /// Gaps that viewers were told of.
-    pub gaps_told: Counter,
+    pub gaps_reported: Counter,
     /// Viewers whose streams were ended for a move, or because this reader leaves.
-    pub handed_over: Counter<u64, AtomicU64>,
+    pub viewers_handed_over: Counter<u64, AtomicU64>,
+    /// Direct viewers whose streams were ended to make room for viewers of other addresses.
+    pub streams_ended_for_others: Counter<u64, AtomicU64>,
     /// 1 for the event that a leaving reader waits for, 0 for the others.
-    pub drain_waits_for: Family<WaitsFor, Gauge>,
+    pub drain_waits_for: Family<WaitReasonLabel, Gauge>,
     /// Comments that the bus delivered again and that were dropped.
     pub repeated_comments: Counter,
     /// Comments that arrived before one with a lower sequence number.
-    pub out_of_order: Counter,
+    pub out_of_order_comments: Counter,
     /// Comments that were fetched because the bus did not deliver them, by the store in which they were found.
-    pub backfilled_comments: Family<Source, Counter>,
+    pub backfilled_comments: Family<SourceLabel, Counter>,
     /// Comments that neither the bus nor the archive had in time, so that viewers were told of a gap.
     pub lost_comments: Counter,
     /// Viewers that came back, by the store in which the comments that they missed were found.
-    pub resumed_viewers: Family<Source, Counter>,
+    pub resumed_viewers: Family<SourceLabel, Counter>,
 }
 
 impl ReaderMetrics {
-    /// Sets the metric of what the reader waits for before it ends; `None`: it does not leave.
-    pub fn set_waits_for(&self, wait: Option<WaitReason>) {
+    /// Sets the metric that shows what a leaving reader waits for before it ends; `None`: the reader is not leaving.
+    pub fn set_wait_reason(&self, wait: Option<WaitReason>) {
         for what in [WaitReason::Viewers, WaitReason::Managers, WaitReason::Requests] {
             let is_it = i64::from(wait == Some(what));
-            self.drain_waits_for.get_or_create(&WaitsFor { what }).set(is_it);
+            self.drain_waits_for.get_or_create(&WaitReasonLabel { what }).set(is_it);
         }
     }
 
@@ -144,9 +147,9 @@ impl ReaderMetrics {
         let metrics = Self::default();
         // Series that exist from the start on can be compared with the time before their first event.
         for source in [CommentSource::Bus, CommentSource::Archive] {
-            metrics.backfilled_comments.get_or_create(&Source { source }).inc_by(0);
+            metrics.backfilled_comments.get_or_create(&SourceLabel { source }).inc_by(0);
         }
-        metrics.set_waits_for(None);
+        metrics.set_wait_reason(None);
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
@@ -162,7 +165,7 @@ impl ReaderMetrics {
             registry.register(
                 "ring_crowded_out",
                 "Comments that left a ring because they are long, before it was as long as it may be",
-                m.crowded_out,
+                m.evicted_for_bytes,
             );
             registry.register("connects", "Answers to connects", m.connects_answered);
             registry.register("messages", "Comments handed to viewers' sockets", m.messages_written);
@@ -172,15 +175,20 @@ impl ReaderMetrics {
                 "Writes of joined comments to viewers' sockets",
                 m.socket_writes,
             );
-            registry.register("gaps", "Gaps told to viewers", m.gaps_told);
-            registry.register("handed_over", "Viewers whose streams were ended for a move", m.handed_over);
+            registry.register("gaps", "Gaps told to viewers", m.gaps_reported);
+            registry.register("handed_over", "Viewers whose streams were ended for a move", m.viewers_handed_over);
+            registry.register(
+                "ended_for_others",
+                "Direct viewers whose streams were ended for viewers of other addresses",
+                m.streams_ended_for_others,
+            );
             let waits = "1 for what a reader that leaves waits for: that viewers leave, that managers hear of it, or requests";
             registry.register("drain_waits_for", waits, m.drain_waits_for);
             registry.register("repeats", "Comments that came again and were dropped", m.repeated_comments);
             registry.register(
                 "out_of_order",
                 "Comments that came before a lower sequence number",
-                m.out_of_order,
+                m.out_of_order_comments,
             );
             registry.register("backfilled", "Comments fetched that the bus did not bring", m.backfilled_comments);
             registry.register("lost", "Comments that nobody had in time", m.lost_comments);
@@ -191,11 +199,11 @@ impl ReaderMetrics {
 
     /// Counts a viewer that came back, by the source of the comments that it missed.
     pub fn count_resume(&self, source: CommentSource) {
-        self.resumed_viewers.get_or_create(&Source { source }).inc();
+        self.resumed_viewers.get_or_create(&SourceLabel { source }).inc();
     }
 
     /// Counts an answered request to connect, by its outcome.
     pub fn count_connect(&self, reason: ConnectOutcome) {
-        self.connects_answered.get_or_create(&Answer { reason }).inc();
+        self.connects_answered.get_or_create(&ConnectOutcomeLabel { reason }).inc();
     }
 }

@@ -1,4 +1,5 @@
-//! When to write to viewers: each event at once under little load, several events joined in one write under heavy load.
+//! Decides when new events are written to viewers: each event at once under light load, several events joined in one
+//! write under heavy load.
 //!
 //! A write to a socket costs the same for one event as for ten. So while a reader has fewer deliveries (events times
 //! viewers) a second than it can write one by one, each event is written at once. Above that, a channel's events wait
@@ -16,25 +17,25 @@ const SHORTEST_GAP: Duration = Duration::from_millis(10);
 /// The longest gap between a channel's writes: people would notice a longer one.
 const LONGEST_GAP: Duration = Duration::from_millis(250);
 /// The length of the window in which deliveries are counted to tell light load from heavy load.
-const LOOK_BACK: Duration = Duration::from_millis(250);
+const DELIVERY_WINDOW: Duration = Duration::from_millis(250);
 const WINDOWS_PER_SECOND: u64 = 4;
 
 /// The number of the last window in which a channel was counted, so that its viewers are counted once in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WindowCount(u64);
+pub struct LastCountedWindow(u64);
 
 /// Measures a reader's load of deliveries, and computes from it the gap between a channel's writes.
 #[derive(Debug)]
 pub struct WritePacer {
     /// The number of writes a second that must not be exceeded.
     budget: u64,
-    window: u64,
-    began: Instant,
+    window_number: u64,
+    window_began_at: Instant,
     /// Deliveries (events times viewers) in this window.
-    offered: u64,
+    deliveries: u64,
     /// Viewers of the channels that had events in this window: the number of writes that one flush of each of these
     /// channels makes.
-    reached: u64,
+    viewers_reached: u64,
     /// The gap that the previous window's load required.
     gap: Duration,
 }
@@ -42,7 +43,14 @@ pub struct WritePacer {
 impl WritePacer {
     /// Makes a pacer without load, for a reader that makes `budget` writes a second without strain.
     pub const fn new(now: Instant, budget: u64) -> Self {
-        Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
+        Self {
+            budget,
+            window_number: 1,
+            window_began_at: now,
+            deliveries: 0,
+            viewers_reached: 0,
+            gap: Duration::ZERO,
+        }
     }
 
     /// Notes `events` for a channel of `viewers`, and returns the least time between the channel's last write and its
@@ -52,28 +60,28 @@ impl WritePacer {
         now: Instant,
         events: u64,
         viewers: u64,
-        counted: &mut WindowCount,
+        counted: &mut LastCountedWindow,
     ) -> Duration {
-        let age = now.saturating_duration_since(self.began);
-        if age >= LOOK_BACK {
-            self.gap = if age < 2 * LOOK_BACK { self.gap_for_now() } else { Duration::ZERO };
-            self.window += 1;
-            (self.began, self.offered, self.reached) = (now, 0, 0);
+        let age = now.saturating_duration_since(self.window_began_at);
+        if age >= DELIVERY_WINDOW {
+            self.gap = if age < 2 * DELIVERY_WINDOW { self.gap_for_now() } else { Duration::ZERO };
+            self.window_number += 1;
+            (self.window_began_at, self.deliveries, self.viewers_reached) = (now, 0, 0);
         }
-        if counted.0 != self.window {
-            counted.0 = self.window;
-            self.reached += viewers;
+        if counted.0 != self.window_number {
+            counted.0 = self.window_number;
+            self.viewers_reached += viewers;
         }
-        self.offered += events * viewers;
+        self.deliveries += events * viewers;
         // The current window counts too, so that a burst is noticed while it lasts, not a window later.
         self.gap.max(self.gap_for_now())
     }
 
     fn gap_for_now(&self) -> Duration {
-        if self.offered * WINDOWS_PER_SECOND <= self.budget {
+        if self.deliveries * WINDOWS_PER_SECOND <= self.budget {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.reached * 1000 / self.budget).clamp(SHORTEST_GAP, LONGEST_GAP)
+        Duration::from_millis(self.viewers_reached * 1000 / self.budget).clamp(SHORTEST_GAP, LONGEST_GAP)
     }
 }
 
@@ -86,7 +94,7 @@ mod tests {
     /// Returns the gap after `seconds` of `per_second` events to one channel of `viewers`.
     fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
         let start = Instant::now();
-        let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), WindowCount::default());
+        let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), LastCountedWindow::default());
         let mut gap = Duration::ZERO;
         for event in 0..per_second * seconds {
             let now = start + Duration::from_micros(event * 1_000_000 / per_second);
@@ -112,7 +120,7 @@ mod tests {
     fn many_small_channels_share_the_write_budget() {
         let start = Instant::now();
         let mut pace = WritePacer::new(start, WRITES_BUDGET);
-        let mut rooms = vec![WindowCount::default(); 100];
+        let mut rooms = vec![LastCountedWindow::default(); 100];
         let mut last = Duration::ZERO;
         for tick in 0..100 {
             for room in &mut rooms {
@@ -125,7 +133,7 @@ mod tests {
     #[test]
     fn a_burst_is_noticed_within_its_window_and_forgotten_after_a_calm() {
         let start = Instant::now();
-        let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), WindowCount::default());
+        let (mut pace, mut counted) = (WritePacer::new(start, WRITES_BUDGET), LastCountedWindow::default());
         for _ in 0..20 {
             pace.wait_after_write(start, 1, 5_000, &mut counted);
         }

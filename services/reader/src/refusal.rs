@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use liverank_core::VideoId;
-use liverank_core::handover::leaving::LAST_PACE;
+use liverank_core::handover::leaving::LAST_PHASE_VIEWERS_PER_SECOND;
 use liverank_core::limits::RateQuota;
 use liverank_runtime::Problem;
 use liverank_runtime::streams::{event_stream, reconnect_event};
@@ -21,38 +21,54 @@ use crate::metrics::ConnectOutcome;
 
 /// The time after which a full or leaving reader asks clients to come back.
 const FULL_RETRY: Duration = Duration::from_secs(2);
-/// The time in ms after which browsers come back, which return by themselves to this same reader, each after a random
-/// time: 20,000 of them make 5,000 requests a second. With the two seconds for which a reader trusts a manager's
-/// answer, space at another reader is found within 8 s.
+/// The time after which a client may ask for a new video again: the managers count an address's new videos by the hour,
+/// so that soon after the limit is reached little changes.
+const NEW_VIDEO_RETRY: Duration = Duration::from_mins(1);
+/// The same time for browsers, in ms, each after a random time.
+const BROWSER_NEW_VIDEO_RETRY_MS: RangeInclusive<u64> = 45_000..=75_000;
+/// The range of times, in ms, after which refused browsers come back to this same reader, each after a random one:
+/// 20,000 browsers make 5,000 requests a second. With the two seconds for which a reader trusts a manager's answer,
+/// space at another reader is found within 8 s.
 const BROWSER_RETRY_MS: RangeInclusive<u64> = 2_000..=6_000;
-/// The number of viewers whom a full reader redirects to others in a second: as many as a reader that has to end
-/// ([`LAST_PACE`]). Two readers that became full a moment ago may each believe that the other has space, and a browser
-/// follows twenty redirects in a row.
-pub const REDIRECTS: RateQuota = RateQuota::new(LAST_PACE, LAST_PACE);
+/// The maximum number of viewers whom a full reader redirects to other readers in a second: as many as a reader that is
+/// about to end sends away ([`LAST_PHASE_VIEWERS_PER_SECOND`]). Two readers that became full a moment ago may each
+/// believe that the other has space, and a browser follows twenty redirects in a row.
+pub const REDIRECT_QUOTA: RateQuota =
+    RateQuota::new(LAST_PHASE_VIEWERS_PER_SECOND, LAST_PHASE_VIEWERS_PER_SECOND);
 
 /// Returns the answer of a full reader: a redirect to another reader of the video for browsers if one accepts viewers,
 /// otherwise a refusal. Tells the managers that the reader is full.
-pub fn full(
+pub fn full_response(
     reader: &RunningReader,
     streams_only: bool,
     video: &VideoId,
     uri: &Uri,
 ) -> Result<Response, Problem> {
     reader.note_full();
-    let other = || reader.placement.other_that_takes(video).filter(|_| reader.may_redirect());
+    let other = || reader.placement.other_accepting_reader(video).filter(|_| reader.may_redirect());
     match streams_only.then(other).flatten() {
-        Some(url) => elsewhere(reader, streams_only, &url, uri),
-        None => refuse(reader, streams_only, "this reader is full"),
+        Some(url) => redirect_response(reader, streams_only, &url, uri),
+        None => refusal_response(reader, streams_only, "this reader is full"),
     }
 }
 
 /// Returns the answer of a reader that leaves and knows no other reader of the video.
-pub fn leaving(reader: &RunningReader, streams_only: bool) -> Result<Response, Problem> {
-    refuse(reader, streams_only, "this reader is leaving; resolve the video again")
+pub fn leaving_response(reader: &RunningReader, streams_only: bool) -> Result<Response, Problem> {
+    refusal_response(reader, streams_only, "this reader is leaving; resolve the video again")
+}
+
+/// Returns the answer to a viewer from whose address too many new videos were asked for.
+pub fn new_videos_response(reader: &RunningReader, streams_only: bool) -> Result<Response, Problem> {
+    reader.hub.metrics.count_connect(ConnectOutcome::Refused);
+    if streams_only {
+        return Ok(event_stream(reconnect_event(BROWSER_NEW_VIDEO_RETRY_MS)));
+    }
+    let why = "too many new videos are asked for from this address: watch known ones, or come back later";
+    Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, why).with_retry_after(NEW_VIDEO_RETRY))
 }
 
 /// Returns the redirect to another reader that serves the video, at its public address `url`.
-pub fn elsewhere(
+pub fn redirect_response(
     reader: &RunningReader,
     streams_only: bool,
     url: &str,
@@ -60,7 +76,11 @@ pub fn elsewhere(
 ) -> Result<Response, Problem> {
     let path = uri.path_and_query().map_or("/connect", |path| path.as_str());
     let Ok(location) = HeaderValue::try_from(format!("{}{path}", url.trim_end_matches('/'))) else {
-        return refuse(reader, streams_only, "the video's reader has an address that cannot be named");
+        return refusal_response(
+            reader,
+            streams_only,
+            "the video's reader has an address that cannot be named",
+        );
     };
     reader.hub.metrics.count_connect(ConnectOutcome::Redirected);
     let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
@@ -70,10 +90,10 @@ pub fn elsewhere(
     Ok(response)
 }
 
-fn refuse(reader: &RunningReader, streams_only: bool, why: &str) -> Result<Response, Problem> {
+fn refusal_response(reader: &RunningReader, streams_only: bool, why: &str) -> Result<Response, Problem> {
     reader.hub.metrics.count_connect(ConnectOutcome::Refused);
     if streams_only {
         return Ok(event_stream(reconnect_event(BROWSER_RETRY_MS)));
     }
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(FULL_RETRY))
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).with_retry_after(FULL_RETRY))
 }

@@ -12,13 +12,13 @@ use liverank_core::{VideoId, canary};
 use crate::channel::{self, VideoChannel};
 use crate::heads::within_timeout;
 use crate::hub::ChannelHub;
-use crate::metrics::{CommentSource, Source};
+use crate::metrics::{CommentSource, SourceLabel};
 use crate::ring::{PushOutcome, RingHole};
 
 /// The time that a hole is left to close by itself: comments that are on their way arrive within a few milliseconds.
 const WAIT_FOR_HOLE: Duration = Duration::from_millis(50);
-/// The pause after a fetch that brought no comments; after further ones in a row twice, three times … as long, up to a
-/// second.
+/// The pause after a fetch that brought no comments; after the second such fetch in a row it is twice as long, after
+/// the third three times, up to a second.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 const MAX_RETRY_STEPS: u32 = 4;
 /// The time that connected viewers wait for a hole to be filled. After that time, the viewers are told of a gap,
@@ -31,7 +31,7 @@ const RESUME_FILL_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_PAGE_COMMENTS: u64 = 500;
 /// Fetches for a returning viewer begin at a multiple of this sequence number, so that the next returning viewers find
 /// the comments in the ring.
-const PAGE_STARTS_EVERY: u64 = 50;
+const PAGE_START_ALIGNMENT: u64 = 50;
 
 impl ChannelHub {
     /// Fetches the first comments of a hole, at most `MAX_PAGE_COMMENTS`, in order and without a gap between them.
@@ -54,12 +54,12 @@ impl ChannelHub {
         }
         let comments =
             within_timeout(self.archive.comments(video, CommentPage::After(hole.before_first), limit)).await;
-        self.note_archive(&comments);
+        self.note_archive_answer(&comments);
         Ok((without_holes(comments?, hole.before_first), CommentSource::Archive))
     }
 
     /// Starts the task that fills the channel's holes, unless one is running: at most one for each channel.
-    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    pub(crate) fn start_repair(self: &Arc<Self>, room: &Arc<VideoChannel>) {
         if room.is_repairing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -86,17 +86,17 @@ impl ChannelHub {
                 Err(_) => 0,
             };
             if filled > 0 {
-                self.show(room, filled);
+                self.show_new_comments(room, filled);
                 (deadline, tries) = (Instant::now() + HOLE_FILL_TIMEOUT, 0);
                 continue;
             }
             if Instant::now() >= deadline {
-                let lost = room.give_up_hole();
+                let lost = room.skip_lowest_hole();
                 // The canary's comments are in no archive; the canary itself reports lost ones.
                 if !canary::is_canary(&room.video) {
                     self.metrics.lost_comments.inc_by(lost);
                 }
-                self.show(room, 1);
+                self.show_new_comments(room, 1);
                 return;
             }
             tries = (tries + 1).min(MAX_RETRY_STEPS);
@@ -116,7 +116,7 @@ impl ChannelHub {
             match room.push(numbering, comment) {
                 Some(PushOutcome::Appended(count)) => {
                     filled += count;
-                    self.metrics.backfilled_comments.get_or_create(&Source { source: from }).inc();
+                    self.metrics.backfilled_comments.get_or_create(&SourceLabel { source: from }).inc();
                 }
                 // A comment that the bus delivered meanwhile is not counted as a repeat of the bus.
                 Some(PushOutcome::Repeat) | None => {}
@@ -133,10 +133,10 @@ impl ChannelHub {
         room: &Arc<VideoChannel>,
         position: &StreamPosition,
     ) -> Option<CommentSource> {
-        if self.is_ahead(room, position).await {
+        if self.is_position_beyond_head(room, position).await {
             return None;
         }
-        if room.head_position().is_some_and(|head| head.comment_epoch != position.comment_epoch) {
+        if room.newest_in_ring().is_some_and(|head| head.comment_epoch != position.comment_epoch) {
             self.metrics.count_resume(CommentSource::Gap);
             return Some(CommentSource::Gap);
         }
@@ -147,15 +147,19 @@ impl ChannelHub {
         Some(found)
     }
 
-    /// Whether a viewer claims to have seen a comment that does not exist. If the claim cannot be checked, the viewer
-    /// is believed: the ids of all readers are the same, and another reader may have been ahead of this one.
-    async fn is_ahead(self: &Arc<Self>, room: &Arc<VideoChannel>, position: &StreamPosition) -> bool {
+    /// Returns true if a viewer claims to have seen a comment that does not exist. If the claim cannot be checked, the
+    /// viewer is believed: the ids of all readers are the same, and another reader may have been ahead of this one.
+    async fn is_position_beyond_head(
+        self: &Arc<Self>,
+        room: &Arc<VideoChannel>,
+        position: &StreamPosition,
+    ) -> bool {
         let knows = |room: &VideoChannel| {
-            room.highest_known().is_none_or(|known| {
+            room.newest_known_position().is_none_or(|known| {
                 known.comment_epoch != position.comment_epoch || known.seq >= position.seq
             })
         };
-        !knows(room) && self.confirm_head(room).await && !knows(room)
+        !knows(room) && self.read_head_from_archive(room).await && !knows(room)
     }
 
     /// Fills the ring back to `position`, as far as the ring reaches. Returns the source that had the comments.
@@ -172,11 +176,11 @@ impl ChannelHub {
         let _one_at_a_time = room.backfill_lock.lock().await;
         while let Some(lack) = room.missing_since(position) {
             let reach = room
-                .head_position()
+                .newest_in_ring()
                 .map_or(0, |head| head.seq)
                 .saturating_sub(self.settings.ring_length as u64);
             let hole = RingHole {
-                before_first: (lack.before_first - lack.before_first % PAGE_STARTS_EVERY)
+                before_first: (lack.before_first - lack.before_first % PAGE_START_ALIGNMENT)
                     .max(reach)
                     .min(lack.before_first),
                 ..lack

@@ -19,7 +19,7 @@ pub struct SlidingCounter {
 }
 
 impl SlidingCounter {
-    /// Makes counters that are 0.
+    /// Creates a counter that has counted nothing yet.
     pub fn new(now: Instant) -> Self {
         Self { start: now, seconds: Mutex::new([SecondCount::default(); WINDOW_SECONDS as usize]) }
     }

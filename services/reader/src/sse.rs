@@ -33,7 +33,7 @@ pub fn id_only_event(numbering: &CommentEpoch, seq: u64) -> Bytes {
     format!("id: {numbering}-{seq}\n\n").into()
 }
 
-/// Encodes the event that a comment was removed ([`comment_json::deleted`]).
+/// Encodes the event that a comment was removed ([`comment_json::deletion_message`]).
 pub fn deleted_event(
     numbering: &CommentEpoch,
     entry: &Comment,
@@ -41,18 +41,18 @@ pub fn deleted_event(
     of: u64,
     role: ActorRole,
 ) -> Bytes {
-    let data = one_line::to_json_line(&comment_json::deleted(entry, comment, of, role));
+    let data = one_line::to_json_line(&comment_json::deletion_message(entry, comment, of, role));
     format!("event: deleted\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
-/// Encodes the event that names the comment that is pinned from now on ([`comment_json::pinned`]).
+/// Encodes the event that names the comment that is pinned from now on ([`comment_json::pin_message`]).
 pub fn pinned_event(
     numbering: &CommentEpoch,
     entry: &Comment,
     comment: Option<&CommentId>,
     of: u64,
 ) -> Bytes {
-    let data = one_line::to_json_line(&comment_json::pinned(entry, comment, of));
+    let data = one_line::to_json_line(&comment_json::pin_message(entry, comment, of));
     format!("event: pinned\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 

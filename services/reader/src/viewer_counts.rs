@@ -21,30 +21,30 @@ const MIN_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct ChannelViewerCount {
     /// The number of viewers who ask for the number of viewers.
-    askers: AtomicU64,
+    asker_count: AtomicU64,
     /// Grows by one with every new event.
     version: AtomicU32,
-    told_count: Mutex<ToldCount>,
+    sent_count: Mutex<SentCount>,
 }
 
 #[derive(Default)]
-struct ToldCount {
-    /// The number that was told last; `None` if nobody has been told one since somebody began to ask.
+struct SentCount {
+    /// The number of viewers in the last event; `None` if there was no event since the first viewer began to ask.
     viewers: Option<u64>,
     event: Bytes,
 }
 
 impl ChannelViewerCount {
-    fn told(&self) -> MutexGuard<'_, ToldCount> {
-        self.told_count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_sent_count(&self) -> MutexGuard<'_, SentCount> {
+        self.sent_count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more viewer who asks. Returns the version that the viewer counts as having been sent: the previous
-    /// one if the other askers know a number, so that the viewer is told it too; the current one if nobody asked
-    /// before, because an old number is not to be told.
+    /// Counts one more viewer who asks. Returns the version of the count that the viewer is treated as having: the
+    /// previous version if others asked before, so that the viewer is sent the number that they have; the current
+    /// version if nobody asked before, because an old number is not to be sent.
     pub fn add_asker(&self) -> u32 {
-        let mut told = self.told();
-        if self.askers.fetch_add(1, Ordering::Relaxed) == 0 {
+        let mut told = self.lock_sent_count();
+        if self.asker_count.fetch_add(1, Ordering::Relaxed) == 0 {
             told.viewers = None;
         }
         let version = self.version.load(Ordering::Acquire);
@@ -53,14 +53,14 @@ impl ChannelViewerCount {
 
     /// Counts one viewer less who asks.
     pub fn remove_asker(&self) {
-        self.askers.fetch_sub(1, Ordering::Relaxed);
+        self.asker_count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Sets the number of viewers. Returns `true` if the number changed and a viewer asks for it, so that viewers have
     /// to be told.
     pub fn set_count(&self, viewers: u64) -> bool {
-        let mut told = self.told();
-        if self.askers.load(Ordering::Relaxed) == 0 || told.viewers == Some(viewers) {
+        let mut told = self.lock_sent_count();
+        if self.asker_count.load(Ordering::Relaxed) == 0 || told.viewers == Some(viewers) {
             return false;
         }
         told.viewers = Some(viewers);
@@ -71,11 +71,11 @@ impl ChannelViewerCount {
 
     /// Returns the event for a viewer that was sent the version `had`, if there is a later one, and updates `had`.
     /// Versions in between are skipped.
-    pub fn count_event_after(&self, had: &mut u32) -> Option<Bytes> {
+    pub fn event_if_newer(&self, had: &mut u32) -> Option<Bytes> {
         if self.version.load(Ordering::Acquire) == *had {
             return None;
         }
-        let told = self.told();
+        let told = self.lock_sent_count();
         *had = self.version.load(Ordering::Acquire);
         told.viewers.is_some().then(|| told.event.clone())
     }
@@ -102,10 +102,10 @@ pub async fn run(hub: Arc<ChannelHub>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for room in hub.rooms() {
+        for room in hub.channels() {
             if room
-                .viewer_count
-                .set_count(room.viewers().saturating_add(hub.viewers_elsewhere.viewers_of(&room.video)))
+                .announced_viewer_count
+                .set_count(room.viewer_total().saturating_add(hub.viewers_elsewhere.viewers_of(&room.video)))
             {
                 hub.fanout.notify_threads(&room);
             }
@@ -126,19 +126,19 @@ mod tests {
         let count = ChannelViewerCount::default();
         assert!(!count.set_count(3), "nobody asks");
         let mut had = count.add_asker();
-        assert_eq!(count.count_event_after(&mut had), None);
+        assert_eq!(count.event_if_newer(&mut had), None);
         assert!(count.set_count(3) && !count.set_count(3));
         assert!(count.set_count(4));
         let event = "event: viewers\ndata: {\"viewers\":4}\n\n";
-        assert_eq!(event_text(count.count_event_after(&mut had)).as_deref(), Some(event));
-        assert_eq!(count.count_event_after(&mut had), None);
+        assert_eq!(event_text(count.event_if_newer(&mut had)).as_deref(), Some(event));
+        assert_eq!(count.event_if_newer(&mut had), None);
         let mut late = count.add_asker();
         assert_eq!(
-            event_text(count.count_event_after(&mut late)).as_deref(),
+            event_text(count.event_if_newer(&mut late)).as_deref(),
             Some(event),
             "it is news to this one"
         );
-        assert_eq!(count.count_event_after(&mut late), None);
+        assert_eq!(count.event_if_newer(&mut late), None);
     }
 
     #[test]
@@ -146,12 +146,12 @@ mod tests {
         let count = ChannelViewerCount::default();
         let mut had = count.add_asker();
         assert!(count.set_count(3));
-        assert!(count.count_event_after(&mut had).is_some());
+        assert!(count.event_if_newer(&mut had).is_some());
         count.remove_asker();
         assert!(!count.set_count(9));
         let mut had = count.add_asker();
-        assert_eq!(count.count_event_after(&mut had), None);
+        assert_eq!(count.event_if_newer(&mut had), None);
         assert!(count.set_count(3), "also where it is the same as then");
-        assert!(count.count_event_after(&mut had).is_some());
+        assert!(count.event_if_newer(&mut had).is_some());
     }
 }

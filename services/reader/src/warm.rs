@@ -36,29 +36,31 @@ pub async fn warm_video(
     if reader.is_draining() {
         return Err(Problem::part_unavailable("this reader is leaving"));
     }
-    if reader.hub.viewers() >= reader.hub.settings.capacity {
+    if reader.hub.viewer_total() >= reader.hub.settings.capacity {
         return Err(Problem::part_unavailable("this reader is full"));
     }
-    let Some(room) = reader.hub.room_to_be(&videoid, MAX_EMPTY_CHANNELS) else {
+    let Some(room) = reader.hub.channel_to_warm(&videoid, MAX_EMPTY_CHANNELS) else {
         return Err(Problem::part_unavailable("this reader holds too many videos ready already"));
     };
     reader.placement.with_agent(|holder, now| holder.keep_warm(now, &videoid));
     match tokio::time::timeout(WARM_TIMEOUT, wait_until_ready(&reader.hub, &room)).await {
-        Ok(true) => Ok(Json(WarmAnswer { head: room.head_position().map(|head| head.to_string()), videoid })),
+        Ok(true) => {
+            Ok(Json(WarmAnswer { head: room.newest_in_ring().map(|head| head.to_string()), videoid }))
+        }
         _ => Err(Problem::part_unavailable("the comment bus or the archive does not answer")),
     }
 }
 
-/// Opens a channel and fills its ring. Returns whether the channel is subscribed and has a position.
+/// Opens a channel and fills its ring. Returns true if the channel is subscribed and has a position.
 async fn wait_until_ready(hub: &Arc<ChannelHub>, room: &Arc<VideoChannel>) -> bool {
     hub.open_channel(room).await;
-    hub.subscribe(room).await;
-    if let Some(StreamPosition { comment_epoch: numbering, seq }) = room.head_position() {
+    hub.subscribe_channel(room).await;
+    if let Some(StreamPosition { comment_epoch: numbering, seq }) = room.newest_in_ring() {
         let oldest = StreamPosition {
             comment_epoch: numbering,
             seq: seq.saturating_sub(hub.settings.ring_length as u64),
         };
         hub.fill_back_to(room, &oldest).await;
     }
-    hub.is_ready(room)
+    hub.is_channel_ready(room)
 }

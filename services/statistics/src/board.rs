@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::reports::{
     ReceivedClientReport, ReceivedCommentReport, ReceivedManagerReport, ReceivedReaderReport,
 };
-use crate::roster::{ReportRoster, RosterLimits};
+use crate::roster::{ReportRefusal, ReportRoster, ReportSource, RosterLimits};
 
 /// Maximum number of items in each list of the answer, unless all are asked for: as many as fit on a page.
 pub const MAX_LISTED_ITEMS: usize = 100;
@@ -20,70 +20,103 @@ const MAX_REPORT_BYTES_KEPT: usize = 32 * 1024 * 1024;
 /// if the videos' ids have 36 bytes; an operator runs up to 500 readers, so they take 106 MB.
 const MAX_READER_REPORT_BYTES_KEPT: usize = 128 * 1024 * 1024;
 /// Silence after which a service is left out: services report every 2 s, so seven reports in a row are missing.
-const SERVICE_SILENCE: Duration = Duration::from_secs(15);
+const SERVICE_SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Silence after which a client is left out: the seed's clients report every 5 to 10 s.
-const CLIENT_SILENCE: Duration = Duration::from_mins(1);
+const CLIENT_SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 
-const fn service_bounds(reporters: usize, max_bytes: usize) -> RosterLimits {
-    RosterLimits { max_reporters: reporters, max_bytes, silence_timeout: SERVICE_SILENCE }
+const fn service_roster_limits(reporters: usize, max_bytes: usize) -> RosterLimits {
+    RosterLimits { max_reporters: reporters, max_bytes, silence_timeout: SERVICE_SILENCE_TIMEOUT }
 }
 
-/// The last report of each comment service, reader, manager and client.
+/// The latest reports of all comment services, readers, managers and clients, and the limits on their memory.
 #[derive(Debug)]
-pub struct ReportBoard {
-    keep_comment_report: ReportRoster<ReceivedCommentReport>,
+pub struct LatestReports {
+    comment_services: ReportRoster<ReceivedCommentReport>,
     readers: ReportRoster<ReceivedReaderReport>,
     managers: ReportRoster<ReceivedManagerReport>,
     clients: ReportRoster<ReceivedClientReport>,
     /// Number of readers subscribed to each topic. The numbers are updated with each report, so that an answer need
     /// not count.
-    topics: BTreeMap<String, usize>,
+    readers_by_topic: BTreeMap<String, usize>,
 }
 
-impl Default for ReportBoard {
+impl Default for LatestReports {
     fn default() -> Self {
         Self {
-            keep_comment_report: ReportRoster::new(service_bounds(100, MAX_REPORT_BYTES_KEPT)),
-            readers: ReportRoster::new(service_bounds(1_000, MAX_READER_REPORT_BYTES_KEPT)),
-            managers: ReportRoster::new(service_bounds(100, MAX_REPORT_BYTES_KEPT)),
+            comment_services: ReportRoster::new(service_roster_limits(100, MAX_REPORT_BYTES_KEPT)),
+            readers: ReportRoster::new(service_roster_limits(1_000, MAX_READER_REPORT_BYTES_KEPT)),
+            managers: ReportRoster::new(service_roster_limits(100, MAX_REPORT_BYTES_KEPT)),
             clients: ReportRoster::new(RosterLimits {
-                max_reporters: 10_000,
+                // Clients behind one gateway are one address where it cannot show a token: they have half of these.
+                max_reporters: 20_000,
                 max_bytes: MAX_REPORT_BYTES_KEPT,
-                silence_timeout: CLIENT_SILENCE,
+                silence_timeout: CLIENT_SILENCE_TIMEOUT,
             }),
-            topics: BTreeMap::new(),
+            readers_by_topic: BTreeMap::new(),
         }
     }
 }
 
-impl ReportBoard {
+impl LatestReports {
     /// Keeps the report of a comment service, of `bytes` bytes.
-    pub fn comments(&mut self, now: Instant, report: ReceivedCommentReport, bytes: usize) {
-        self.keep_comment_report.keep_report(now, report.instance.clone(), report, bytes);
+    ///
+    /// # Errors
+    /// The errors are those of [`ReportRoster::keep_report`].
+    pub fn keep_comment_report(
+        &mut self,
+        now: Instant,
+        source: ReportSource,
+        report: ReceivedCommentReport,
+        bytes: usize,
+    ) -> Result<(), ReportRefusal> {
+        let name = report.instance.clone();
+        self.comment_services.keep_report(now, source, &name, report, bytes).map(drop)
     }
 
     /// Keeps the report of a manager, of `bytes` bytes.
-    pub fn keep_manager_report(&mut self, now: Instant, report: ReceivedManagerReport, bytes: usize) {
-        self.managers.keep_report(now, report.instance.clone(), report, bytes);
+    pub fn keep_manager_report(
+        &mut self,
+        now: Instant,
+        source: ReportSource,
+        report: ReceivedManagerReport,
+        bytes: usize,
+    ) -> Result<(), ReportRefusal> {
+        let name = report.instance.clone();
+        self.managers.keep_report(now, source, &name, report, bytes).map(drop)
     }
 
     /// Keeps the report of a client, of `bytes` bytes.
-    pub fn keep_client_report(&mut self, now: Instant, report: ReceivedClientReport, bytes: usize) {
-        self.clients.keep_report(now, report.client_id.clone(), report, bytes);
+    pub fn keep_client_report(
+        &mut self,
+        now: Instant,
+        source: ReportSource,
+        report: ReceivedClientReport,
+        bytes: usize,
+    ) -> Result<(), ReportRefusal> {
+        let name = report.client_id.clone();
+        self.clients.keep_report(now, source, &name, report, bytes).map(drop)
     }
 
     /// Keeps the report of a reader, of `bytes` bytes, and updates the subscriptions to topics.
-    pub fn keep_reader_report(&mut self, now: Instant, report: ReceivedReaderReport, bytes: usize) {
-        for topic in &report.subscribed_topics {
-            *self.topics.entry(topic.clone()).or_default() += 1;
+    pub fn keep_reader_report(
+        &mut self,
+        now: Instant,
+        source: ReportSource,
+        report: ReceivedReaderReport,
+        bytes: usize,
+    ) -> Result<(), ReportRefusal> {
+        let name = report.instance_id.clone();
+        let gone = self.readers.keep_report(now, source, &name, report, bytes)?;
+        for topic in self.readers.get(&name).into_iter().flat_map(|kept| &kept.subscribed_topics) {
+            *self.readers_by_topic.entry(topic.clone()).or_default() += 1;
         }
-        let gone = self.readers.keep_report(now, report.instance_id.clone(), report, bytes);
         self.forget_topics(&gone);
+        Ok(())
     }
 
     /// Removes the reports of processes and clients that have been silent for too long.
     pub fn expire(&mut self, now: Instant) {
-        self.keep_comment_report.expire(now);
+        self.comment_services.expire(now);
         self.managers.expire(now);
         self.clients.expire(now);
         let gone = self.readers.expire(now);
@@ -92,10 +125,10 @@ impl ReportBoard {
 
     fn forget_topics(&mut self, gone: &[ReceivedReaderReport]) {
         for topic in gone.iter().flat_map(|reader| &reader.subscribed_topics) {
-            if let Some(readers) = self.topics.get_mut(topic) {
+            if let Some(readers) = self.readers_by_topic.get_mut(topic) {
                 *readers -= 1;
                 if *readers == 0 {
-                    self.topics.remove(topic);
+                    self.readers_by_topic.remove(topic);
                 }
             }
         }
@@ -116,7 +149,12 @@ impl ReportBoard {
                     self.readers.iter().map(|reader| reader.active_connections),
                 ),
                 total_messages_sent: saturating_sum(self.readers.iter().map(|reader| reader.messages_sent)),
-                all_subscribed_topics: self.topics.keys().take(listed).map(String::as_str).collect(),
+                all_subscribed_topics: self
+                    .readers_by_topic
+                    .keys()
+                    .take(listed)
+                    .map(String::as_str)
+                    .collect(),
                 readers: self
                     .readers
                     .iter()
@@ -124,7 +162,7 @@ impl ReportBoard {
                     .map(|reader| shown_reader(reader, listed))
                     .collect(),
             },
-            reader_api_manager: self.reader_api_manager(listed),
+            reader_api_manager: self.manager_summary(listed),
             clients: ClientList {
                 total_clients: self.clients.len(),
                 total_comments_generated: saturating_sum(
@@ -151,7 +189,7 @@ impl ReportBoard {
         let mut merged = ReceivedCommentReport::default();
         let mut by_video = BTreeMap::<&str, u64>::new();
         let mut topics = BTreeSet::<&str>::new();
-        for report in self.keep_comment_report.iter() {
+        for report in self.comment_services.iter() {
             merged.total_comments = merged.total_comments.saturating_add(report.total_comments);
             for (video, count) in &report.comments_by_video {
                 let sum = by_video.entry(video).or_default();
@@ -171,7 +209,7 @@ impl ReportBoard {
     }
 
     /// Merges the reports of managers: all managers see the same assignments, but each counts its own registrations.
-    fn reader_api_manager(&self, listed: usize) -> ReceivedManagerReport {
+    fn manager_summary(&self, listed: usize) -> ReceivedManagerReport {
         let mut merged = ReceivedManagerReport {
             service: ReceivedManagerReport::SERVICE.into(),
             ..ReceivedManagerReport::default()
@@ -263,7 +301,7 @@ pub struct StatisticsSummary<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredComments {
-    /// The number as the archive last returned it; null if the archive has never answered.
+    /// The number of comments that the archive last returned; null if the archive has never answered.
     pub total_comments: Option<u64>,
 }
 
@@ -291,6 +329,7 @@ struct ShownReader<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ClientList<'a> {
+    /// Number of clients that report; `clients` may list fewer.
     total_clients: usize,
     total_comments_generated: u64,
     total_comments_consumed: u64,
@@ -311,12 +350,18 @@ struct ShownClient<'a> {
 
 #[cfg(test)]
 mod tests {
+    use liverank_protocol::StatisticsTotals;
+    use serde::Deserialize;
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn summary_json(board: &ReportBoard, listed: usize) -> Value {
+    fn summary_json(board: &LatestReports, listed: usize) -> Value {
         serde_json::to_value(board.to_summary(listed, StoredComments::default(), "now".into())).unwrap()
+    }
+
+    fn here() -> ReportSource {
+        ReportSource::at([127, 0, 0, 1].into())
     }
 
     fn reader(id: &str, connections: u64, topics: &[&str]) -> ReceivedReaderReport {
@@ -351,28 +396,30 @@ mod tests {
             "storedComments": {"totalComments": null},
             "timestamp": "now",
         });
-        assert_eq!(summary_json(&ReportBoard::default(), MAX_LISTED_ITEMS), empty);
+        assert_eq!(summary_json(&LatestReports::default(), MAX_LISTED_ITEMS), empty);
     }
 
     #[test]
     fn readers_add_up_and_share_their_topics() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
-        board.keep_reader_report(now, reader("r1", 3, &["video:a", "video:b"]), 1);
-        board.keep_reader_report(now, reader("r2", 4, &["video:b", "video:c"]), 1);
-        board.keep_reader_report(now, reader("r1", 5, &["video:b"]), 1);
+        let (mut board, now) = (LatestReports::default(), Instant::now());
+        board.keep_reader_report(now, here(), reader("r1", 3, &["video:a", "video:b"]), 1).unwrap();
+        board.keep_reader_report(now, here(), reader("r2", 4, &["video:b", "video:c"]), 1).unwrap();
+        board.keep_reader_report(now, here(), reader("r1", 5, &["video:b"]), 1).unwrap();
         let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 2);
         assert_eq!(readers["totalActiveConnections"], 9);
         assert_eq!(readers["totalMessagesSent"], 20);
+        let read = StatisticsTotals::deserialize(summary_json(&board, MAX_LISTED_ITEMS)).unwrap();
+        assert_eq!(read.reader_apis.total_messages_sent, 20, "as gateways read it");
         assert_eq!(readers["allSubscribedTopics"], json!(["video:b", "video:c"]));
         assert_eq!(readers["readers"][0]["activeConnections"], 5);
     }
 
     #[test]
     fn a_reader_that_falls_silent_leaves_sums_and_topics() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
-        board.keep_reader_report(now, reader("r1", 3, &["video:a"]), 1);
-        board.expire(now + SERVICE_SILENCE);
+        let (mut board, now) = (LatestReports::default(), Instant::now());
+        board.keep_reader_report(now, here(), reader("r1", 3, &["video:a"]), 1).unwrap();
+        board.expire(now + SERVICE_SILENCE_TIMEOUT);
         let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
         assert_eq!(readers["totalActiveConnections"], 0);
         assert_eq!(readers["allSubscribedTopics"], json!([]));
@@ -380,28 +427,25 @@ mod tests {
 
     #[test]
     fn clients_are_kept_longer_than_services() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
-        board.keep_client_report(
-            now,
-            ReceivedClientReport {
-                client_id: "c".into(),
-                comments_consumed: 2,
-                ..ReceivedClientReport::default()
-            },
-            1,
-        );
-        board.expire(now + SERVICE_SILENCE);
+        let (mut board, now) = (LatestReports::default(), Instant::now());
+        let report = ReceivedClientReport {
+            client_id: "c".into(),
+            comments_consumed: 2,
+            ..ReceivedClientReport::default()
+        };
+        board.keep_client_report(now, here(), report, 1).unwrap();
+        board.expire(now + SERVICE_SILENCE_TIMEOUT);
         assert_eq!(summary_json(&board, MAX_LISTED_ITEMS)["clients"]["totalCommentsConsumed"], 2);
-        board.expire(now + CLIENT_SILENCE);
+        board.expire(now + CLIENT_SILENCE_TIMEOUT);
         assert_eq!(summary_json(&board, MAX_LISTED_ITEMS)["clients"]["totalClients"], 0);
     }
 
     #[test]
     fn comment_services_add_up_and_the_busiest_videos_are_shown() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
-        board.comments(now, comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1);
-        board.comments(now, comments("two", &[("a", 4)]), 1);
-        board.comments(now, comments("", &[("d", 1)]), 1);
+        let (mut board, now) = (LatestReports::default(), Instant::now());
+        board.keep_comment_report(now, here(), comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1).unwrap();
+        board.keep_comment_report(now, here(), comments("two", &[("a", 4)]), 1).unwrap();
+        board.keep_comment_report(now, here(), comments("", &[("d", 1)]), 1).unwrap();
         let all = summary_json(&board, MAX_LISTED_ITEMS)["commentApi"].take();
         assert_eq!(all["totalComments"], 17);
         assert_eq!(all["commentsByVideo"], json!({"a": 5, "b": 2, "c": 9, "d": 1}));
@@ -410,7 +454,7 @@ mod tests {
 
     #[test]
     fn managers_agree_on_videos_and_add_up_registrations() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (LatestReports::default(), Instant::now());
         for (instance, videos) in [("one", 5), ("two", 6)] {
             let report = ReceivedManagerReport {
                 instance: instance.into(),
@@ -420,7 +464,7 @@ mod tests {
                 registration_count: 10,
                 video_mappings: [("v".into(), "http://r1".into())].into(),
             };
-            board.keep_manager_report(now, report, 1);
+            board.keep_manager_report(now, here(), report, 1).unwrap();
         }
         let manager = summary_json(&board, MAX_LISTED_ITEMS)["readerApiManager"].take();
         assert_eq!(manager["registeredVideos"], 6);
@@ -429,10 +473,31 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_report_of_a_reader_leaves_topics_as_they_were() {
+        let (mut board, now) = (LatestReports::default(), Instant::now());
+        let known = || ReportSource::Known("reader/r1".parse().unwrap());
+        board.keep_reader_report(now, known(), reader("r1", 3, &["video:a"]), 1).unwrap();
+        let invented = board.keep_reader_report(now, here(), reader("r1", 9, &["video:b"]), 1);
+        assert_eq!(invented, Err(ReportRefusal::NameTaken));
+        let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
+        assert_eq!(
+            (&readers["totalActiveConnections"], &readers["allSubscribedTopics"]),
+            (&json!(3), &json!(["video:a"]))
+        );
+    }
+
+    #[test]
     fn lists_are_bounded_and_totals_are_not() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (LatestReports::default(), Instant::now());
         for number in 0..150 {
-            board.keep_reader_report(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
+            board
+                .keep_reader_report(
+                    now,
+                    here(),
+                    reader(&format!("r{number}"), 1, &[&format!("video:{number}")]),
+                    1,
+                )
+                .unwrap();
         }
         let readers = summary_json(&board, MAX_LISTED_ITEMS)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 150);

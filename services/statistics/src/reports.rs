@@ -4,21 +4,24 @@
 use std::collections::BTreeMap;
 
 use liverank_core::Invalid;
-use liverank_core::json::whole_number;
+use liverank_core::json::to_whole_number;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Maximum length in bytes of a name (of an instance, a video or a topic) in a report: an id of 256 bytes with a
 /// prefix fits.
 const MAX_NAME_BYTES: usize = 512;
-/// The most names that are kept of one list of a report: those beyond are left out. A summary shows a hundred.
+/// Maximum number of names that are kept of one list of a report: further names are left out. A summary shows a hundred
+/// names.
 const MAX_NAMES: usize = 10_000;
-/// What a name takes beside its bytes: where it is, how long, and its parts of the list or tree and of the allocator.
+/// The bytes of memory that a name takes beside its own bytes: its pointer and length, its part of the list or tree,
+/// and what the allocator adds.
 const NAME_OVERHEAD_BYTES: usize = 64;
 
-/// What a report takes for as long as it is kept.
+/// A report whose use of memory is known, so that the memory for all reports can be limited.
 pub trait KeptReport {
-    /// In bytes: many short names take several times what was sent.
+    /// Returns the bytes of memory that the report takes while it is kept: many short names take several times the
+    /// bytes that were sent.
     fn kept_bytes(&self) -> usize;
 }
 
@@ -215,7 +218,7 @@ fn parse_name(value: &Value, field: &'static str) -> Result<String, Invalid> {
 }
 
 fn parse_whole_number(value: &Value, field: &'static str) -> Result<u64, Invalid> {
-    whole_number(value).ok_or_else(|| Invalid::new(field, "must be a count: a whole number, 0 or more"))
+    to_whole_number(value).ok_or_else(|| Invalid::new(field, "must be a count: a whole number, 0 or more"))
 }
 
 fn optional_name(body: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Invalid> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,93 @@ async fn everything_that_the_seed_s_parts_report_shows_in_one_answer() {
     );
     let timestamp = statistics["timestamp"].take();
     assert!(timestamp.as_str().unwrap().ends_with('Z'), "{timestamp}");
+}
+
+/// Posts a report of a reader, from 127.0.0.`host` and with these headers.
+async fn report_reader(
+    service: &TestService,
+    host: u8,
+    id: &str,
+    headers: &[(&str, String)],
+) -> reqwest::Response {
+    let client = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, host])).build().unwrap();
+    let report = json!({"instanceId": id, "activeConnections": 1});
+    let request = client.post(format!("{}/reader-api-statistics", service.url)).json(&report);
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).send().await.unwrap()
+}
+
+fn bearer(caller: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {}", token_for(caller)))
+}
+
+#[tokio::test]
+async fn invented_readers_push_nobody_out_and_are_refused_once_they_have_their_share() {
+    let service = TestService::start().await;
+    assert_eq!(report_reader(&service, 2, "real", &[]).await.status(), StatusCode::OK);
+    let url = format!("{}/reader-api-statistics", service.url);
+    let mut accepted = 0;
+    // More than there may be readers.
+    for number in 0..1_200 {
+        let report = json!({"instanceId": format!("invented-{number:04}")});
+        let answer = service.client.post(&url).json(&report).send().await.unwrap();
+        match answer.status() {
+            StatusCode::OK => accepted += 1,
+            refused => {
+                assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
+                assert_eq!(answer.headers()["retry-after"], "60");
+                break;
+            }
+        }
+    }
+    assert_eq!(accepted, 499, "half of a thousand, and one is taken");
+    let shown = service.get_statistics("?full=true").await;
+    let readers = shown["readerApis"]["readers"].as_array().unwrap();
+    assert!(readers.iter().any(|reader| reader["instanceId"] == "real"));
+    for (host, id) in [(2, "real"), (3, "newcomer")] {
+        assert_eq!(report_reader(&service, host, id, &[]).await.status(), StatusCode::OK, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_shows_who_it_is_speaks_for_itself_and_nobody_else_for_it() {
+    let service = TestService::start().await;
+    let own = [bearer("reader/r1")];
+    assert_eq!(report_reader(&service, 1, "r1", &own).await.status(), StatusCode::OK);
+    let other = report_reader(&service, 1, "r2", &own).await;
+    assert_eq!(other.status(), StatusCode::FORBIDDEN);
+    assert_eq!(other.json::<Value>().await.unwrap()["field"], "instanceId");
+    for headers in
+        [&[][..], &[bearer("reader/r2")], &[bearer("manager")], &[("authorization", "Bearer x".into())]]
+    {
+        let answer = report_reader(&service, 1, "r1", headers).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    }
+    let shown = service.get_statistics("").await;
+    assert_eq!(shown["readerApis"]["totalReaders"], 1);
+    // A token that is of no use here is as none: everybody may report.
+    assert_eq!(report_reader(&service, 1, "r3", &[bearer("cli")]).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_report_counts_for_the_client_that_a_gateway_names() {
+    let service = TestService::start().await;
+    let through = |client: &str| [bearer("gateway"), ("x-forwarded-for", client.to_owned())];
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let answer = report_reader(&service, 1, &format!("r{number}"), &through("192.0.2.1")).await;
+        if answer.status() != StatusCode::OK {
+            break answer.status();
+        }
+    };
+    assert_eq!((refused, number), (StatusCode::TOO_MANY_REQUESTS, 501));
+    assert_eq!(report_reader(&service, 1, "other", &through("192.0.2.2")).await.status(), StatusCode::OK);
+    // Nobody else is believed.
+    let forged = [("x-forwarded-for", "192.0.2.3".to_owned())];
+    for number in 0..2 {
+        report_reader(&service, 1, &format!("forged-{number}"), &forged).await;
+    }
+    assert_eq!(report_reader(&service, 1, "r1", &through("192.0.2.1")).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -16,7 +16,10 @@ pub(crate) struct Boards {
     half_life_ms: Option<u64>,
     /// The revision of the canary's last state that was received. The canary is on no board; gateways measure by this
     /// revision when changes arrive here.
-    canary: Option<u64>,
+    canary_revision: Option<u64>,
+    /// The time at which the log took the newest record of the last change, by the broker's clock; `None` if it is not known,
+    /// and after a change of metadata, whose lists are not measured.
+    logged_at: Option<Millis>,
 }
 
 /// A part of a board.
@@ -30,6 +33,8 @@ pub(crate) struct BoardPart {
     pub(crate) total: usize,
     /// The metadata of each line; `None` if the list was asked for without metadata.
     pub(crate) metadata: Option<Vec<Option<Metadata>>>,
+    /// The time at which the log took the newest record of the boards' last change; `None` if it is not known.
+    pub(crate) logged_at: Option<Millis>,
 }
 
 /// The outcome of applying a change of the boards.
@@ -55,7 +60,12 @@ impl Boards {
 
     /// Applies the entries that changed between the previous version and `version`. Changes nothing if the change was
     /// applied before or earlier ones are missing.
-    pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> ApplyOutcome {
+    pub(crate) fn apply(
+        &mut self,
+        version: u64,
+        entries: &[BoardEntry],
+        logged_at: Option<Millis>,
+    ) -> ApplyOutcome {
         if version <= self.version {
             return ApplyOutcome::AlreadyApplied;
         }
@@ -63,6 +73,7 @@ impl Boards {
             return ApplyOutcome::ChangesMissing;
         }
         self.version = version;
+        self.logged_at = logged_at;
         for entry in entries {
             self.set_entry(entry);
         }
@@ -71,7 +82,7 @@ impl Boards {
 
     fn set_entry(&mut self, entry: &BoardEntry) {
         if canary::is_canary(&entry.video_id) {
-            self.canary = Some(entry.revision);
+            self.canary_revision = Some(entry.revision);
         }
         let line =
             |score| RankedVideo { video_id: entry.video_id.clone(), score, user_id: entry.owner.clone() };
@@ -91,8 +102,8 @@ impl Boards {
         self.global.len()
     }
 
-    /// Sets the half-life of the decayed scores, in ms. Returns whether it changed.
-    pub(crate) fn decays_by(&mut self, half_life_ms: Option<u64>) -> bool {
+    /// Sets the half-life of the decayed scores, in ms. Returns whether the half-life changed.
+    pub(crate) fn set_half_life(&mut self, half_life_ms: Option<u64>) -> bool {
         std::mem::replace(&mut self.half_life_ms, half_life_ms) != half_life_ms
     }
 
@@ -110,12 +121,12 @@ impl Boards {
 
     /// Returns the best lines of a board, at most `limit`, with points as they are shown at `now`.
     pub(crate) fn top(&self, board: BuiltInBoard, limit: Option<usize>, now: Millis) -> BoardPart {
-        self.part_from(board, 0, limit.unwrap_or(usize::MAX), now)
+        self.lines_from(board, 0, limit.unwrap_or(usize::MAX), now)
     }
 
     /// Returns the lines of a board that have this video in their middle, with points as they are shown at `now`; no
     /// lines while the video is not on the board.
-    pub(crate) fn around(
+    pub(crate) fn lines_around(
         &self,
         board: BuiltInBoard,
         video: &VideoId,
@@ -125,13 +136,13 @@ impl Boards {
         let ranking = self.ranking_of(board);
         match ranking.position_of(video) {
             Some(position) => {
-                self.part_from(board, first_index_around(position, ranking.len(), limit), limit, now)
+                self.lines_from(board, first_index_around(position, ranking.len(), limit), limit, now)
             }
             None => BoardPart { total: ranking.len(), ..BoardPart::default() },
         }
     }
 
-    fn part_from(&self, board: BuiltInBoard, skip: usize, limit: usize, now: Millis) -> BoardPart {
+    fn lines_from(&self, board: BuiltInBoard, skip: usize, limit: usize, now: Millis) -> BoardPart {
         let ranking = self.ranking_of(board);
         let mut lines = ranking.page(skip, limit);
         if let (BuiltInBoard::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
@@ -140,22 +151,37 @@ impl Boards {
                 line.score = shown_points(line.score, at, half_life_ms);
             }
         }
-        BoardPart { lines, first_rank: skip + 1, total: ranking.len(), metadata: None }
+        BoardPart {
+            lines,
+            first_rank: skip + 1,
+            total: ranking.len(),
+            metadata: None,
+            logged_at: self.logged_at,
+        }
     }
 
-    /// Returns an owner's videos by score. The canary's video has its revision instead of a score.
-    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
-        let lines = if owner.as_str() == canary::CANARY_ID {
+    /// Returns an owner's videos, those with the highest score first. The canary's video has its revision instead of a
+    /// score.
+    pub(crate) fn best_of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
+        let is_canary = owner.as_str() == canary::CANARY_ID;
+        let lines = if is_canary {
             let line = |revision| RankedVideo {
                 video_id: canary::video(),
                 score: revision as f64,
                 user_id: canary::user(),
             };
-            self.canary.map(line).into_iter().collect()
+            self.canary_revision.map(line).into_iter().collect()
         } else {
             self.global.videos_of_owner(owner, limit)
         };
-        BoardPart { lines, first_rank: 1, total: self.global.len(), metadata: None }
+        BoardPart {
+            lines,
+            first_rank: 1,
+            total: self.global.len(),
+            metadata: None,
+            // The canary measures its own list, and real events are measured by real lists.
+            logged_at: self.logged_at.filter(|_| !is_canary),
+        }
     }
 }
 
@@ -175,11 +201,11 @@ mod tests {
     #[test]
     fn changes_apply_in_turn_and_a_version_gap_is_detected() {
         let mut boards = Boards::of(&BoardsSnapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
-        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), ApplyOutcome::AlreadyApplied);
-        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), ApplyOutcome::Applied);
-        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), ApplyOutcome::ChangesMissing);
+        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)], None), ApplyOutcome::AlreadyApplied);
+        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)], None), ApplyOutcome::Applied);
+        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)], None), ApplyOutcome::ChangesMissing);
         assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["b", "a"]);
-        assert_eq!(boards.apply(9, &[]), ApplyOutcome::Applied);
+        assert_eq!(boards.apply(9, &[], None), ApplyOutcome::Applied);
         assert_eq!(boards.len(), 2);
     }
 
@@ -189,7 +215,7 @@ mod tests {
         let log2 = |points: f64, age: i64| points.log2() + (now - age) as f64 / hour as f64;
         let entries = vec![entry("fresh", 0.0, Some(log2(8.0, 0))), entry("old", 0.0, Some(log2(8.0, hour)))];
         let mut boards = Boards::of(&BoardsSnapshot { version: 1, entries });
-        assert!(boards.decays_by(Some(hour as u64)) && !boards.decays_by(Some(hour as u64)));
+        assert!(boards.set_half_life(Some(hour as u64)) && !boards.set_half_life(Some(hour as u64)));
         let shown = |now| boards.top(BuiltInBoard::Trending, None, now);
         assert_eq!(ids_of(&shown(now)), ["fresh", "old"]);
         for (line, points) in shown(now).lines.iter().zip([8.0, 4.0]) {
@@ -204,17 +230,17 @@ mod tests {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0)), entry("c", 0.0, None)];
         let boards = Boards::of(&BoardsSnapshot { version: 1, entries });
         assert_eq!(ids_of(&boards.top(BuiltInBoard::Trending, None, 0)), ["b", "a"]);
-        assert_eq!(ids_of(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
+        assert_eq!(ids_of(&boards.best_of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
     }
 
     #[test]
     fn a_removed_or_zero_score_video_leaves_its_boards() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0))];
         let mut boards = Boards::of(&BoardsSnapshot { version: 1, entries });
-        boards.apply(2, &[entry("a", 0.5, None)]);
+        boards.apply(2, &[entry("a", 0.5, None)], None);
         assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["b", "a"]);
         assert_eq!(ids_of(&boards.top(BuiltInBoard::Trending, None, 0)), ["b"]);
-        boards.apply(3, &[BoardEntry { removed: true, ..entry("b", 0.0, None) }]);
+        boards.apply(3, &[BoardEntry { removed: true, ..entry("b", 0.0, None) }], None);
         assert_eq!(ids_of(&boards.top(BuiltInBoard::Global, None, 0)), ["a"]);
         assert_eq!(boards.top(BuiltInBoard::Trending, None, 0).total, 0);
     }
@@ -223,7 +249,7 @@ mod tests {
     fn a_list_around_a_video_says_where_it_begins() {
         let entries = (0..9).map(|at| entry(&format!("v{at}"), f64::from(at), None)).collect();
         let boards = Boards::of(&BoardsSnapshot { version: 1, entries });
-        let around = |id| boards.around(BuiltInBoard::Global, &VideoId::parse(id).unwrap(), 3, 0);
+        let around = |id| boards.lines_around(BuiltInBoard::Global, &VideoId::parse(id).unwrap(), 3, 0);
         let middle = around("v4");
         assert_eq!(ids_of(&middle), ["v5", "v4", "v3"]);
         assert_eq!((middle.first_rank, middle.total), (4, 9));

@@ -12,38 +12,22 @@ use tokio::sync::watch;
 
 use crate::ClientLimits;
 use crate::frame::{self, ClientMessage, FrameReader, ReadError, status};
-use crate::lists::Feed;
-use crate::metrics::WebsocketMetrics;
+use crate::lists::ListSubscription;
+use crate::metrics::{DisconnectReason, WebsocketMetrics};
+use liverank_runtime::now_ms;
 use liverank_runtime::streams::StreamPermit;
 
 /// The time that the closing handshake may take: short, because it is only a courtesy.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The reason for which a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The client closed the connection, with this close status.
-    Left(u16),
-    /// The connection broke.
-    Gone,
-    /// The client violated the protocol; the close status says how.
-    Wrong(u16),
-    /// The client sent nothing, not even a pong, for too long.
-    Silent,
-    /// The client accepts no data, or accepts it too slowly.
-    Stuck,
-    /// This process is about to end.
-    Restart,
-}
-
 /// Serves a client until the client or this process ends the connection. Returns the reason for the end.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     socket: S,
-    mut feed: Feed,
+    mut feed: ListSubscription,
     mut stay: StreamPermit,
     limits: ClientLimits,
     metrics: &WebsocketMetrics,
-) -> End {
+) -> DisconnectReason {
     let (mut read, write) = tokio::io::split(socket);
     let heard = Mutex::new(Instant::now());
     // Of pings that wait for an answer, the latest is answered, which answers all before it (RFC 6455, 5.5.3).
@@ -62,7 +46,7 @@ async fn read_client<R: AsyncRead + Unpin>(
     from: &mut R,
     heard: &Mutex<Instant>,
     pings: &watch::Sender<Bytes>,
-) -> End {
+) -> DisconnectReason {
     let mut reader = FrameReader::new(from);
     loop {
         match reader.next_message().await {
@@ -70,9 +54,9 @@ async fn read_client<R: AsyncRead + Unpin>(
             Ok(ClientMessage::Ping(payload)) => {
                 pings.send_replace(payload);
             }
-            Ok(ClientMessage::Close(status)) => return End::Left(status),
-            Err(ReadError::Wrong(status)) => return End::Wrong(status),
-            Err(ReadError::Gone(_)) => return End::Gone,
+            Ok(ClientMessage::Close(status)) => return DisconnectReason::ClosedByClient(status),
+            Err(ReadError::ProtocolError(status)) => return DisconnectReason::ProtocolError(status),
+            Err(ReadError::Gone(_)) => return DisconnectReason::ConnectionBroken,
         }
         *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -81,55 +65,63 @@ async fn read_client<R: AsyncRead + Unpin>(
 /// Sends lists, pongs and pings until the connection has to end. Returns the reason for the end.
 async fn send_lists<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
-    feed: &mut Feed,
+    feed: &mut ListSubscription,
     asked: &mut watch::Receiver<Bytes>,
     heard: &Mutex<Instant>,
     stay: &mut StreamPermit,
     metrics: &WebsocketMetrics,
-) -> End {
+) -> DisconnectReason {
     let limits = writer.limits;
     // The first ping is at a random time, so that clients who connected together are not pinged together.
     let first = tokio::time::Instant::now() + limits.ping_interval.mul_f64(rand::random_range(0.5..=1.0));
     let mut pings = tokio::time::interval_at(first, limits.ping_interval);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let mut logged_at = None;
         let frame = tokio::select! {
             biased;
-            () = stay.leave_signal.as_mut() => return End::Restart,
-            Ok(()) = asked.changed() => frame::pong(&asked.borrow_and_update()),
+            () = stay.leave_signal.as_mut() => return DisconnectReason::Restart,
+            Ok(()) = asked.changed() => frame::encode_pong(&asked.borrow_and_update()),
             next = feed.next() => {
-                let Some(frame) = next else { return End::Restart };
+                let Some(next) = next else { return DisconnectReason::Restart };
                 metrics.messages_sent.inc();
-                frame
+                logged_at = next.logged_at;
+                next.frame
             }
             _ = pings.tick() => {
                 let silent = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
                 if silent > limits.silence_timeout {
-                    return End::Silent;
+                    return DisconnectReason::Silent;
                 }
-                frame::ping()
+                frame::encode_ping()
             }
         };
         match writer.write_frame(&frame).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::Stuck,
-            Err(_) => return End::Gone,
+            Ok(()) => {
+                if let Some(logged_at) = logged_at {
+                    metrics.freshness.note_sent(logged_at, now_ms());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return DisconnectReason::ClientStalled,
+            Err(_) => return DisconnectReason::ConnectionBroken,
         }
     }
 }
 
 /// Makes the closing handshake, unless the client is gone or stuck and could not follow it.
 async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
-    end: End,
+    end: DisconnectReason,
     writer: &mut FrameWriter<W>,
     read: &mut R,
 ) {
     let status = match end {
-        End::Gone | End::Stuck | End::Silent => return,
-        End::Left(status) | End::Wrong(status) => status,
-        End::Restart => status::RESTART,
+        DisconnectReason::ConnectionBroken | DisconnectReason::ClientStalled | DisconnectReason::Silent => {
+            return;
+        }
+        DisconnectReason::ClosedByClient(status) | DisconnectReason::ProtocolError(status) => status,
+        DisconnectReason::Restart => status::SERVICE_RESTART,
     };
-    if writer.within_frame || writer.write_frame(&frame::close(status)).await.is_err() {
+    if writer.within_frame || writer.write_frame(&frame::encode_close(status)).await.is_err() {
         return;
     }
     let _ = writer.sink.shutdown().await;

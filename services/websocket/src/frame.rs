@@ -18,35 +18,35 @@ const MAX_MESSAGE_BYTES: u64 = 4096;
 
 /// The statuses of close frames.
 pub(crate) mod status {
-    /// The client asked to close the connection.
-    pub(crate) const NORMAL: u16 = 1000;
-    /// The client violated the protocol.
-    pub(crate) const PROTOCOL: u16 = 1002;
-    /// The client sent a text message that is no UTF-8.
-    pub(crate) const NOT_UTF8: u16 = 1007;
-    /// The client sent too large a message.
-    pub(crate) const TOO_BIG: u16 = 1009;
-    /// The service restarts: the client is to connect again after a while.
-    pub(crate) const RESTART: u16 = liverank_runtime::websocket::RESTART_STATUS;
+    /// The close status 1000: the client asked to close the connection.
+    pub(crate) const NORMAL_CLOSURE: u16 = 1000;
+    /// The close status 1002: the client violated the protocol.
+    pub(crate) const PROTOCOL_ERROR: u16 = 1002;
+    /// The close status 1007: the client sent a text message that is no UTF-8.
+    pub(crate) const INVALID_UTF8: u16 = 1007;
+    /// The close status 1009: the client sent too large a message.
+    pub(crate) const MESSAGE_TOO_BIG: u16 = 1009;
+    /// The close status of a restart of the service: the client is to connect again after a while.
+    pub(crate) const SERVICE_RESTART: u16 = liverank_runtime::websocket::RESTART_STATUS;
 }
 
 /// Encodes a whole text message in one frame; `write` appends its payload.
-pub(crate) fn text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+pub(crate) fn encode_text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     write_frame(OpCode::Data(Data::Text), write)
 }
 
 /// Encodes a ping without a payload.
-pub(crate) fn ping() -> Bytes {
+pub(crate) fn encode_ping() -> Bytes {
     write_frame(OpCode::Control(Control::Ping), |_| ())
 }
 
 /// Encodes the answer to a ping with this payload.
-pub(crate) fn pong(payload: &[u8]) -> Bytes {
+pub(crate) fn encode_pong(payload: &[u8]) -> Bytes {
     write_frame(OpCode::Control(Control::Pong), |frame| frame.extend_from_slice(payload))
 }
 
 /// Encodes a close frame, the last frame of a connection.
-pub(crate) fn close(status: u16) -> Bytes {
+pub(crate) fn encode_close(status: u16) -> Bytes {
     write_frame(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
 }
 
@@ -77,7 +77,7 @@ pub enum ClientMessage {
     OtherMessage,
     /// A ping, whose payload the client wants back.
     Ping(Bytes),
-    /// The client closes the connection, with this status or [`status::NORMAL`].
+    /// The client closes the connection, with this status or [`status::NORMAL_CLOSURE`].
     Close(u16),
 }
 
@@ -89,33 +89,33 @@ pub enum ReadError {
     Gone(#[from] std::io::Error),
     /// The client sent bytes that are no valid WebSocket frame of a client; the status says why.
     #[error("the client broke the protocol: {0}")]
-    Wrong(u16),
+    ProtocolError(u16),
 }
 
 /// Reads a client's frames. Buffers only a few bytes, whatever a client sends.
 pub struct FrameReader<R> {
     source: R,
     /// The number of bytes of an unfinished message so far; `None` between messages.
-    message: Option<u64>,
+    unfinished_message_bytes: Option<u64>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Makes a reader of the frames that `from` delivers.
     pub const fn new(from: R) -> Self {
-        Self { source: from, message: None }
+        Self { source: from, unfinished_message_bytes: None }
     }
 
     /// Reads the next frame. Must not be called again after an error, or after a call that was cancelled.
     pub async fn next_message(&mut self) -> Result<ClientMessage, ReadError> {
-        let (header, length) = self.header().await?;
-        let mask = header.mask.ok_or(ReadError::Wrong(status::PROTOCOL))?;
+        let (header, length) = self.read_header().await?;
+        let mask = header.mask.ok_or(ReadError::ProtocolError(status::PROTOCOL_ERROR))?;
         if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(ReadError::Wrong(status::PROTOCOL));
+            return Err(ReadError::ProtocolError(status::PROTOCOL_ERROR));
         }
         match header.opcode {
             OpCode::Control(control) => {
                 if !header.is_final || length > MAX_CONTROL_BYTES as u64 {
-                    return Err(ReadError::Wrong(status::PROTOCOL));
+                    return Err(ReadError::ProtocolError(status::PROTOCOL_ERROR));
                 }
                 let mut payload = [0; MAX_CONTROL_BYTES];
                 let payload = &mut payload[..length as usize];
@@ -124,14 +124,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 control_message(control, payload)
             }
             OpCode::Data(data) => {
-                self.follow_message(data, header.is_final, length)?;
+                self.check_data_frame(data, header.is_final, length)?;
                 self.skip_payload(length).await?;
                 Ok(ClientMessage::OtherMessage)
             }
         }
     }
 
-    async fn header(&mut self) -> Result<(FrameHeader, u64), ReadError> {
+    async fn read_header(&mut self) -> Result<(FrameHeader, u64), ReadError> {
         let mut bytes = [0; MAX_HEADER_BYTES + 4];
         self.source.read_exact(&mut bytes[..2]).await?;
         let extended = match bytes[1] & 0x7f {
@@ -144,22 +144,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.source.read_exact(&mut bytes[2..length]).await?;
         match FrameHeader::parse(&mut Cursor::new(&bytes[..length])) {
             Ok(Some(parsed)) => Ok(parsed),
-            _ => Err(ReadError::Wrong(status::PROTOCOL)),
+            _ => Err(ReadError::ProtocolError(status::PROTOCOL_ERROR)),
         }
     }
 
     /// Checks that a data frame continues or begins a message correctly, and that the message does not grow too large.
-    fn follow_message(&mut self, data: Data, is_final: bool, length: u64) -> Result<(), ReadError> {
-        let before = match (data, self.message) {
+    fn check_data_frame(&mut self, data: Data, is_final: bool, length: u64) -> Result<(), ReadError> {
+        let before = match (data, self.unfinished_message_bytes) {
             (Data::Continue, Some(before)) => before,
             (Data::Text | Data::Binary, None) => 0,
-            _ => return Err(ReadError::Wrong(status::PROTOCOL)),
+            _ => return Err(ReadError::ProtocolError(status::PROTOCOL_ERROR)),
         };
         let total = before.saturating_add(length);
         if total > MAX_MESSAGE_BYTES {
-            return Err(ReadError::Wrong(status::TOO_BIG));
+            return Err(ReadError::ProtocolError(status::MESSAGE_TOO_BIG));
         }
-        self.message = (!is_final).then_some(total);
+        self.unfinished_message_bytes = (!is_final).then_some(total);
         Ok(())
     }
 
@@ -178,18 +178,18 @@ fn control_message(control: Control, payload: &[u8]) -> Result<ClientMessage, Re
     match control {
         Control::Ping => Ok(ClientMessage::Ping(Bytes::copy_from_slice(payload))),
         Control::Close => match payload {
-            [] => Ok(ClientMessage::Close(status::NORMAL)),
+            [] => Ok(ClientMessage::Close(status::NORMAL_CLOSURE)),
             [high, low, reason @ ..] => {
                 let status = u16::from_be_bytes([*high, *low]);
                 if !is_close_status(status) {
-                    return Err(ReadError::Wrong(status::PROTOCOL));
+                    return Err(ReadError::ProtocolError(status::PROTOCOL_ERROR));
                 }
                 match str::from_utf8(reason) {
                     Ok(_) => Ok(ClientMessage::Close(status)),
-                    Err(_) => Err(ReadError::Wrong(status::NOT_UTF8)),
+                    Err(_) => Err(ReadError::ProtocolError(status::INVALID_UTF8)),
                 }
             }
-            [_] => Err(ReadError::Wrong(status::PROTOCOL)),
+            [_] => Err(ReadError::ProtocolError(status::PROTOCOL_ERROR)),
         },
         Control::Pong | Control::Reserved(_) => Ok(ClientMessage::OtherMessage),
     }
@@ -220,7 +220,7 @@ mod tests {
         loop {
             match reader.next_message().await {
                 Ok(one) => said.push(Ok(one)),
-                Err(ReadError::Wrong(status)) => said.push(Err(status)),
+                Err(ReadError::ProtocolError(status)) => said.push(Err(status)),
                 Err(ReadError::Gone(_)) => return said,
             }
             if said.last().is_some_and(Result::is_err) {
@@ -231,16 +231,16 @@ mod tests {
 
     #[test]
     fn headers_are_as_long_as_they_need_to_be() {
-        let of = |length: usize| text(|frame| frame.extend(std::iter::repeat_n(b'x', length)));
+        let of = |length: usize| encode_text(|frame| frame.extend(std::iter::repeat_n(b'x', length)));
         assert_eq!(of(2)[..], *b"\x81\x02xx");
         assert_eq!(of(125)[..2], [0x81, 125]);
         assert_eq!(of(126)[..5], [0x81, 126, 0, 126, b'x']);
         assert_eq!(of(65_535)[..4], [0x81, 126, 255, 255]);
         assert_eq!(of(65_536)[..11], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0, b'x']);
         assert_eq!(of(65_536).len(), 65_546);
-        assert_eq!(close(status::RESTART)[..], [0x88, 2, 3, 244]);
-        assert_eq!(ping()[..], [0x89, 0]);
-        assert_eq!(pong(b"a")[..], [0x8a, 1, b'a']);
+        assert_eq!(encode_close(status::SERVICE_RESTART)[..], [0x88, 2, 3, 244]);
+        assert_eq!(encode_ping()[..], [0x89, 0]);
+        assert_eq!(encode_pong(b"a")[..], [0x8a, 1, b'a']);
     }
 
     #[tokio::test]
@@ -270,22 +270,25 @@ mod tests {
         let unmasked = b"\x81\x01x".to_vec();
         let huge = [&[0x81, 0xff][..], &u64::MAX.to_be_bytes()[..], &[0; 4][..]].concat();
         let cases = [
-            (unmasked, status::PROTOCOL),
-            (huge, status::TOO_BIG),
-            (client_frame(0x81, &[b'x'; 4097]), status::TOO_BIG),
-            ([client_frame(0x01, &[b'x'; 4000]), client_frame(0x80, &[b'x'; 97])].concat(), status::TOO_BIG),
-            (client_frame(0x80, b"nothing to continue"), status::PROTOCOL),
-            ([client_frame(0x01, b"a"), client_frame(0x81, b"b")].concat(), status::PROTOCOL),
-            (client_frame(0xc1, b"rsv1"), status::PROTOCOL),
-            (client_frame(0x83, b"reserved"), status::PROTOCOL),
-            (client_frame(0x8b, b"reserved"), status::PROTOCOL),
-            (client_frame(0x09, b"a ping in pieces"), status::PROTOCOL),
-            (client_frame(0x89, &[0; 126]), status::PROTOCOL),
-            (client_frame(0x88, &[3]), status::PROTOCOL),
-            (client_frame(0x88, &1005_u16.to_be_bytes()), status::PROTOCOL),
-            (client_frame(0x88, &1006_u16.to_be_bytes()), status::PROTOCOL),
-            (client_frame(0x88, &999_u16.to_be_bytes()), status::PROTOCOL),
-            (client_frame(0x88, &[3, 232, 0xff]), status::NOT_UTF8),
+            (unmasked, status::PROTOCOL_ERROR),
+            (huge, status::MESSAGE_TOO_BIG),
+            (client_frame(0x81, &[b'x'; 4097]), status::MESSAGE_TOO_BIG),
+            (
+                [client_frame(0x01, &[b'x'; 4000]), client_frame(0x80, &[b'x'; 97])].concat(),
+                status::MESSAGE_TOO_BIG,
+            ),
+            (client_frame(0x80, b"nothing to continue"), status::PROTOCOL_ERROR),
+            ([client_frame(0x01, b"a"), client_frame(0x81, b"b")].concat(), status::PROTOCOL_ERROR),
+            (client_frame(0xc1, b"rsv1"), status::PROTOCOL_ERROR),
+            (client_frame(0x83, b"reserved"), status::PROTOCOL_ERROR),
+            (client_frame(0x8b, b"reserved"), status::PROTOCOL_ERROR),
+            (client_frame(0x09, b"a ping in pieces"), status::PROTOCOL_ERROR),
+            (client_frame(0x89, &[0; 126]), status::PROTOCOL_ERROR),
+            (client_frame(0x88, &[3]), status::PROTOCOL_ERROR),
+            (client_frame(0x88, &1005_u16.to_be_bytes()), status::PROTOCOL_ERROR),
+            (client_frame(0x88, &1006_u16.to_be_bytes()), status::PROTOCOL_ERROR),
+            (client_frame(0x88, &999_u16.to_be_bytes()), status::PROTOCOL_ERROR),
+            (client_frame(0x88, &[3, 232, 0xff]), status::INVALID_UTF8),
         ];
         for (bytes, status) in cases {
             assert_eq!(read_frames(&bytes).await.last(), Some(&Err(status)), "{:x?}", &bytes[..2]);

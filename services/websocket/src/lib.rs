@@ -33,6 +33,7 @@ mod boards;
 mod connection;
 mod descriptions;
 pub mod frame;
+mod freshness;
 mod handshake;
 mod key;
 mod line;
@@ -44,10 +45,10 @@ mod pace;
 mod published;
 mod router;
 
-use descriptions::Descriptions;
-use lists::Lists;
+use descriptions::MetadataCache;
+use lists::BoardLists;
 use metrics::WebsocketMetrics;
-use mirror::Mirror;
+use mirror::BoardsMirror;
 
 /// The settings of the WebSocket service.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,21 +97,21 @@ impl Default for ClientLimits {
 }
 
 /// A board that this process follows, and its watched lists.
-pub(crate) struct Followed {
-    lists: Arc<Lists>,
-    mirror: Arc<Mirror>,
+pub(crate) struct FollowedBoard {
+    lists: Arc<BoardLists>,
+    mirror: Arc<BoardsMirror>,
 }
 
-impl Followed {
-    fn new(descriptions: &Arc<Descriptions>, metrics: &WebsocketMetrics) -> Self {
-        let mirror = Arc::new(Mirror::default());
-        let lists = Lists::new(Arc::clone(&mirror), Arc::clone(descriptions), metrics.clone());
+impl FollowedBoard {
+    fn new(descriptions: &Arc<MetadataCache>, metrics: &WebsocketMetrics) -> Self {
+        let mirror = Arc::new(BoardsMirror::default());
+        let lists = BoardLists::new(Arc::clone(&mirror), Arc::clone(descriptions), metrics.clone());
         Self { lists: Arc::new(lists), mirror }
     }
 }
 
-/// Returns the one of its store's two orders in which a declared board is shown.
-pub(crate) const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
+/// Returns the order in which a declared board is shown: one of the two orders that its store has.
+pub(crate) const fn shown_order(board: &DeclaredBoard) -> BuiltInBoard {
     match board.order() {
         BoardOrder::Points => BuiltInBoard::Global,
         BoardOrder::Trending => BuiltInBoard::Trending,
@@ -120,12 +121,12 @@ pub(crate) const fn order_of(board: &DeclaredBoard) -> BuiltInBoard {
 /// The state of the WebSocket service, shared by all requests and connections.
 pub(crate) struct Service {
     /// The built-in boards: global and trending.
-    built_in: Followed,
-    boards: DeclaredBoards,
-    /// The declared boards as they are followed, in the order of `boards`.
-    declared: Vec<Followed>,
+    built_in_boards: FollowedBoard,
+    declared_boards: DeclaredBoards,
+    /// The declared boards with their mirrors and watched lists, in the order of the declaration.
+    followed_declared_boards: Vec<FollowedBoard>,
     /// The cached metadata of the videos in lists of all boards.
-    descriptions: Arc<Descriptions>,
+    metadata_cache: Arc<MetadataCache>,
     streams: Streams,
     origins: Arc<AllowedOrigins>,
     limits: ClientLimits,
@@ -133,7 +134,8 @@ pub(crate) struct Service {
     metrics: WebsocketMetrics,
 }
 
-/// Serves until shutdown; then clients are sent away in turn, within the drain. Windows end by `clock`.
+/// Serves until shutdown; then clients are disconnected one after the other within the time of the drain. `clock` gives
+/// the time by which windows of boards end.
 pub async fn run(
     config: Config,
     ranking: Arc<dyn RankingStore>,
@@ -142,24 +144,27 @@ pub async fn run(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = WebsocketMetrics::new(&shell.metrics);
-    let boards = config.boards.read_declarations()?;
-    let held = metrics.described_videos.clone();
-    let descriptions = Arc::new(Descriptions::new(Arc::clone(&ranking), held));
+    let declared_boards = config.boards.read_declarations()?;
+    let held = metrics.cached_metadata_videos.clone();
+    let metadata_cache = Arc::new(MetadataCache::new(Arc::clone(&ranking), held));
     let service = Arc::new(Service {
-        built_in: Followed::new(&descriptions, &metrics),
-        declared: boards.iter().map(|_| Followed::new(&descriptions, &metrics)).collect(),
-        boards,
-        descriptions,
+        built_in_boards: FollowedBoard::new(&metadata_cache, &metrics),
+        followed_declared_boards: declared_boards
+            .iter()
+            .map(|_| FollowedBoard::new(&metadata_cache, &metrics))
+            .collect(),
+        declared_boards,
+        metadata_cache,
         streams: Streams::new(config.max_websockets, &shell, metrics.open_connections.clone()),
-        origins: Arc::clone(&shell.http_settings.origins),
+        origins: Arc::clone(&shell.http_settings.allowed_origins),
         limits: config.limits,
         identity: shell.identity.clone(),
         metrics: metrics.clone(),
     });
     shell.health.note_starting("ranking");
     let tasks = Tasks::new(&shell);
-    let followed =
-        tasks.supervise_inside("follow_ranking", follow_all(&service, &*ranking, &clock, &shell, &metrics));
+    let followed = tasks
+        .supervise_inside("follow_ranking", follow_all_boards(&service, &*ranking, &clock, &shell, &metrics));
     let router = router::new(Arc::clone(&service), &shell.identity);
     let served = server::serve_until_shutdown(access::CalledService::Websocket, listener, router, &shell);
     let drained = service.streams.wait_until_drained();
@@ -184,45 +189,46 @@ pub async fn run(
 
 /// Follows the built-in boards and each declared board until dropped. Returns only an error that does not pass by
 /// itself.
-async fn follow_all(
+async fn follow_all_boards(
     service: &Service,
     ranking: &dyn RankingStore,
     clock: &Clock,
     shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
-    let all: Vec<&Followed> = std::iter::once(&service.built_in).chain(&service.declared).collect();
-    let follow = async |(board, followed): (&DeclaredBoard, &Followed)| {
+    let all: Vec<&FollowedBoard> =
+        std::iter::once(&service.built_in_boards).chain(&service.followed_declared_boards).collect();
+    let follow = async |(board, followed): (&DeclaredBoard, &FollowedBoard)| {
         let follow = async |store: Arc<dyn RankingStore>| {
-            mirror::follow(followed, &all, None, &*store, shell, metrics).await
+            mirror::follow_boards(followed, &all, None, &*store, shell, metrics).await
         };
         let Some(windows) = board.windows() else {
-            return follow(ranking.declared_board(&board.key())).await;
+            return follow(ranking.declared_board(&board.store_key())).await;
         };
         loop {
             let window = windows.kind.window_of(clock());
             tokio::select! {
-                followed = follow(ranking.declared_board(&board.key_of(&window))) => return followed,
-                () = ended(clock, window.end) => {}
+                followed = follow(ranking.declared_board(&board.store_key_of_window(&window))) => return followed,
+                () = wait_for_window_end(clock, window.end) => {}
             }
         }
     };
-    let declared = service.boards.iter().zip(&service.declared).map(follow);
-    let described = Some(&*service.descriptions);
-    let built_in = mirror::follow(&service.built_in, &all, described, ranking, shell, metrics);
+    let declared = service.declared_boards.iter().zip(&service.followed_declared_boards).map(follow);
+    let described = Some(&*service.metadata_cache);
+    let built_in = mirror::follow_boards(&service.built_in_boards, &all, described, ranking, shell, metrics);
     tokio::try_join!(built_in, try_join_all(declared)).map(drop)
 }
 
 /// The longest time between two looks at the clock while a window runs, because the clock may be set.
-const CLOCK_LOOK: Duration = Duration::from_millis(500);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Waits until the clock says that the window has ended.
-async fn ended(clock: &Clock, end: Millis) {
+async fn wait_for_window_end(clock: &Clock, end: Millis) {
     loop {
         let left = end - clock();
         if left <= 0 {
             return;
         }
-        tokio::time::sleep(CLOCK_LOOK.min(Duration::from_millis(left as u64))).await;
+        tokio::time::sleep(CLOCK_CHECK_INTERVAL.min(Duration::from_millis(left as u64))).await;
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct LineJson<'a> {
     video_id: &'a VideoId,
     score: f64,
     user_id: &'a UserId,
-    /// Absent if metadata were not asked for, and in a delta if they have not changed.
+    /// The video's metadata; absent if the client did not ask for metadata, and in a delta if they have not changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<MetadataJson<'a>>,
 }
@@ -25,24 +25,24 @@ struct MetadataJson<'a>(Option<&'a RawValue>);
 impl<'a> LineJson<'a> {
     fn new(line: &'a RankedVideo, metadata: Option<&'a Option<Metadata>>) -> Self {
         let RankedVideo { video_id, score, user_id } = line;
-        let metadata = metadata.map(|it| MetadataJson(it.as_ref().and_then(raw)));
+        let metadata = metadata.map(|it| MetadataJson(it.as_ref().and_then(raw_metadata)));
         Self { video_id, score: *score, user_id, metadata }
     }
 }
 
 /// Returns the metadata's JSON text as it is, without parsing it into values and encoding them again.
-fn raw(metadata: &Metadata) -> Option<&RawValue> {
+fn raw_metadata(metadata: &Metadata) -> Option<&RawValue> {
     serde_json::from_str(metadata.as_str()).ok()
 }
 
 /// The lines of a list, with their metadata if these are asked for.
 #[derive(Clone, Copy)]
-pub(crate) struct Lines<'a> {
+pub(crate) struct ListLines<'a> {
     pub(crate) ranked: &'a [RankedVideo],
     pub(crate) metadata: Option<&'a [Option<Metadata>]>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> ListLines<'a> {
     /// Returns each line with its metadata; `None` for the metadata if the list was asked for without.
     fn pairs(self) -> impl ExactSizeIterator<Item = (&'a RankedVideo, Option<&'a Option<Metadata>>)> {
         let metadata = move |at: usize| self.metadata.and_then(|all| all.get(at));
@@ -55,13 +55,13 @@ impl<'a> Lines<'a> {
     }
 
     /// Returns the number of lines at the beginning that are the same as those of another list, metadata included.
-    pub(crate) fn same_as(self, other: Lines<'_>) -> usize {
+    pub(crate) fn common_prefix_len(self, other: ListLines<'_>) -> usize {
         self.pairs().zip(other.pairs()).take_while(|(one, other)| one == other).count()
     }
 
     /// Returns the changes from the list `before` to this one: the videos that are no longer in it, and the lines that
     /// are new or changed. A changed line includes metadata only if the client does not have the same metadata already.
-    pub(crate) fn changes(self, before: Lines<'a>) -> (Vec<VideoId>, Vec<LineJson<'a>>) {
+    pub(crate) fn changes(self, before: ListLines<'a>) -> (Vec<VideoId>, Vec<LineJson<'a>>) {
         let kept: HashSet<&VideoId> = self.ranked.iter().map(|line| &line.video_id).collect();
         let gone = before.ranked.iter().map(|line| &line.video_id).filter(|id| !kept.contains(id));
         let old: HashMap<&VideoId, _> = before.pairs().map(|pair| (&pair.0.video_id, pair)).collect();
@@ -90,7 +90,7 @@ mod tests {
             user_id: UserId::parse("o").unwrap(),
         };
         let metadata = |&(_, _, title): &(u8, u8, u8)| {
-            (title > 0).then(|| Metadata::read(&json!({ "title": format!("t{title}") })).unwrap())
+            (title > 0).then(|| Metadata::from_value(&json!({ "title": format!("t{title}") })).unwrap())
         };
         (of.iter().map(line).collect(), of.iter().map(metadata).collect())
     }
@@ -117,8 +117,8 @@ mod tests {
             let mut held = std::collections::BTreeMap::new();
             let mut before = lines(&(vec![], vec![]));
             for list in &lists {
-                let now = Lines { ranked: &list.0, metadata: Some(&list.1) };
-                let was = Lines { ranked: &before.0, metadata: Some(&before.1) };
+                let now = ListLines { ranked: &list.0, metadata: Some(&list.1) };
+                let was = ListLines { ranked: &before.0, metadata: Some(&before.1) };
                 let (remove, set) = now.changes(was);
                 for id in &remove {
                     prop_assert!(held.remove(id.as_str()).is_some());
@@ -140,8 +140,9 @@ mod tests {
     #[test]
     fn metadata_come_as_they_are_and_only_where_they_are_asked_for() {
         let (ranked, metadata) = list(&[(1, 5, 2), (2, 4, 0)]);
-        let text =
-            |metadata| serde_json::to_string(&Lines { ranked: &ranked, metadata }.json().collect::<Vec<_>>());
+        let text = |metadata| {
+            serde_json::to_string(&ListLines { ranked: &ranked, metadata }.json().collect::<Vec<_>>())
+        };
         assert_eq!(
             text(Some(&metadata)).unwrap(),
             r#"[{"video_id":"v1","score":5.0,"user_id":"o","metadata":{"title":"t2"}},{"video_id":"v2","score":4.0,"user_id":"o","metadata":null}]"#
@@ -150,7 +151,10 @@ mod tests {
         // A change of a title alone makes the lists different.
         let (_, other) = list(&[(1, 5, 2), (2, 4, 1)]);
         let (one, two) = (Some(&metadata[..]), Some(&other[..]));
-        let lines = |metadata| Lines { ranked: &ranked, metadata };
-        assert_eq!((lines(one).same_as(lines(two)), lines(one).same_as(lines(one))), (1, 2));
+        let lines = |metadata| ListLines { ranked: &ranked, metadata };
+        assert_eq!(
+            (lines(one).common_prefix_len(lines(two)), lines(one).common_prefix_len(lines(one))),
+            (1, 2)
+        );
     }
 }

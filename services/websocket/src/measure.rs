@@ -5,13 +5,13 @@ use liverank_core::ranking::RankedVideo;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::boards::BoardPart;
-use crate::published::{Published, Shape};
+use crate::published::{ListFormat, PublishedList};
 
 /// Encodes the states of one list, both whole and as changes.
 #[derive(Default)]
 pub struct ListEncoder {
-    whole: Option<Published>,
-    changes: Option<Published>,
+    whole: Option<PublishedList>,
+    changes: Option<PublishedList>,
 }
 
 impl ListEncoder {
@@ -24,9 +24,11 @@ impl ListEncoder {
     /// its changes; `None` if nothing changed.
     pub fn encode_next(&mut self, lines: Vec<RankedVideo>) -> Option<[Bytes; 2]> {
         let (encodes, total) = (Counter::default(), lines.len());
-        let part = |lines| BoardPart { lines, first_rank: 1, total, metadata: None };
-        let whole = Published::after(self.whole.as_ref(), part(lines.clone()), Shape::List, &encodes)?;
-        let changes = Published::after(self.changes.as_ref(), part(lines), Shape::Delta, &encodes)?;
+        let part = |lines| BoardPart { lines, first_rank: 1, total, metadata: None, logged_at: None };
+        let whole =
+            PublishedList::next_list(self.whole.as_ref(), part(lines.clone()), ListFormat::List, &encodes)?;
+        let changes =
+            PublishedList::next_list(self.changes.as_ref(), part(lines), ListFormat::Delta, &encodes)?;
         let frames = [whole.frame_for(None), changes.frame_for(Some(changes.list_version - 1))];
         (self.whole, self.changes) = (Some(whole), Some(changes));
         Some(frames)

@@ -13,11 +13,11 @@ use liverank_runtime::ServiceContext;
 use liverank_runtime::traces::RecordedSpan;
 use tokio::sync::mpsc;
 
-use crate::Followed;
+use crate::FollowedBoard;
 use crate::boards::{ApplyOutcome, Boards};
-use crate::descriptions::Descriptions;
+use crate::descriptions::MetadataCache;
 use crate::metrics::WebsocketMetrics;
-use crate::pace::Pace;
+use crate::pace::ListPacer;
 
 /// The shortest time between two snapshots, whatever goes wrong, because a snapshot reads the whole ranking.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
@@ -31,19 +31,19 @@ const MAX_CHANGES_AT_ONCE: usize = 64;
 
 /// The boards in memory, and whether they have been read yet.
 #[derive(Default)]
-pub(crate) struct Mirror {
-    lock_boards: RwLock<Boards>,
+pub(crate) struct BoardsMirror {
+    boards: RwLock<Boards>,
     loaded: AtomicBool,
 }
 
-impl Mirror {
+impl BoardsMirror {
     /// Returns the current boards, under a read lock: not to be held for long.
     pub(crate) fn boards(&self) -> RwLockReadGuard<'_, Boards> {
-        self.lock_boards.read().unwrap_or_else(PoisonError::into_inner)
+        self.boards.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_boards(&self) -> RwLockWriteGuard<'_, Boards> {
-        self.lock_boards.write().unwrap_or_else(PoisonError::into_inner)
+        self.boards.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the number of videos on the global board.
@@ -60,43 +60,43 @@ impl Mirror {
 /// Follows a store's boards until dropped. Returns only an error that does not pass by itself. The service counts as
 /// started when the boards of `all` have been read. Metadata are announced with the changes of the built-in boards:
 /// `descriptions` is given for those only.
-pub(crate) async fn follow(
-    followed: &Followed,
-    all: &[&Followed],
-    descriptions: Option<&Descriptions>,
+pub(crate) async fn follow_boards(
+    followed_board: &FollowedBoard,
+    all: &[&FollowedBoard],
+    descriptions: Option<&MetadataCache>,
     ranking: &dyn RankingStore,
     shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
-    let pace = Pace::new(SNAPSHOT_INTERVAL);
+    let pace = ListPacer::new(SNAPSHOT_INTERVAL);
     let mut session =
-        MirrorSession { followed, followed_boards: all, descriptions, ranking, shell, metrics, pace };
+        MirrorSession { followed_board, followed_boards: all, descriptions, ranking, shell, metrics, pace };
     let mut failures = 0;
     loop {
         match ranking.subscribe_changes().await {
             Ok(mut changes) => {
                 failures = 0;
-                session.take_changes(&mut changes).await?;
+                session.process_changes(&mut changes).await?;
                 // The channel ends only with its store; should it end otherwise, this pause avoids a busy loop.
                 tokio::time::sleep(RETRY_RANGE.0).await;
             }
-            Err(error) => session.wait_while_away(&error, &mut failures).await?,
+            Err(error) => session.wait_while_unavailable(&error, &mut failures).await?,
         }
     }
 }
 
 struct MirrorSession<'a> {
-    followed: &'a Followed,
-    followed_boards: &'a [&'a Followed],
-    descriptions: Option<&'a Descriptions>,
+    followed_board: &'a FollowedBoard,
+    followed_boards: &'a [&'a FollowedBoard],
+    descriptions: Option<&'a MetadataCache>,
     ranking: &'a dyn RankingStore,
     shell: &'a ServiceContext,
     metrics: &'a WebsocketMetrics,
-    pace: Pace,
+    pace: ListPacer,
 }
 
 impl MirrorSession<'_> {
-    async fn take_changes(&mut self, changes: &mut mpsc::Receiver<BoardChange>) -> anyhow::Result<()> {
+    async fn process_changes(&mut self, changes: &mut mpsc::Receiver<BoardChange>) -> anyhow::Result<()> {
         let mut some = Vec::with_capacity(MAX_CHANGES_AT_ONCE);
         loop {
             tokio::select! {
@@ -119,13 +119,13 @@ impl MirrorSession<'_> {
         let standing = self.ranking.checkpoint().await;
         self.shell.health.note_dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
         // For boards that an earlier release filled, the half-life is noted later, without a change.
-        let known = self.followed.mirror.boards().knows_half_life();
+        let known = self.followed_board.mirror.boards().knows_half_life();
         if known {
             return;
         }
         if let Ok(Some(half_life)) = self.ranking.noted_half_life().await {
-            self.followed.mirror.write_boards().decays_by(Some(half_life));
-            self.followed.lists.poke_all();
+            self.followed_board.mirror.write_boards().set_half_life(Some(half_life));
+            self.followed_board.lists.notify_all_changed();
         }
     }
 
@@ -136,9 +136,9 @@ impl MirrorSession<'_> {
         let mut lost = false;
         // The spans end when the connected clients have been notified.
         let mut spans: Vec<RecordedSpan> = Vec::new();
-        let mut boards = self.followed.mirror.write_boards();
+        let mut boards = self.followed_board.mirror.write_boards();
         for change in changes {
-            let BoardChange::Changed { version, entries, described, traces } = change else {
+            let BoardChange::Changed { version, entries, described, traces, logged_at } = change else {
                 lost = true;
                 break;
             };
@@ -146,7 +146,7 @@ impl MirrorSession<'_> {
             let shown =
                 |trace| self.shell.tracer.continue_trace(Role::Websocket.name(), "websocket show", trace);
             spans.extend(traces.iter().filter_map(shown));
-            match boards.apply(*version, entries) {
+            match boards.apply(*version, entries, *logged_at) {
                 // A video's owner is set once, so the list of another owner cannot have changed.
                 ApplyOutcome::Applied => owners.extend(entries.iter().map(|entry| &entry.owner)),
                 ApplyOutcome::AlreadyApplied => {}
@@ -157,18 +157,18 @@ impl MirrorSession<'_> {
             }
         }
         drop(boards);
-        self.followed.lists.poke(owners.into_iter());
+        self.followed_board.lists.notify_changed(owners.into_iter());
         if let Some(descriptions) = self.descriptions.filter(|_| !described_now.is_empty()) {
-            descriptions.forget(&described_now);
-            self.poke_described();
+            descriptions.invalidate(&described_now);
+            self.notify_metadata_changed();
         }
         drop(spans);
         lost
     }
 
     /// Requests that lists with metadata are computed again, on all boards.
-    fn poke_described(&self) {
-        self.followed_boards.iter().for_each(|followed| followed.lists.poke_described());
+    fn notify_metadata_changed(&self) {
+        self.followed_boards.iter().for_each(|followed| followed.lists.notify_metadata_changed());
     }
 
     /// Reads a snapshot of all boards, however long the store is unavailable.
@@ -177,10 +177,10 @@ impl MirrorSession<'_> {
         if let Some(descriptions) = self.descriptions {
             descriptions.forget_all();
         }
-        self.pace.rest().await;
+        self.pace.wait_until_allowed().await;
         let mut failures = 0;
         let snapshot = loop {
-            self.pace.happened(Instant::now());
+            self.pace.note_sent(Instant::now());
             // The half-life is read first: if a generation begins in between, a change makes us read again.
             let read = async {
                 Ok::<_, StoreError>((
@@ -190,30 +190,30 @@ impl MirrorSession<'_> {
             };
             match read.await {
                 Ok(read) => break read,
-                Err(error) => self.wait_while_away(&error, &mut failures).await?,
+                Err(error) => self.wait_while_unavailable(&error, &mut failures).await?,
             }
         };
         let (half_life, snapshot) = snapshot;
         self.metrics.snapshots_taken.inc();
         let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
         let mut boards = boards.await.context("building the boards")?;
-        boards.decays_by(half_life);
-        let old = std::mem::replace(&mut *self.followed.mirror.write_boards(), boards);
+        boards.set_half_life(half_life);
+        let old = std::mem::replace(&mut *self.followed_board.mirror.write_boards(), boards);
         tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
-        self.followed.mirror.loaded.store(true, Ordering::Release);
+        self.followed_board.mirror.loaded.store(true, Ordering::Release);
         if self.followed_boards.iter().all(|followed| followed.mirror.is_loaded()) {
             self.shell.health.note_started("ranking");
         }
         self.shell.health.note_dependency("ranking", Ok(()));
-        self.followed.lists.poke_all();
+        self.followed_board.lists.notify_all_changed();
         if self.descriptions.is_some() {
-            self.poke_described();
+            self.notify_metadata_changed();
         }
         Ok(())
     }
 
     /// Notes that the store is unavailable and waits; returns the error if it does not pass by itself.
-    async fn wait_while_away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
+    async fn wait_while_unavailable(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));
         }

@@ -217,7 +217,7 @@ async fn deltas_rebuild_the_list_exactly() {
         let entries = [0, 1, 2].map(|n| entry(&id(n), f64::from(round * 2 + n % 2), "o"));
         service.change_boards(&entries).await;
         let page = service.ranking.board_page(BuiltInBoard::Global, &PageStart::Best, 5).await.unwrap();
-        let expected = page.unwrap().lines;
+        let expected = page.unwrap().videos;
         while copy.lines != expected {
             copy.take_message(&client.next().await);
         }
@@ -336,7 +336,10 @@ async fn a_client_that_never_reads_is_dropped() {
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_dropped() {
     let ms = Duration::from_millis;
-    let limits = ClientLimits { ping_interval: ms(50), silence_timeout: ms(500), ..ClientLimits::default() };
+    // The limit is longer than this process may stand still on a busy machine: both ends of a connection are in it, so a
+    // client that answers would seem silent, too.
+    let limits =
+        ClientLimits { ping_interval: ms(50), silence_timeout: ms(4_000), ..ClientLimits::default() };
     let ranking = Arc::new(EmbeddedRanking::new());
     let service = TestService::start_with(ranking, Config { limits, ..Config::default() }).await;
     let mut answers = service.connect("/ws/videos").await;
@@ -362,7 +365,8 @@ async fn clients_are_told_of_a_restart_within_the_drain() {
         assert_eq!(client.closed().await, Some(1012));
     }
     service.task.await.unwrap().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(6));
+    // The drain has two seconds; the rest is for a busy machine.
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -538,7 +542,8 @@ async fn a_declared_board_is_watched_by_its_name() {
     let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending"}]"#;
     let boards = BoardsArgs { boards: Some(declared.into()), boards_file: None };
     let value: Value = serde_json::from_str(declared).unwrap();
-    let keys: Vec<String> = DeclaredBoards::read(&value).unwrap().iter().map(DeclaredBoard::key).collect();
+    let keys: Vec<String> =
+        DeclaredBoards::from_json(&value).unwrap().iter().map(DeclaredBoard::store_key).collect();
     let service = TestService::start_with(embedded, Config { boards, ..Config::default() }).await;
     service.change_boards(&[entry("a", 5.0, "o")]).await;
     let liked = service.ranking.declared_board(&keys[0]);

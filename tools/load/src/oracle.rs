@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use liverank_core::Kind;
 use liverank_core::comment::{CommentEpoch, StreamPosition};
-use liverank_core::score::{Counters, Weights};
+use liverank_core::score::{Counters, Weights, points_of_thousandths};
 
 use crate::plan::{PostAction, PostEvent};
 
@@ -21,7 +21,7 @@ pub enum OracleFaultKind {
     OutOfOrder,
     /// The system itself reported that it left out comments.
     Gap,
-    /// Something is there and differs from what it should be.
+    /// A value differs from what it should be, or a post or an action was refused.
     Different,
 }
 
@@ -136,36 +136,44 @@ impl CommentOracle {
 #[derive(Debug)]
 pub struct ViewerLog {
     name: String,
-    /// Whether the viewer reads slowly: such a viewer may be told of gaps.
-    slow: bool,
-    numbering: Option<CommentEpoch>,
+    /// True if the viewer reads slowly: such a viewer may be told of gaps.
+    reads_slowly: bool,
+    comment_epoch: Option<CommentEpoch>,
     /// The viewer's position: every comment up to this sequence number was sent, was before the viewer's time, or is in
     /// `holes`. `None` until the position is known.
     last_seq: Option<u64>,
     /// The sequence numbers that were skipped without a report of a gap.
     holes: Vec<RangeInclusive<u64>>,
     /// The number of comments that were sent.
-    pub delivered: u64,
+    pub delivered_count: u64,
     /// The number of comments within the gaps that the system reported to this viewer.
-    pub skipped: u64,
+    pub skipped_count: u64,
 }
 
 impl ViewerLog {
     /// Creates the log of a viewer that has been sent nothing yet.
-    pub const fn new(name: String, slow: bool) -> Self {
-        Self { name, slow, numbering: None, last_seq: None, holes: Vec::new(), delivered: 0, skipped: 0 }
+    pub const fn new(name: String, reads_slowly: bool) -> Self {
+        Self {
+            name,
+            reads_slowly,
+            comment_epoch: None,
+            last_seq: None,
+            holes: Vec::new(),
+            delivered_count: 0,
+            skipped_count: 0,
+        }
     }
 
     /// Notes that the viewer connected, and its position `at`. Only the first connection counts, because later ones
     /// resume at the viewer's position. If the connection names no position, the viewer is at the beginning if its
-    /// video had no comment yet; else its first comment tells.
+    /// video had no comment yet; otherwise the viewer's first comment gives the position.
     pub fn note_first_connection(&mut self, at: Option<&StreamPosition>, video_was_empty: bool) {
         if self.last_seq.is_some() {
             return;
         }
         match at {
             Some(at) => {
-                self.numbering = Some(at.comment_epoch.clone());
+                self.comment_epoch = Some(at.comment_epoch.clone());
                 self.last_seq = Some(at.seq);
             }
             None if video_was_empty => self.last_seq = Some(0),
@@ -181,8 +189,8 @@ impl ViewerLog {
     /// Notes a comment that the viewer was sent. Returns a fault if it was repeated, out of order, or of another
     /// comment epoch.
     pub fn note_comment(&mut self, at: &StreamPosition) -> Option<FoundFault> {
-        self.delivered += 1;
-        if let Some(fault) = self.check_numbering(at) {
+        self.delivered_count += 1;
+        if let Some(fault) = self.check_comment_epoch(at) {
             return Some(fault);
         }
         let last = *self.last_seq.get_or_insert(at.seq.saturating_sub(1));
@@ -212,13 +220,13 @@ impl ViewerLog {
         let last = self.last_seq.unwrap_or(from.saturating_sub(1));
         let count = to.saturating_sub(last);
         self.last_seq = Some(last.max(to));
-        self.skipped += count;
+        self.skipped_count += count;
         let what = format!("{} was told of a gap from {from} to {to}, standing at {last}", self.name);
-        (!self.slow).then(|| FoundFault::new(OracleFaultKind::Gap, count.max(1), what))
+        (!self.reads_slowly).then(|| FoundFault::new(OracleFaultKind::Gap, count.max(1), what))
     }
 
-    fn check_numbering(&mut self, at: &StreamPosition) -> Option<FoundFault> {
-        let numbering = self.numbering.get_or_insert_with(|| at.comment_epoch.clone());
+    fn check_comment_epoch(&mut self, at: &StreamPosition) -> Option<FoundFault> {
+        let numbering = self.comment_epoch.get_or_insert_with(|| at.comment_epoch.clone());
         (*numbering != at.comment_epoch).then(|| {
             let what = format!("{} saw the numbering change from {numbering} to {at}", self.name);
             FoundFault::new(OracleFaultKind::Different, 1, what)
@@ -234,11 +242,11 @@ impl ViewerLog {
     }
 
     /// Returns true if the viewer was sent everything up to the sequence number `head`.
-    pub fn has_all(&self, head: u64) -> bool {
+    pub fn has_everything_up_to(&self, head: u64) -> bool {
         self.holes.is_empty() && self.last_seq == Some(head)
     }
 
-    /// Returns what is wrong with this viewer if its video has `head` comments and no more will come.
+    /// Returns the faults in what the viewer was sent, if its video has `head` comments and no more will come.
     pub fn check(&self, head: u64) -> Vec<FoundFault> {
         let Some(last) = self.last_seq else {
             let what = format!("{} never learnt where it stands: it did not get connected", self.name);
@@ -275,18 +283,26 @@ pub struct CountTally {
 
 impl CountTally {
     /// Adds an acknowledged event of the video.
-    pub fn note_acknowledged(&mut self, event: &PostEvent) {
-        add_event(&mut self.acknowledged, event);
+    /// `watch_threshold_ms` is the duration from which a watch is long.
+    pub fn note_acknowledged(&mut self, event: &PostEvent, watch_threshold_ms: u64) {
+        add_event(&mut self.acknowledged, event, watch_threshold_ms);
     }
 
     /// Adds an event of the video that was given up without an acknowledgement.
-    pub fn note_unacknowledged(&mut self, event: &PostEvent) {
-        add_event(&mut self.unacknowledged, event);
+    /// `watch_threshold_ms` as in [`CountTally::note_acknowledged`].
+    pub fn note_unacknowledged(&mut self, event: &PostEvent, watch_threshold_ms: u64) {
+        add_event(&mut self.unacknowledged, event, watch_threshold_ms);
     }
 
-    /// Compares the system's counters of a video with what was acknowledged, and its score `points` with those
-    /// counters.
-    pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<FoundFault> {
+    /// Compares the system's counters of a video with what was acknowledged, and its score `points` with those counters
+    /// by the weights in force; `None`: the weights are not known, and the score is not compared.
+    pub fn check(
+        &self,
+        name: &str,
+        counted: &Counters,
+        points: f64,
+        weights: Option<&Weights>,
+    ) -> Vec<FoundFault> {
         let mut faults = Vec::new();
         for (field, counted, sure, open) in compared_fields(counted, &self.acknowledged, &self.unacknowledged)
         {
@@ -304,8 +320,8 @@ impl CountTally {
                 ));
             }
         }
-        let due = counted.score(&Weights::default()) as f64 / 1000.0;
-        if (points - due).abs() > 1e-6 {
+        let due = weights.map(|weights| points_of_thousandths(counted.score(weights)));
+        if let Some(due) = due.filter(|due| (points - due).abs() > 1e-6 || !points.is_finite()) {
             let what = format!("{name} has a score of {points}, and its counts make {due}");
             faults.push(FoundFault::new(OracleFaultKind::Different, 1, what));
         }
@@ -313,7 +329,7 @@ impl CountTally {
     }
 }
 
-fn add_event(counters: &mut Counters, event: &PostEvent) {
+fn add_event(counters: &mut Counters, event: &PostEvent, watch_threshold_ms: u64) {
     match event.post_action {
         PostAction::Comment | PostAction::Interact(Kind::Comment, _) => counters.comments += 1,
         PostAction::Interact(Kind::View, _) => counters.views += 1,
@@ -323,7 +339,7 @@ fn add_event(counters: &mut Counters, event: &PostEvent) {
         PostAction::Interact(Kind::Moderation | Kind::Unlike | Kind::Unshare, _) => {}
         PostAction::Interact(Kind::WatchTime, ms) => {
             counters.watch_ms += ms as i64;
-            if ms < Weights::default().watch_threshold_ms {
+            if ms < watch_threshold_ms {
                 counters.watch_short += 1;
             } else {
                 counters.watch_long += 1;

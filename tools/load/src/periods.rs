@@ -27,14 +27,15 @@ pub struct LoadPeriod {
     /// The delivery times of comments that were posted while their viewer had a stream.
     pub live: TimeDistribution,
     /// The interruptions of viewers that got a new stream within the period: from the loss of the stream before.
-    pub away: TimeDistribution,
+    #[serde(rename = "away")]
+    pub interruption: TimeDistribution,
 }
 
 /// The figures of a run at the beginning of a period, to be subtracted from those at its end.
 struct PeriodStart {
     delivery: Histogram<u64>,
     live: Histogram<u64>,
-    away: Histogram<u64>,
+    interruption: Histogram<u64>,
     reconnects: u64,
 }
 
@@ -43,7 +44,7 @@ impl PeriodStart {
         Self {
             delivery: record.delivery_latency.merged_histogram(),
             live: record.live_delivery_latency.merged_histogram(),
-            away: record.interruption_latency.merged_histogram(),
+            interruption: record.interruption_latency.merged_histogram(),
             reconnects: record.counts.reconnects.load(Relaxed),
         }
     }
@@ -59,7 +60,10 @@ impl PeriodStart {
                 &self.delivery,
             )),
             live: TimeDistribution::from_histogram(&LatencyHistogram::histogram_since(&end.live, &self.live)),
-            away: TimeDistribution::from_histogram(&LatencyHistogram::histogram_since(&end.away, &self.away)),
+            interruption: TimeDistribution::from_histogram(&LatencyHistogram::histogram_since(
+                &end.interruption,
+                &self.interruption,
+            )),
         }
     }
 }
@@ -84,7 +88,7 @@ pub async fn observe_periods(
         let end = PeriodStart::start_now(&record);
         periods.push(since.period_until(
             &end,
-            record.counts.connected.load(Relaxed),
+            record.counts.connected_viewers.load(Relaxed),
             liverank_runtime::now_ms(),
         ));
         since = end;
@@ -108,7 +112,7 @@ mod tests {
         record.counts.reconnects.fetch_add(2, Relaxed);
         let period = start.period_until(&PeriodStart::start_now(&record), 7, 5);
         assert_eq!((period.ended_ms, period.viewers, period.reconnects), (5, 7, 2));
-        assert_eq!((period.delivery.count, period.away.count), (100, 0));
+        assert_eq!((period.delivery.count, period.interruption.count), (100, 0));
         assert!((period.delivery.max_ms - 100.0).abs() < 0.2, "the slow one came before: {period:?}");
     }
 }

@@ -21,7 +21,7 @@ const MAX_WATCH_MS: u64 = 6_000;
 #[derive(Debug, Clone)]
 pub struct ZipfLaw {
     /// The cumulated probabilities of the numbers, ascending; the last is 1.
-    cumulated: Vec<f64>,
+    cumulative_probabilities: Vec<f64>,
 }
 
 impl ZipfLaw {
@@ -29,22 +29,24 @@ impl ZipfLaw {
     /// 0 is taken as 1.
     pub fn new(n: usize, exponent: f64) -> Self {
         let weights = (1..=n.max(1)).map(|rank| (rank as f64).powf(-exponent));
-        let mut cumulated: Vec<f64> = weights
+        let mut cumulative_probabilities: Vec<f64> = weights
             .scan(0.0, |sum, weight| {
                 *sum += weight;
                 Some(*sum)
             })
             .collect();
-        let total = cumulated.last().copied().unwrap_or(1.0);
-        for sum in &mut cumulated {
+        let total = cumulative_probabilities.last().copied().unwrap_or(1.0);
+        for sum in &mut cumulative_probabilities {
             *sum /= total;
         }
-        Self { cumulated }
+        Self { cumulative_probabilities }
     }
 
     /// Returns the number that belongs to `at`, a random value from 0 up to (not including) 1.
     pub fn number_at(&self, at: f64) -> usize {
-        self.cumulated.partition_point(|sum| *sum <= at).min(self.cumulated.len() - 1)
+        self.cumulative_probabilities
+            .partition_point(|sum| *sum <= at)
+            .min(self.cumulative_probabilities.len() - 1)
     }
 }
 
@@ -62,8 +64,8 @@ pub enum PostAction {
 pub struct PostEvent {
     /// The event's identity, by which the system counts it once however often it is posted.
     pub id: String,
-    /// The number of the comment among all comments, from 0; of other events their number among their kind.
-    pub comment_index: usize,
+    /// The number of the event, from 0: a comment is counted among all comments, an interaction among all interactions.
+    pub event_index: usize,
     /// The time at which the event is posted, after the start of the posting.
     pub post_after: Duration,
     /// The number of the video.
@@ -78,25 +80,35 @@ pub struct PostEvent {
 #[derive(Debug, Clone)]
 pub struct PostingPlan {
     name_prefix: String,
-    videos: usize,
+    video_count: usize,
     zipf: ZipfLaw,
     seed: u64,
+    /// True if each interaction is posted by a user of its own.
+    has_user_per_interaction: bool,
 }
 
 impl PostingPlan {
     /// Creates a plan over `videos` videos. `prefix` begins all their names, so that nobody else uses these videos.
     pub fn new(prefix: String, videos: usize, exponent: f64, seed: u64) -> Self {
-        Self { name_prefix: prefix, videos: videos.max(1), zipf: ZipfLaw::new(videos, exponent), seed }
+        let zipf = ZipfLaw::new(videos, exponent);
+        Self { name_prefix: prefix, video_count: videos.max(1), zipf, seed, has_user_per_interaction: false }
+    }
+
+    /// Returns the plan with a user of its own for each interaction, so that all interactions count, also those of
+    /// types that count once per user.
+    #[must_use]
+    pub fn with_user_per_interaction(self) -> Self {
+        Self { has_user_per_interaction: true, ..self }
     }
 
     /// Returns the number of videos that viewers and posters use, without the probe's.
-    pub const fn videos(&self) -> usize {
-        self.videos
+    pub const fn video_count(&self) -> usize {
+        self.video_count
     }
 
     /// Returns the number of the video that only the probe uses; it comes after all others.
     pub const fn probe_video(&self) -> usize {
-        self.videos
+        self.video_count
     }
 
     /// Returns the prefix of all names of this run.
@@ -105,7 +117,7 @@ impl PostingPlan {
     }
 
     /// Returns the id of a video.
-    pub fn video(&self, video: usize) -> String {
+    pub fn video_id(&self, video: usize) -> String {
         format!("{}-v{video}", self.name_prefix)
     }
 
@@ -116,16 +128,16 @@ impl PostingPlan {
 
     /// Returns the number of the video that each viewer watches.
     pub fn watched_videos(&self, viewers: usize) -> Vec<usize> {
-        let mut random = self.random_stream(1);
+        let mut random = self.seeded_rng(1);
         (0..viewers).map(|_| self.zipf.number_at(random.random())).collect()
     }
 
     /// Returns one view of every video, posted before all else: from then on each video exists and has its owner.
     pub fn opening_views(&self) -> impl Iterator<Item = PostEvent> + Send + use<> {
         let prefix = self.name_prefix.clone();
-        (0..=self.videos).map(move |video| PostEvent {
+        (0..=self.video_count).map(move |video| PostEvent {
             id: format!("{prefix}-s{video}"),
-            comment_index: 0,
+            event_index: 0,
             post_after: Duration::ZERO,
             video,
             user_number: 0,
@@ -139,15 +151,17 @@ impl PostingPlan {
         rate: f64,
         duration: Duration,
     ) -> impl Iterator<Item = PostEvent> + Send + use<> {
-        let (mut random, zipf, prefix) = (self.random_stream(2), self.zipf.clone(), self.name_prefix.clone());
+        let (mut random, zipf, prefix) = (self.seeded_rng(2), self.zipf.clone(), self.name_prefix.clone());
+        let has_a_user_for_each = self.has_user_per_interaction;
         even_times(rate, duration).enumerate().map(move |(number, at)| {
             let (video, user) = (zipf.number_at(random.random()), random.random_range(1..=USER_COUNT));
+            let user = if has_a_user_for_each { number as u32 + 1 } else { user };
             let kind = kind_at(random.random_range(0..100));
             let watched = random.random_range(0..=MAX_WATCH_MS);
             let action = PostAction::Interact(kind, if kind == Kind::WatchTime { watched } else { 0 });
             PostEvent {
                 id: format!("{prefix}-i{number}"),
-                comment_index: number,
+                event_index: number,
                 post_after: at,
                 video,
                 user_number: user,
@@ -162,12 +176,12 @@ impl PostingPlan {
         rate: f64,
         duration: Duration,
     ) -> impl Iterator<Item = PostEvent> + Send + use<> {
-        let (mut random, zipf, prefix) = (self.random_stream(3), self.zipf.clone(), self.name_prefix.clone());
+        let (mut random, zipf, prefix) = (self.seeded_rng(3), self.zipf.clone(), self.name_prefix.clone());
         even_times(rate, duration).enumerate().map(move |(number, at)| {
             let (video, user) = (zipf.number_at(random.random()), random.random_range(1..=USER_COUNT));
             PostEvent {
                 id: format!("{prefix}-c{number}"),
-                comment_index: number,
+                event_index: number,
                 post_after: at,
                 video,
                 user_number: user,
@@ -181,20 +195,21 @@ impl PostingPlan {
         let action = PostAction::Interact(Kind::View, 0);
         PostEvent {
             id: format!("{}-p{number}", self.name_prefix),
-            comment_index: number,
+            event_index: number,
             post_after: Duration::ZERO,
             video: self.probe_video(),
-            user_number: 0,
+            user_number: if self.has_user_per_interaction { number as u32 + 1 } else { 0 },
             post_action: action,
         }
     }
 
     /// Returns the path to which an event is posted, and the JSON body.
     pub fn request_of(&self, event: &PostEvent) -> (&'static str, Value) {
-        let (video, user) = (self.video(event.video), format!("{}-u{}", self.name_prefix, event.user_number));
+        let (video, user) =
+            (self.video_id(event.video), format!("{}-u{}", self.name_prefix, event.user_number));
         match event.post_action {
             PostAction::Comment => {
-                let comment = comment_text(event.comment_index);
+                let comment = comment_text(event.event_index);
                 let body = json!({"videoid": video, "userid": user, "comment": comment, "idempotency_key": event.id});
                 ("/comment", body)
             }
@@ -211,7 +226,7 @@ impl PostingPlan {
         }
     }
 
-    fn random_stream(&self, stream: u64) -> StdRng {
+    fn seeded_rng(&self, stream: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(8).wrapping_add(stream))
     }
 }
@@ -260,7 +275,7 @@ mod tests {
         for kind in Kind::ALL {
             let part =
                 KIND_HUNDREDTHS.iter().filter(|(of, _)| *of == kind).map(|(_, part)| part).sum::<u32>();
-            assert_eq!(part > 0, kind.takes_back().is_none(), "{}", kind.name());
+            assert_eq!(part > 0, kind.kind_taken_back().is_none(), "{} in KIND_HUNDREDTHS", kind.name());
         }
         assert_eq!(KIND_HUNDREDTHS.map(|(_, part)| part).iter().sum::<u32>(), 100);
     }
@@ -303,6 +318,15 @@ mod tests {
     }
 
     #[test]
+    fn each_interaction_is_another_user_s_where_that_is_asked_for() {
+        let users = |plan: PostingPlan| -> std::collections::HashSet<u32> {
+            plan.interaction_events(1_000.0, Duration::from_secs(1)).map(|event| event.user_number).collect()
+        };
+        assert_eq!(users(plan(1).with_user_per_interaction()).len(), 1_000);
+        assert!(users(plan(1)).len() < 1_000);
+    }
+
+    #[test]
     fn a_comment_tells_which_one_it_is() {
         assert_eq!(comment_number(&comment_text(1234)), Some(1234));
         for other in ["", "comment", "comment x of", "hello", "comment 5 of another run"] {
@@ -315,7 +339,7 @@ mod tests {
         let mut kinds: Vec<Kind> = (0..100).map(kind_at).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        assert_eq!(kinds.len(), 5);
+        assert_eq!(kinds.len(), KIND_HUNDREDTHS.len());
         for event in plan(3).interaction_events(1000.0, Duration::from_secs(1)) {
             let (_, body) = plan(3).request_of(&event);
             assert_eq!(body.get("watch_time").is_some(), body["type"] == "watch_time", "{body}");

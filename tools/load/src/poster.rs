@@ -30,7 +30,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 enum TryOutcome {
     Acknowledged,
     /// The event may have counted or not. Try again, after the time that the server asked for, if any.
-    Again(Option<Duration>),
+    Retry(Option<Duration>),
     /// The server refused the event, and would refuse it again; with the reason.
     Refused(String),
 }
@@ -44,7 +44,7 @@ pub struct EventPoster {
     request_permits: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Cancelled when events that are not acknowledged yet are to be given up.
-    pub give_up: CancellationToken,
+    pub give_up_token: CancellationToken,
 }
 
 impl EventPoster {
@@ -62,7 +62,7 @@ impl EventPoster {
             record,
             request_permits: Arc::new(Semaphore::new(MAX_POSTS_IN_FLIGHT)),
             tasks: TaskTracker::new(),
-            give_up: CancellationToken::new(),
+            give_up_token: CancellationToken::new(),
         })
     }
 
@@ -98,12 +98,12 @@ impl EventPoster {
     pub async fn wait_for_posts(&self, patience: Duration) {
         self.tasks.close();
         if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
-            self.give_up.cancel();
+            self.give_up_token.cancel();
             self.tasks.wait().await;
         }
     }
 
-    /// Posts one event until it is acknowledged, refused or given up. Returns whether it was acknowledged.
+    /// Posts one event until it is acknowledged, refused or given up. Returns true if the event was acknowledged.
     pub async fn post(&self, event: &PostEvent) -> bool {
         let (path, body) = self.plan.request_of(event);
         let sent = self.record.note_sent(event);
@@ -114,7 +114,7 @@ impl EventPoster {
             }
             let tried = tokio::select! {
                 tried = self.try_post(path, &body) => tried,
-                () = self.give_up.cancelled() => break,
+                () = self.give_up_token.cancelled() => break,
             };
             let asked = match tried {
                 TryOutcome::Acknowledged => {
@@ -130,11 +130,11 @@ impl EventPoster {
                     ));
                     return false;
                 }
-                TryOutcome::Again(asked) => asked.unwrap_or_default(),
+                TryOutcome::Retry(asked) => asked.unwrap_or_default(),
             };
             tokio::select! {
                 () = tokio::time::sleep(wait.max(asked).mul_f64(rand::random_range(0.5..=1.5))) => {}
-                () = self.give_up.cancelled() => break,
+                () = self.give_up_token.cancelled() => break,
             }
             wait = wait.saturating_mul(2).min(RETRY_PAUSES.1);
         }
@@ -147,7 +147,7 @@ impl EventPoster {
         let sent = self.client.post(target.url(path)).timeout(ANSWER_TIMEOUT).json(body).send().await;
         let Ok(answer) = sent else {
             self.targets.note_failed(&target);
-            return TryOutcome::Again(None);
+            return TryOutcome::Retry(None);
         };
         let status = answer.status();
         if status.is_success() {
@@ -162,6 +162,6 @@ impl EventPoster {
             self.targets.note_failed(&target);
         }
         let header = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        TryOutcome::Again(header.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER)))
+        TryOutcome::Retry(header.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER)))
     }
 }

@@ -1,16 +1,17 @@
 //! The record of a run, to which all its posters, viewers and WebSocket clients write.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use liverank_core::score::{Weights, points_of_thousandths};
 
 use crate::oracle::{CommentOracle, CountTally, FoundFault, OracleFaultKind};
 use crate::plan::{PostAction, PostEvent};
 
 /// The number of faults that are kept with a description; all faults are counted.
-const MAX_FAULTS_IN_WORDS: usize = 20;
+const MAX_FAULT_DESCRIPTIONS: usize = 20;
 /// The shortest and the longest latency that is recorded, in microseconds: up to ten minutes, with three significant
 /// digits.
 const LATENCY_RANGE_US: (u64, u64) = (1, 600_000_000);
@@ -31,7 +32,8 @@ impl Default for LatencyHistogram {
 }
 
 impl LatencyHistogram {
-    /// Records one latency; `who` is any number of the writer, by which writers are spread over the parts.
+    /// Records one latency. `who` is any number that stands for the writer; it chooses the part of the histogram, so
+    /// that writers are spread over the parts.
     pub fn note_latency(&self, who: usize, latency_us: u64) {
         lock_ignoring_poison(&self.0[who % LATENCY_SHARDS]).saturating_record(latency_us);
     }
@@ -69,11 +71,11 @@ pub struct RunCounts {
     /// Comments that viewers were sent.
     pub delivered: AtomicU64,
     /// Viewers that are connected now.
-    pub connected: AtomicU64,
+    pub connected_viewers: AtomicU64,
     /// Viewers' streams that were lost and opened again.
     pub reconnects: AtomicU64,
     /// Lists and changes of lists that came over `WebSockets`.
-    pub lists: AtomicU64,
+    pub received_lists: AtomicU64,
     /// `WebSockets` that were lost and opened again.
     pub ws_reconnects: AtomicU64,
 }
@@ -84,8 +86,10 @@ pub struct RunRecord {
     /// The counts of the run.
     pub counts: RunCounts,
     /// The comments of the run: posted, acknowledged and shown.
-    pub comments: CommentOracle,
+    pub comment_oracle: CommentOracle,
     tallies: Mutex<Vec<CountTally>>,
+    weights_at_start: OnceLock<Weights>,
+    scores_not_compared_reason: OnceLock<String>,
     faults: Mutex<RecordedFaults>,
     /// The times from the first post of an event to its acknowledgement.
     pub acknowledgement_latency: LatencyHistogram,
@@ -111,8 +115,10 @@ impl RunRecord {
         Self {
             start: Instant::now(),
             counts: RunCounts::default(),
-            comments: CommentOracle::new(comments),
+            comment_oracle: CommentOracle::new(comments),
             tallies: Mutex::new(vec![CountTally::default(); videos]),
+            weights_at_start: OnceLock::new(),
+            scores_not_compared_reason: OnceLock::new(),
             faults: Mutex::default(),
             acknowledgement_latency: LatencyHistogram::default(),
             delivery_latency: LatencyHistogram::default(),
@@ -132,25 +138,50 @@ impl RunRecord {
         let now = self.now_us();
         self.counts.sent.fetch_add(1, Relaxed);
         if event.post_action == PostAction::Comment {
-            self.comments.note_posted(event.comment_index, event.video, now);
+            self.comment_oracle.note_posted(event.event_index, event.video, now);
         }
         now
     }
 
     /// Notes that an event was acknowledged.
     pub fn note_acknowledged(&self, event: &PostEvent, sent_us: u64) {
-        self.acknowledgement_latency.note_latency(event.comment_index, self.now_us() - sent_us);
+        self.acknowledgement_latency.note_latency(event.event_index, self.now_us() - sent_us);
         self.counts.acknowledged.fetch_add(1, Relaxed);
-        lock_ignoring_poison(&self.tallies)[event.video].note_acknowledged(event);
+        lock_ignoring_poison(&self.tallies)[event.video].note_acknowledged(event, self.watch_threshold_ms());
         if event.post_action == PostAction::Comment {
-            self.comments.note_acknowledged(event.comment_index);
+            self.comment_oracle.note_acknowledged(event.event_index);
         }
     }
 
     /// Notes that an event was given up without an acknowledgement: the system may count it or not.
     pub fn note_given_up(&self, event: &PostEvent) {
         self.counts.unacknowledged.fetch_add(1, Relaxed);
-        lock_ignoring_poison(&self.tallies)[event.video].note_unacknowledged(event);
+        lock_ignoring_poison(&self.tallies)[event.video]
+            .note_unacknowledged(event, self.watch_threshold_ms());
+    }
+
+    /// Notes the weights by which the system counts what is posted from now on. Only the first ones are kept.
+    pub fn note_weights(&self, weights: Weights) {
+        let _ = self.weights_at_start.set(weights);
+    }
+
+    /// Returns the points that one view adds to a video's score.
+    pub fn points_per_view(&self) -> f64 {
+        points_of_thousandths(self.weights_at_start.get().copied().unwrap_or_default().view)
+    }
+
+    fn watch_threshold_ms(&self) -> u64 {
+        self.weights_at_start.get().copied().unwrap_or_default().watch_threshold_ms
+    }
+
+    /// Notes that scores are not compared with counts, and the reason.
+    pub fn note_scores_not_compared(&self, why: String) {
+        let _ = self.scores_not_compared_reason.set(why);
+    }
+
+    /// Returns the reason for which scores were not compared with counts; `None` if they were.
+    pub fn scores_not_compared_reason(&self) -> Option<String> {
+        self.scores_not_compared_reason.get().cloned()
     }
 
     /// Returns the counts that a video must have.
@@ -162,13 +193,13 @@ impl RunRecord {
     pub fn note_fault(&self, fault: FoundFault) {
         let mut faults = lock_ignoring_poison(&self.faults);
         faults.counts[fault.kind as usize] += fault.event_count;
-        if faults.descriptions.len() < MAX_FAULTS_IN_WORDS {
+        if faults.descriptions.len() < MAX_FAULT_DESCRIPTIONS {
             faults.descriptions.push(fault.description);
         }
     }
 
     /// Returns the number of events with a fault of this kind.
-    pub fn faulty_events(&self, wrong: OracleFaultKind) -> u64 {
+    pub fn faulty_event_count(&self, wrong: OracleFaultKind) -> u64 {
         lock_ignoring_poison(&self.faults).counts[wrong as usize]
     }
 

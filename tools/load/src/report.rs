@@ -1,14 +1,18 @@
 //! The outcome of a run, as text and as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::boards::BoardFigures;
+use crate::moderation::ModerationFigures;
 use crate::oracle::OracleFaultKind;
 use crate::periods::LoadPeriod;
 use crate::record::RunRecord;
+use crate::unique::UniqueFigures;
 
 /// The distribution of measured times, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -36,7 +40,7 @@ impl TimeDistribution {
     }
 }
 
-/// The size of a run.
+/// The size of a load run: its numbers of videos, viewers and clients, and its duration.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunSize {
     /// The prefix of all names of the run.
@@ -60,9 +64,9 @@ pub struct RunSize {
 pub struct LoadReport {
     /// The size of the run.
     pub size: RunSize,
-    /// Whether the run found no fault: nothing acknowledged is missing, repeated or out of order.
+    /// True if the run found no fault: nothing acknowledged is missing, repeated or out of order.
     pub good: bool,
-    /// Whether everything was equal to what was acknowledged before the time was up.
+    /// True if everything became equal to what was acknowledged within the time allowed for it (`--rest-timeout`).
     pub at_rest: bool,
     /// The number of events posted.
     pub sent: u64,
@@ -86,7 +90,7 @@ pub struct LoadReport {
     pub out_of_order: u64,
     /// The number of comments that the system itself reported as left out, to viewers who were not slow.
     pub gaps: u64,
-    /// The number of things that differ from what they should be.
+    /// The number of other faults: values that differ from what they should be, and posts or actions that were refused.
     pub different: u64,
     /// The number of viewers' streams that were lost and opened again.
     pub reconnects: u64,
@@ -103,10 +107,23 @@ pub struct LoadReport {
     /// The times from an interaction's post until a list shows it.
     pub ws: TimeDistribution,
     /// The times from the loss of a viewer's stream to its next stream.
-    pub away: TimeDistribution,
+    #[serde(rename = "away")]
+    pub interruption: TimeDistribution,
+    /// The figures of the moderation; absent unless `--moderation` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moderation: Option<ModerationFigures>,
+    /// The figures of what counts once per user; absent unless `--unique` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique: Option<UniqueFigures>,
+    /// The figures of the reads of boards, by the name of the board; empty unless `--boards` is given.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub boards: BTreeMap<String, BoardFigures>,
     /// The figures of each period of the run; empty unless `--period` is given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub periods: Vec<LoadPeriod>,
+    /// The reason for which scores were not compared with counts; absent if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores_not_compared: Option<String>,
     /// The descriptions of the first faults.
     pub faults: Vec<String>,
 }
@@ -123,7 +140,7 @@ impl LoadReport {
             OracleFaultKind::Gap,
             OracleFaultKind::Different,
         ]
-        .map(|wrong| record.faulty_events(wrong));
+        .map(|wrong| record.faulty_event_count(wrong));
         Self {
             size,
             good: at_rest && missing + repeated + out_of_order + gaps + different == 0,
@@ -142,13 +159,17 @@ impl LoadReport {
             different,
             reconnects: number(&counts.reconnects),
             ws_reconnects: number(&counts.ws_reconnects),
-            lists: number(&counts.lists),
+            lists: number(&counts.received_lists),
             ack: TimeDistribution::from_histogram(&record.acknowledgement_latency.merged_histogram()),
             delivery: TimeDistribution::from_histogram(&record.delivery_latency.merged_histogram()),
             live: TimeDistribution::from_histogram(&record.live_delivery_latency.merged_histogram()),
             ws: TimeDistribution::from_histogram(&record.list_latency.merged_histogram()),
-            away: TimeDistribution::from_histogram(&record.interruption_latency.merged_histogram()),
+            interruption: TimeDistribution::from_histogram(&record.interruption_latency.merged_histogram()),
+            moderation: None,
+            unique: None,
+            boards: BTreeMap::new(),
             periods: Vec::new(),
+            scores_not_compared: record.scores_not_compared_reason(),
             faults: record.first_faults(),
         }
     }
@@ -188,11 +209,32 @@ impl fmt::Display for LoadReport {
             ("delivery", &self.delivery),
             ("to streams", &self.live),
             ("ws list", &self.ws),
-            ("without stream", &self.away),
+            ("without stream", &self.interruption),
         ];
         for (name, times) in latencies {
-            let TimeDistribution { count, p50_ms, p99_ms, max_ms } = times;
-            writeln!(f, "  {name:<16}{p50_ms:>12.1}{p99_ms:>12.1}{max_ms:>12.1}{count:>12}")?;
+            write_times(f, name, times)?;
+        }
+        if let Some(ModerationFigures { actions: _, by_kind, refused, latency, in_force, told }) =
+            &self.moderation
+        {
+            write_times(f, "moderation", latency)?;
+            write_times(f, "ban in force", in_force)?;
+            write_times(f, "deletion told", told)?;
+            writeln!(f, "  {:<16}{refused:>12}", "not moderated")?;
+            let kinds: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+            writeln!(f, "  {:<16}    {}", "moderated", kinds.join(", "))?;
+        }
+        if let Some(UniqueFigures { sent_twice, taken_back }) = &self.unique {
+            writeln!(f, "  {:<16}{sent_twice:>12} sent twice, {taken_back} taken back", "once per user")?;
+        }
+        for (name, BoardFigures { reads: _, refused, latency }) in &self.boards {
+            write_times(f, &format!("read {name}"), latency)?;
+            for (status, count) in refused {
+                writeln!(f, "  {:<16}{count:>12} with {status}", "  refused")?;
+            }
+        }
+        if let Some(why) = &self.scores_not_compared {
+            writeln!(f, "  scores not compared: {why}")?;
         }
         for fault in &self.faults {
             writeln!(f, "  ! {fault}")?;
@@ -204,6 +246,11 @@ impl fmt::Display for LoadReport {
         };
         write!(f, "  {verdict}")
     }
+}
+
+fn write_times(f: &mut fmt::Formatter<'_>, name: &str, times: &TimeDistribution) -> fmt::Result {
+    let TimeDistribution { count, p50_ms, p99_ms, max_ms } = times;
+    writeln!(f, "  {name:<16}{p50_ms:>12.1}{p99_ms:>12.1}{max_ms:>12.1}{count:>12}")
 }
 
 #[cfg(test)]
@@ -242,6 +289,52 @@ mod tests {
             let text = report.to_string();
             assert!(text.contains("! that") && text.ends_with("BAD"), "{text}");
         }
+    }
+
+    #[test]
+    fn scores_that_were_not_compared_are_named_and_are_no_fault() {
+        let record = RunRecord::new(1, 0);
+        record.note_scores_not_compared("nobody knows the weights".to_owned());
+        let report = report(&record, true);
+        let text = report.to_string();
+        assert!(report.good && text.contains("  scores not compared: nobody knows the weights\n"), "{text}");
+    }
+
+    #[test]
+    fn moderation_and_reads_of_boards_are_in_the_report_where_there_were_any() {
+        let mut report = report(&RunRecord::new(1, 0), true);
+        let plain = serde_json::to_value(&report).unwrap();
+        assert!(plain.get("moderation").is_none() && plain.get("boards").is_none(), "{plain}");
+        let times = TimeDistribution { count: 7, p50_ms: 1.5, p99_ms: 2.5, max_ms: 3.5 };
+        let by_kind = [("ban", 3), ("pin", 4)].into();
+        report.moderation = Some(ModerationFigures {
+            actions: 7,
+            by_kind,
+            refused: 2,
+            latency: times,
+            in_force: times,
+            told: times,
+        });
+        report.unique = Some(UniqueFigures { sent_twice: 9, taken_back: 3 });
+        let today = BoardFigures { reads: 9, refused: [(503, 2)].into(), latency: times };
+        report.boards = [("today".to_owned(), today)].into();
+        let text = report.to_string();
+        for line in [
+            "ban in force",
+            "deletion told",
+            "read today",
+            "2 with 503",
+            "not moderated",
+            "ban 3, pin 4",
+            "9 sent twice, 3 taken back",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let value = serde_json::to_value(&report).unwrap();
+        assert_eq!(
+            (&value["boards"]["today"]["refused"]["503"], &value["moderation"]["refused"]),
+            (&2.into(), &2.into())
+        );
     }
 
     #[test]

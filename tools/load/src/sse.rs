@@ -2,7 +2,7 @@
 //! takes.
 
 /// The longest line of a head, chunk size or event, in bytes: several times a comment of 4,096 characters, escaped.
-const MAX_LINE: usize = 64 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// The error of a response that is no stream of server-sent events, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +30,13 @@ enum BodyFraming {
     /// In the head of the response, so that the framing is not known yet.
     Head,
     /// The parser is before a chunk, whose size comes next.
-    Size,
+    ChunkSize,
     /// Within a chunk; the number of its bytes that are still to come.
     Chunk(u64),
     /// After the data of a chunk: an empty line comes next.
     ChunkEnd,
     /// Within a body that ends with the connection.
-    Plain,
+    UntilClose,
     /// The parser is after the last chunk: the response is over.
     Over,
 }
@@ -44,11 +44,11 @@ enum BodyFraming {
 /// The parser of one response and the stream in it.
 #[derive(Debug)]
 pub struct EventStream {
-    body: BodyFraming,
-    chunked: bool,
+    framing: BodyFraming,
+    is_chunked: bool,
     status: u16,
     /// The incomplete line of the head or of a chunk size.
-    line: Vec<u8>,
+    frame_line: Vec<u8>,
     event_line: Vec<u8>,
     event: ServerSentEvent,
     has_data: bool,
@@ -59,10 +59,10 @@ pub struct EventStream {
 impl Default for EventStream {
     fn default() -> Self {
         Self {
-            body: BodyFraming::Head,
-            chunked: false,
+            framing: BodyFraming::Head,
+            is_chunked: false,
             status: 0,
-            line: Vec::new(),
+            frame_line: Vec::new(),
             event_line: Vec::new(),
             event: ServerSentEvent::default(),
             has_data: false,
@@ -74,36 +74,36 @@ impl Default for EventStream {
 impl EventStream {
     /// Returns the response's status; `None` before the head is complete.
     pub fn status(&self) -> Option<u16> {
-        (self.body != BodyFraming::Head).then_some(self.status)
+        (self.framing != BodyFraming::Head).then_some(self.status)
     }
 
     /// Returns true if the response ended with its last chunk.
     pub fn is_over(&self) -> bool {
-        self.body == BodyFraming::Over
+        self.framing == BodyFraming::Over
     }
 
     /// Parses the next bytes, and calls `each` with every event that is complete.
-    pub fn take_bytes(
+    pub fn push_bytes(
         &mut self,
         mut bytes: &[u8],
         each: &mut impl FnMut(ServerSentEvent),
     ) -> Result<(), GarbledStream> {
         while !bytes.is_empty() {
-            match self.body {
-                BodyFraming::Head | BodyFraming::Size | BodyFraming::ChunkEnd => {
-                    let Some(rest) = take_line(&mut self.line, bytes)? else { return Ok(()) };
+            match self.framing {
+                BodyFraming::Head | BodyFraming::ChunkSize | BodyFraming::ChunkEnd => {
+                    let Some(rest) = append_to_line(&mut self.frame_line, bytes)? else { return Ok(()) };
                     bytes = rest;
-                    let line = std::mem::take(&mut self.line);
-                    self.frame_line(&String::from_utf8_lossy(&line))?;
+                    let line = std::mem::take(&mut self.frame_line);
+                    self.handle_frame_line(&String::from_utf8_lossy(&line))?;
                 }
                 BodyFraming::Chunk(left) => {
                     let some = left.min(bytes.len() as u64) as usize;
                     self.feed_event_bytes(&bytes[..some], each)?;
                     bytes = &bytes[some..];
                     let left = left - some as u64;
-                    self.body = if left == 0 { BodyFraming::ChunkEnd } else { BodyFraming::Chunk(left) };
+                    self.framing = if left == 0 { BodyFraming::ChunkEnd } else { BodyFraming::Chunk(left) };
                 }
-                BodyFraming::Plain => {
+                BodyFraming::UntilClose => {
                     self.feed_event_bytes(bytes, each)?;
                     return Ok(());
                 }
@@ -114,34 +114,34 @@ impl EventStream {
     }
 
     /// Handles a complete line of the head, or between two chunks.
-    fn frame_line(&mut self, line: &str) -> Result<(), GarbledStream> {
-        match self.body {
-            BodyFraming::Head => self.head_line(line),
-            BodyFraming::Size => {
+    fn handle_frame_line(&mut self, line: &str) -> Result<(), GarbledStream> {
+        match self.framing {
+            BodyFraming::Head => self.handle_head_line(line),
+            BodyFraming::ChunkSize => {
                 let size = line.split(';').next().unwrap_or_default().trim();
                 let size =
                     u64::from_str_radix(size, 16).map_err(|_| GarbledStream("a chunk without a size"))?;
-                self.body = if size == 0 { BodyFraming::Over } else { BodyFraming::Chunk(size) };
+                self.framing = if size == 0 { BodyFraming::Over } else { BodyFraming::Chunk(size) };
                 Ok(())
             }
             _ if line.is_empty() => {
-                self.body = BodyFraming::Size;
+                self.framing = BodyFraming::ChunkSize;
                 Ok(())
             }
             _ => Err(GarbledStream("a chunk longer than its size")),
         }
     }
 
-    fn head_line(&mut self, line: &str) -> Result<(), GarbledStream> {
+    fn handle_head_line(&mut self, line: &str) -> Result<(), GarbledStream> {
         if self.status == 0 {
             let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
             self.status =
                 status.and_then(|text| text.parse().ok()).ok_or(GarbledStream("no HTTP/1 response"))?;
         } else if line.is_empty() {
-            self.body = if self.chunked { BodyFraming::Size } else { BodyFraming::Plain };
+            self.framing = if self.is_chunked { BodyFraming::ChunkSize } else { BodyFraming::UntilClose };
         } else if let Some((name, value)) = line.split_once(':') {
             if name.eq_ignore_ascii_case("transfer-encoding") {
-                self.chunked = value.trim().eq_ignore_ascii_case("chunked");
+                self.is_chunked = value.trim().eq_ignore_ascii_case("chunked");
             } else if name.eq_ignore_ascii_case("location") {
                 self.location = Some(value.trim().to_owned());
             }
@@ -154,15 +154,15 @@ impl EventStream {
         mut bytes: &[u8],
         each: &mut impl FnMut(ServerSentEvent),
     ) -> Result<(), GarbledStream> {
-        while let Some(rest) = take_line(&mut self.event_line, bytes)? {
+        while let Some(rest) = append_to_line(&mut self.event_line, bytes)? {
             bytes = rest;
             let line = std::mem::take(&mut self.event_line);
-            self.event_line_done(&String::from_utf8_lossy(&line), each);
+            self.handle_event_line(&String::from_utf8_lossy(&line), each);
         }
         Ok(())
     }
 
-    fn event_line_done(&mut self, line: &str, each: &mut impl FnMut(ServerSentEvent)) {
+    fn handle_event_line(&mut self, line: &str, each: &mut impl FnMut(ServerSentEvent)) {
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
             // By the specification there is no event without data, but an id or a time to reconnect alone still matters
@@ -194,10 +194,14 @@ impl EventStream {
 
 /// Appends bytes to `line` up to the end of the line. Returns the bytes after the line, and `line` without its line
 /// break; `None` if the line is not complete yet.
-fn take_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, GarbledStream> {
+fn append_to_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, GarbledStream> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
         line.extend_from_slice(bytes);
-        return if line.len() > MAX_LINE { Err(GarbledStream("a line without an end")) } else { Ok(None) };
+        return if line.len() > MAX_LINE_BYTES {
+            Err(GarbledStream("a line without an end"))
+        } else {
+            Ok(None)
+        };
     };
     line.extend_from_slice(&bytes[..end]);
     if line.last() == Some(&b'\r') {
@@ -230,7 +234,7 @@ mod tests {
     fn read_in_pieces(bytes: &[u8], pieces: usize) -> (EventStream, Vec<ServerSentEvent>) {
         let (mut stream, mut events) = (EventStream::default(), Vec::new());
         for piece in bytes.chunks(pieces) {
-            stream.take_bytes(piece, &mut |event| events.push(event)).unwrap();
+            stream.push_bytes(piece, &mut |event| events.push(event)).unwrap();
         }
         (stream, events)
     }
@@ -269,8 +273,8 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut stream = EventStream::default();
-            let _ = stream.take_bytes(EXAMPLE_HEAD.as_bytes(), &mut |_| ());
-            let _ = stream.take_bytes(&bytes, &mut |_| ());
+            let _ = stream.push_bytes(EXAMPLE_HEAD.as_bytes(), &mut |_| ());
+            let _ = stream.push_bytes(&bytes, &mut |_| ());
         }
     }
 
@@ -291,10 +295,10 @@ mod tests {
 
     #[test]
     fn a_garbled_stream_is_an_error() {
-        let feed = |bytes: &[u8]| EventStream::default().take_bytes(bytes, &mut |_| ());
+        let feed = |bytes: &[u8]| EventStream::default().push_bytes(bytes, &mut |_| ());
         assert!(feed(b"SSH-2.0\r\n").is_err());
         assert!(feed(&[EXAMPLE_HEAD.as_bytes(), b"zz\r\n"].concat()).is_err());
         assert!(feed(&[EXAMPLE_HEAD.as_bytes(), b"1\r\nabc\r\n"].concat()).is_err());
-        assert!(feed(&vec![b'x'; MAX_LINE + 1]).is_err());
+        assert!(feed(&vec![b'x'; MAX_LINE_BYTES + 1]).is_err());
     }
 }

@@ -39,12 +39,15 @@ pub fn url_at(base: &Url, path: &str) -> Url {
     url
 }
 
-/// The addresses that load is sent to, at least one. Cheap to clone: all clones share the turn.
+/// The addresses that load is sent to, at least one. Cheap to clone: all clones share the position in the list from
+/// which the next address is taken.
 #[derive(Debug, Clone)]
 pub struct TargetAddresses {
     all_targets: Arc<[Arc<TargetAddress>]>,
     next_index: Arc<AtomicUsize>,
     start: Instant,
+    /// The token that streams and `WebSockets` show; `None` where no tokens are asked for.
+    token: Option<Arc<str>>,
 }
 
 impl TargetAddresses {
@@ -56,7 +59,19 @@ impl TargetAddresses {
             all_targets: urls.iter().map(target).collect(),
             next_index: Arc::default(),
             start: Instant::now(),
+            token: None,
         }
+    }
+
+    /// Returns the list with a token that streams and `WebSockets` show there.
+    #[must_use]
+    pub fn with_token(self, token: Option<&str>) -> Self {
+        Self { token: token.map(Arc::from), ..self }
+    }
+
+    /// Returns the value of the header `Authorization` of streams and `WebSockets`; `None` without a token.
+    pub fn authorization(&self) -> Option<String> {
+        self.token.as_ref().map(|token| format!("Bearer {token}"))
     }
 
     /// Returns the next address in turn that has not just failed; if all have, the next one in turn.
@@ -85,7 +100,7 @@ impl TargetAddresses {
 const VIEWERS_A_SOURCE_ADDRESS: usize = 4_000;
 
 /// Returns the loopback address from which the `nth` of many clients connects.
-fn source_address(nth: usize) -> std::net::Ipv4Addr {
+fn local_bind_address(nth: usize) -> std::net::Ipv4Addr {
     const SOURCE_ADDRESS_COUNT: usize = 250;
     std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / VIEWERS_A_SOURCE_ADDRESS % SOURCE_ADDRESS_COUNT) as u8)
 }
@@ -107,7 +122,7 @@ pub async fn connect_to(
         if let Some(bytes) = buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let source = source_address(nth);
+        let source = local_bind_address(nth);
         // The first clients use the default source address, because some systems have no other loopback addresses.
         if address.is_ipv4() && address.ip().is_loopback() && source != std::net::Ipv4Addr::LOCALHOST {
             socket.bind(SocketAddr::from((source, 0)))?;
@@ -149,7 +164,7 @@ mod tests {
         // The kernel uses one half of the ports 32,768 to 60,999 for connecting: every second one.
         let half = (61_000 - 32_768) / 2;
         let mut crowds = std::collections::BTreeMap::<_, usize>::new();
-        (0..100_000).for_each(|nth| *crowds.entry(source_address(nth)).or_default() += 1);
+        (0..100_000).for_each(|nth| *crowds.entry(local_bind_address(nth)).or_default() += 1);
         assert!(crowds.values().all(|crowd| 2 * crowd < half), "{crowds:?}");
         assert!(crowds.keys().all(std::net::Ipv4Addr::is_loopback));
     }

@@ -1,5 +1,5 @@
-//! Compares everything with what was acknowledged after the posting, and waits for at most a given time until it is
-//! equal.
+//! Compares, after the posting, the system's counts, comments and lists with the acknowledged events, and waits for at
+//! most a given time until they agree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
-use liverank_core::score::Counters;
+use liverank_core::score::{Counters, Weights};
 use reqwest::Client;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::oracle::{FoundFault, OracleFaultKind};
@@ -23,15 +24,17 @@ use crate::ws::{ListLine, ListWatchers, is_best_first};
 /// The time between two checks of everything that is not right yet.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// The number of requests in flight at once.
-const MAX_QUESTIONS_AT_ONCE: usize = 16;
+const MAX_REQUESTS_AT_ONCE: usize = 16;
 /// The number of items in a page of a history or of the ranking: the largest that the API allows.
 const PAGE_ITEMS: usize = 1000;
+/// The time within which the system must tell the weights by which it counts.
+const WEIGHTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time within which a server must answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The answer of `GET /videos/{video_id}`.
 #[derive(Debug, Deserialize)]
-struct VideoAnswer {
+pub(crate) struct VideoAnswer {
     user_id: String,
     score: f64,
     views: i64,
@@ -45,7 +48,7 @@ struct VideoAnswer {
 }
 
 impl VideoAnswer {
-    fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         Counters {
             views: self.views,
             likes: self.likes,
@@ -94,12 +97,12 @@ pub struct RunVerifier {
 
 impl RunVerifier {
     /// Checks everything again and again until all is right, or `patience` is over; what is wrong then is noted as a
-    /// fault. Returns whether the system came to rest in time.
+    /// fault. Returns true if the system came to rest in time.
     pub async fn wait_until_right(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let (scores, counted) = self.verify_counts(deadline).await;
         let (heads, remembered) = self.verify_histories(deadline).await;
-        let seen = self.viewers_have_all(&heads, deadline).await;
+        let seen = self.verify_viewers(&heads, deadline).await;
         let expected = self.expected_list(&scores);
         let ranked = self.verify_ranking(&expected, deadline).await;
         let listed = self.verify_last_list(&expected, deadline).await;
@@ -108,12 +111,19 @@ impl RunVerifier {
 
     /// Checks every video's counts. Returns the scores by video, and whether all counts are right.
     async fn verify_counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
+        let weights = match self.fetch_weights(deadline).await {
+            Ok(weights) => Some(weights),
+            Err(error) => {
+                self.record.note_scores_not_compared(format!("{error:#}"));
+                None
+            }
+        };
         let mut scores = BTreeMap::new();
-        let mut pending: Vec<usize> = (0..=self.plan.videos()).collect();
+        let mut pending: Vec<usize> = (0..=self.plan.video_count()).collect();
         loop {
             let looked: Vec<_> = stream::iter(pending)
-                .map(|video| self.verify_video_counts(video))
-                .buffer_unordered(MAX_QUESTIONS_AT_ONCE)
+                .map(|video| self.verify_video_counts(video, weights.as_ref()))
+                .buffer_unordered(MAX_REQUESTS_AT_ONCE)
                 .collect()
                 .await;
             let mut wrong = Vec::new();
@@ -133,8 +143,29 @@ impl RunVerifier {
         }
     }
 
-    async fn verify_video_counts(&self, video: usize) -> (usize, Option<f64>, Vec<FoundFault>) {
-        let id = self.plan.video(video);
+    /// Returns the weights by which the system counts now; asks again, for at most [`WEIGHTS_TIMEOUT`], if the system
+    /// does not return them.
+    pub(crate) async fn fetch_weights(&self, deadline: Instant) -> anyhow::Result<Weights> {
+        let until = deadline.min(Instant::now() + WEIGHTS_TIMEOUT);
+        loop {
+            let told = self.get_json::<Value>("/operate").await;
+            let told = told.context("the system does not tell its weights").and_then(|answer| {
+                Weights::from_json(&answer["weights"])
+                    .context("the system does not tell its weights, or has others than this release knows")
+            });
+            match told {
+                Err(_) if Instant::now() < until => tokio::time::sleep(POLL_EVERY).await,
+                told => return told,
+            }
+        }
+    }
+
+    async fn verify_video_counts(
+        &self,
+        video: usize,
+        weights: Option<&Weights>,
+    ) -> (usize, Option<f64>, Vec<FoundFault>) {
+        let id = self.plan.video_id(video);
         let found = match self.get_json::<VideoAnswer>(&format!("/videos/{id}")).await {
             Ok(found) => found,
             Err(error) => {
@@ -142,7 +173,8 @@ impl RunVerifier {
                 return (video, None, vec![FoundFault::new(OracleFaultKind::Missing, 1, what)]);
             }
         };
-        let mut faults = self.record.tally_of_video(video).check(&id, &found.counters(), found.score);
+        let mut faults =
+            self.record.tally_of_video(video).check(&id, &found.counters(), found.score, weights);
         if found.user_id != self.plan.owner_of(video) {
             let what = format!("{id} belongs to {} instead of {}", found.user_id, self.plan.owner_of(video));
             faults.push(FoundFault::new(OracleFaultKind::Different, 1, what));
@@ -153,11 +185,11 @@ impl RunVerifier {
     /// Checks every video's comments. Returns the number of comments by video, and whether all histories are right.
     async fn verify_histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
         let mut heads = BTreeMap::new();
-        let mut pending: Vec<usize> = (0..self.plan.videos()).collect();
+        let mut pending: Vec<usize> = (0..self.plan.video_count()).collect();
         loop {
             let looked: Vec<_> = stream::iter(pending)
                 .map(|video| self.verify_history(video))
-                .buffer_unordered(MAX_QUESTIONS_AT_ONCE)
+                .buffer_unordered(MAX_REQUESTS_AT_ONCE)
                 .collect()
                 .await;
             let mut wrong = Vec::new();
@@ -180,7 +212,7 @@ impl RunVerifier {
     async fn verify_history(&self, video: usize) -> (usize, u64, Vec<FoundFault>) {
         match self.read_history(video).await {
             Ok(history) => {
-                let faults = self.record.comments.check_history(video, &history);
+                let faults = self.record.comment_oracle.check_history(video, &history);
                 (video, history.last().map_or(0, |(seq, _)| *seq), faults)
             }
             Err(error) => {
@@ -196,7 +228,7 @@ impl RunVerifier {
         let mut before = None;
         loop {
             let from = before.map(|seq| format!("&before={seq}")).unwrap_or_default();
-            let path = format!("/comments/{}?limit={PAGE_ITEMS}{from}", self.plan.video(video));
+            let path = format!("/comments/{}?limit={PAGE_ITEMS}{from}", self.plan.video_id(video));
             let page = self.get_json::<HistoryPage>(&path).await?;
             all.extend(page.comments.iter().map(|comment| (comment.seq, comment_number(&comment.comment))));
             match page.next {
@@ -209,11 +241,13 @@ impl RunVerifier {
         Ok(all)
     }
 
-    async fn viewers_have_all(&self, heads: &BTreeMap<usize, u64>, deadline: Instant) -> bool {
+    async fn verify_viewers(&self, heads: &BTreeMap<usize, u64>, deadline: Instant) -> bool {
         let head = |viewer: &LoadViewer| heads.get(&viewer.video).copied().unwrap_or(0);
         loop {
-            let all =
-                self.viewers.iter().all(|viewer| lock_ignoring_poison(&viewer.log).has_all(head(viewer)));
+            let all = self
+                .viewers
+                .iter()
+                .all(|viewer| lock_ignoring_poison(&viewer.log).has_everything_up_to(head(viewer)));
             if all || Instant::now() >= deadline {
                 for viewer in &self.viewers {
                     let faults = lock_ignoring_poison(&viewer.log).check(head(viewer));
@@ -226,14 +260,15 @@ impl RunVerifier {
     }
 
     fn expected_list(&self, scores: &BTreeMap<usize, f64>) -> BTreeMap<String, (f64, String)> {
-        let line =
-            |(video, score): (&usize, &f64)| (self.plan.video(*video), (*score, self.plan.owner_of(*video)));
+        let line = |(video, score): (&usize, &f64)| {
+            (self.plan.video_id(*video), (*score, self.plan.owner_of(*video)))
+        };
         scores.iter().map(line).collect()
     }
 
     async fn verify_ranking(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
         loop {
-            let faults = match self.walk_ranking().await {
+            let faults = match self.read_ranking().await {
                 Ok(lines) => compare_list("the ranking", &lines, expected),
                 Err(error) => {
                     vec![FoundFault::new(
@@ -243,7 +278,7 @@ impl RunVerifier {
                     )]
                 }
             };
-            if let Some(right) = self.is_right(faults, deadline).await {
+            if let Some(right) = self.conclude_check(faults, deadline).await {
                 return right;
             }
         }
@@ -253,7 +288,7 @@ impl RunVerifier {
         let Some(watchers) = &self.watchers else { return true };
         loop {
             let faults = compare_list("the last WebSocket list", &watchers.last_list(), expected);
-            if let Some(right) = self.is_right(faults, deadline).await {
+            if let Some(right) = self.conclude_check(faults, deadline).await {
                 return right;
             }
         }
@@ -265,9 +300,9 @@ impl RunVerifier {
         }
     }
 
-    /// Returns whether a check without faults is right; `None` means check again. At the deadline, the faults are
-    /// noted.
-    async fn is_right(&self, faults: Vec<FoundFault>, deadline: Instant) -> Option<bool> {
+    /// Returns `Some(true)` if the check found no fault, `Some(false)` at the deadline, and `None` if the check has to
+    /// be repeated. At the deadline, the faults are noted.
+    async fn conclude_check(&self, faults: Vec<FoundFault>, deadline: Instant) -> Option<bool> {
         if faults.is_empty() {
             return Some(true);
         }
@@ -280,7 +315,7 @@ impl RunVerifier {
     }
 
     /// Returns this run's lines of the whole ranking, in the ranking's order.
-    async fn walk_ranking(&self) -> anyhow::Result<Vec<ListLine>> {
+    async fn read_ranking(&self) -> anyhow::Result<Vec<ListLine>> {
         let prefix = format!("{}-v", self.plan.prefix());
         let mut ours = Vec::new();
         let mut cursor = String::new();

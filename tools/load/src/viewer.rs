@@ -33,20 +33,20 @@ const MAX_REDIRECTS: u32 = 3;
 /// The number of bytes that a viewer reads at once: comments are short, and there are thousands of viewers.
 const READ_BYTES: usize = 2048;
 /// The receive buffer of a slow viewer, in bytes: small, so that it is soon full.
-const SLOW_WINDOW: u32 = 4096;
+const SLOW_RECEIVE_BUFFER_BYTES: u32 = 4096;
 
 /// The way in which viewers connect.
-pub enum ConnectWay {
+pub enum ConnectMode {
     /// Viewers connect to a gateway, which finds the reader.
-    FrontDoor(TargetAddresses),
+    ThroughGateway(TargetAddresses),
     /// Viewers ask a manager and then connect to the reader itself, as the comments seed's client does.
     Direct(Client, TargetAddresses),
 }
 
-/// The state that all viewers share.
-pub struct LoadAudience {
+/// The settings and state that all viewers share who connect in the same way.
+pub struct ViewerGroup {
     /// The way in which these viewers connect.
-    pub way: ConnectWay,
+    pub connect_mode: ConnectMode,
     /// The record that the viewers write their observations to.
     pub record: Arc<RunRecord>,
     /// True until the first post: a viewer who connects before is at the beginning of its video.
@@ -113,14 +113,14 @@ impl LoadViewer {
     }
 
     /// Keeps a stream open, with reconnections, until the run is over.
-    pub async fn watch_until_over(self: Arc<Self>, audience: Arc<LoadAudience>) {
+    pub async fn watch_until_over(self: Arc<Self>, audience: Arc<ViewerGroup>) {
         let mut last_id: Option<String> = None;
         let mut times = 0u64;
         let mut lost_us = None;
         loop {
             let mut session = ViewerConnection {
                 viewer: &self,
-                audience: &audience,
+                viewer_group: &audience,
                 last_id: &mut last_id,
                 greeted_us: None,
                 lost_us,
@@ -152,7 +152,7 @@ impl LoadViewer {
 /// One connection of a viewer.
 struct ViewerConnection<'a> {
     viewer: &'a LoadViewer,
-    audience: &'a LoadAudience,
+    viewer_group: &'a ViewerGroup,
     last_id: &'a mut Option<String>,
     /// The time at which this connection's stream began, in microseconds since the start of the run.
     greeted_us: Option<u64>,
@@ -163,7 +163,7 @@ struct ViewerConnection<'a> {
 impl Drop for ViewerConnection<'_> {
     fn drop(&mut self) {
         if self.greeted_us.is_some() {
-            self.audience.record.counts.connected.fetch_sub(1, Relaxed);
+            self.viewer_group.record.counts.connected_viewers.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -178,7 +178,7 @@ impl ViewerConnection<'_> {
         loop {
             let count = tokio::time::timeout(SILENCE_TIMEOUT, socket.read(&mut bytes)).await??;
             anyhow::ensure!(count > 0, "the stream ended");
-            let fed = stream.take_bytes(&bytes[..count], &mut |event| events.push(event));
+            let fed = stream.push_bytes(&bytes[..count], &mut |event| events.push(event));
             match (stream.status(), &stream.location) {
                 (None | Some(200), _) => {}
                 // A redirect is followed at once and with the same request, as browsers and the comments seed's client
@@ -186,8 +186,11 @@ impl ViewerConnection<'_> {
                 (Some(307), Some(location)) if redirects < MAX_REDIRECTS => {
                     redirects += 1;
                     let url: Url = location.parse()?;
-                    let method =
-                        if matches!(self.audience.way, ConnectWay::Direct(..)) { "POST" } else { "GET" };
+                    let method = if matches!(self.viewer_group.connect_mode, ConnectMode::Direct(..)) {
+                        "POST"
+                    } else {
+                        "GET"
+                    };
                     socket = tokio::time::timeout(ANSWER_TIMEOUT, self.connect_and_request(method, &url))
                         .await??;
                     stream = EventStream::default();
@@ -195,23 +198,23 @@ impl ViewerConnection<'_> {
                 }
                 (Some(status), _) => anyhow::bail!("status {status}"),
             }
-            events.drain(..).for_each(|event| self.take_event(&event));
+            events.drain(..).for_each(|event| self.handle_event(&event));
             anyhow::ensure!(fed.is_ok() && !stream.is_over(), "the stream ended");
             if self.viewer.reads_slowly && self.greeted_us.is_some() {
-                self.audience.posting_over.cancelled().await;
+                self.viewer_group.posting_over.cancelled().await;
             }
         }
     }
 
     async fn open_stream(&self) -> anyhow::Result<TcpStream> {
-        match &self.audience.way {
-            ConnectWay::FrontDoor(targets) => {
+        match &self.viewer_group.connect_mode {
+            ConnectMode::ThroughGateway(targets) => {
                 let target = targets.next_target();
                 let (user, video) = (&self.viewer.user, &self.viewer.video_id);
                 let url = target.url(&format!("/connect?userid={user}&videoid={video}"));
                 self.connect_and_request("GET", &url).await.inspect_err(|_| targets.note_failed(&target))
             }
-            ConnectWay::Direct(client, managers) => {
+            ConnectMode::Direct(client, managers) => {
                 let manager = managers.next_target();
                 let body = json!({"videoid": self.viewer.video_id});
                 let asked = client.post(manager.url("/register")).json(&body);
@@ -221,6 +224,14 @@ impl ViewerConnection<'_> {
                 self.connect_and_request("POST", &url).await
             }
         }
+    }
+
+    /// Returns the header line with the token, for gateways; no reader is shown it.
+    fn authorization(&self) -> String {
+        let ConnectMode::ThroughGateway(targets) = &self.viewer_group.connect_mode else {
+            return String::new();
+        };
+        targets.authorization().map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default()
     }
 
     /// Connects to the host of `url` and sends the request for the stream, with the last event id.
@@ -233,47 +244,48 @@ impl ViewerConnection<'_> {
         } else {
             (String::new(), String::new())
         };
-        let head = request_head(method, url, &format!("{resume}{headers}"));
-        let mut socket = connect_to(url, viewer.index, viewer.reads_slowly.then_some(SLOW_WINDOW)).await?;
+        let head = request_head(method, url, &format!("{resume}{headers}{}", self.authorization()));
+        let mut socket =
+            connect_to(url, viewer.index, viewer.reads_slowly.then_some(SLOW_RECEIVE_BUFFER_BYTES)).await?;
         socket.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
         Ok(socket)
     }
 
-    fn take_event(&mut self, event: &ServerSentEvent) {
+    fn handle_event(&mut self, event: &ServerSentEvent) {
         if let Some(retry) = event.retry {
             self.viewer.retry_ms.store(retry, Relaxed);
         }
         if let Some(remark) = &event.comment_line {
             if let Some((from, to)) = parse_gap_remark(remark) {
-                self.take_gap(from, to);
+                self.handle_gap(from, to);
             }
             return;
         }
         if event.event_type == "gap" {
             match serde_json::from_str::<GapData>(&event.data) {
-                Ok(gap) => self.take_gap(gap.from, gap.to),
+                Ok(gap) => self.handle_gap(gap.from, gap.to),
                 Err(_) => self.note_format_fault(&format!("a gap that cannot be read: {}", event.data)),
             }
         } else if !event.data.is_empty() {
-            self.take_message(event);
+            self.handle_message(event);
         }
         if event.id.is_some() {
             self.last_id.clone_from(&event.id);
         }
     }
 
-    fn take_message(&mut self, event: &ServerSentEvent) {
+    fn handle_message(&mut self, event: &ServerSentEvent) {
         let Ok(data) = serde_json::from_str::<EventData>(&event.data) else {
             return self.note_format_fault(&format!("data that cannot be read: {}", event.data));
         };
         let at = event.id.as_deref().and_then(|id| StreamPosition::parse(id).ok());
         if data.r#type.as_deref() == Some("connected") {
-            let fresh = self.audience.nothing_posted_yet.load(Relaxed);
+            let fresh = self.viewer_group.nothing_posted_yet.load(Relaxed);
             lock_ignoring_poison(&self.viewer.log).note_first_connection(at.as_ref(), fresh);
-            let record = &self.audience.record;
+            let record = &self.viewer_group.record;
             let now_us = record.now_us();
             if self.greeted_us.replace(now_us).is_none() {
-                record.counts.connected.fetch_add(1, Relaxed);
+                record.counts.connected_viewers.fetch_add(1, Relaxed);
                 if let Some(lost_us) = self.lost_us {
                     record
                         .interruption_latency
@@ -283,7 +295,7 @@ impl ViewerConnection<'_> {
             return;
         }
         match at.filter(|at| data.seq == Some(at.seq)) {
-            Some(at) => self.take_comment(&at, data.comment.as_deref().unwrap_or_default()),
+            Some(at) => self.handle_comment(&at, data.comment.as_deref().unwrap_or_default()),
             None => {
                 self.note_format_fault(&format!(
                     "a comment whose id {:?} is not its place: {}",
@@ -293,10 +305,10 @@ impl ViewerConnection<'_> {
         }
     }
 
-    fn take_comment(&self, at: &StreamPosition, text: &str) {
-        let record = &self.audience.record;
+    fn handle_comment(&self, at: &StreamPosition, text: &str) {
+        let record = &self.viewer_group.record;
         record.counts.delivered.fetch_add(1, Relaxed);
-        match record.comments.note_shown(comment_number(text), self.viewer.video, at.seq) {
+        match record.comment_oracle.note_shown(comment_number(text), self.viewer.video, at.seq) {
             // The latencies of a slow viewer are caused by the viewer itself, so they are not recorded.
             Ok(posted_us) if !self.viewer.reads_slowly => {
                 let latency_us = record.now_us().saturating_sub(posted_us);
@@ -315,20 +327,20 @@ impl ViewerConnection<'_> {
         }
     }
 
-    fn take_gap(&self, from: u64, to: u64) {
+    fn handle_gap(&self, from: u64, to: u64) {
         let fault = lock_ignoring_poison(&self.viewer.log).note_gap(from, to);
         if let Some(fault) = fault {
-            self.audience.record.note_fault(fault);
+            self.viewer_group.record.note_fault(fault);
         }
     }
 
     fn note_format_fault(&self, what: &str) {
         let what = format!("viewer {} was given {what}", self.viewer.index);
-        self.audience.record.note_fault(FoundFault::new(OracleFaultKind::Different, 1, what));
+        self.viewer_group.record.note_fault(FoundFault::new(OracleFaultKind::Different, 1, what));
     }
 }
 
-fn request_head(method: &str, url: &Url, headers: &str) -> String {
+pub(crate) fn request_head(method: &str, url: &Url, headers: &str) -> String {
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let host = url.host_str().unwrap_or("localhost");
     let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));

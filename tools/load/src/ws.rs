@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::Url;
+use reqwest::header::AUTHORIZATION;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +108,7 @@ pub struct ListWatchers {
     probe_id: String,
     kept_list: Mutex<DeltaList>,
     /// The score of the probe's video, as last seen on a list.
-    probe: watch::Sender<f64>,
+    probe_score: watch::Sender<f64>,
 }
 
 impl ListWatchers {
@@ -116,9 +118,9 @@ impl ListWatchers {
             targets,
             record,
             prefix: format!("{}-v", plan.prefix()),
-            probe_id: plan.video(plan.probe_video()),
+            probe_id: plan.video_id(plan.probe_video()),
             kept_list: Mutex::default(),
-            probe: watch::Sender::new(0.0),
+            probe_score: watch::Sender::new(0.0),
         })
     }
 
@@ -134,7 +136,7 @@ impl ListWatchers {
 
     /// Waits until a list shows the probe's video with at least this score. Returns false if `patience` is over before.
     pub async fn wait_for_probe_score(&self, score: f64, patience: Duration) -> bool {
-        let mut seen = self.probe.subscribe();
+        let mut seen = self.probe_score.subscribe();
         tokio::time::timeout(patience, seen.wait_for(|seen| *seen >= score)).await.is_ok()
     }
 
@@ -164,8 +166,11 @@ impl ListWatchers {
     async fn run_session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
         let target = self.targets.next_target();
         let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(0);
-        let url = websocket_url(&target.url(path));
-        let connecting = connect_async_with_config(url, Some(config), true);
+        let mut request = websocket_url(&target.url(path)).into_client_request()?;
+        if let Some(value) = self.targets.authorization() {
+            request.headers_mut().insert(AUTHORIZATION, value.parse()?);
+        }
+        let connecting = connect_async_with_config(request, Some(config), true);
         let connected = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let (mut socket, _) =
             connected.map_err(anyhow::Error::from).and_then(|done| Ok(done?)).inspect_err(|_| {
@@ -175,7 +180,7 @@ impl ListWatchers {
             let message = tokio::time::timeout(SILENCE_TIMEOUT, socket.next()).await?;
             match message.ok_or_else(|| anyhow::anyhow!("the connection ended"))?? {
                 Message::Text(text) => {
-                    self.record.counts.lists.fetch_add(1, Relaxed);
+                    self.record.counts.received_lists.fetch_add(1, Relaxed);
                     if nth < MAX_CHECKING_CLIENTS {
                         self.check_list(nth, &text);
                     }
@@ -189,7 +194,7 @@ impl ListWatchers {
     fn check_list(&self, nth: usize, text: &str) {
         let fault = if nth == 0 {
             match serde_json::from_str::<ListUpdate>(text) {
-                Ok(update) => self.keep_deltas(update),
+                Ok(update) => self.apply_to_kept_list(update),
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else if nth % 2 == 1 {
@@ -208,14 +213,14 @@ impl ListWatchers {
         }
     }
 
-    fn keep_deltas(&self, update: ListUpdate) -> Option<FoundFault> {
+    fn apply_to_kept_list(&self, update: ListUpdate) -> Option<FoundFault> {
         let (fault, score) = {
             let mut kept = lock_ignoring_poison(&self.kept_list);
             let fault = kept.apply_update(update, &self.prefix);
             (fault, kept.lines.get(&self.probe_id).map(|line| line.score))
         };
         if let Some(score) = score {
-            self.probe.send_if_modified(|seen| std::mem::replace(seen, score) < score);
+            self.probe_score.send_if_modified(|seen| std::mem::replace(seen, score) < score);
         }
         fault
     }
@@ -238,6 +243,10 @@ pub async fn probe_lists(
     record: &RunRecord,
     stop: &CancellationToken,
 ) {
+    if record.points_per_view() <= 0.0 {
+        // Where a view is worth nothing, no list shows that it came.
+        return;
+    }
     for number in 0.. {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -245,8 +254,8 @@ pub async fn probe_lists(
         }
         let posted_us = record.now_us();
         let event = plan.probe_event(number);
-        // One view created the video, and each later view adds a point.
-        let score = number as f64 + 2.0;
+        // One view created the video, and each later view adds what a view is worth.
+        let score = (number as f64 + 2.0) * record.points_per_view();
         let seen = async {
             if watchers.wait_for_probe_score(score, PROBE_TIMEOUT).await {
                 record.list_latency.note_latency(0, record.now_us() - posted_us);

@@ -2,8 +2,8 @@
 //!
 //! Within a generation, scores only grow unless something was taken back, and revisions always grow. So the boards'
 //! state of a video is right if it lies between the archive's states before and after the boards were read, once the
-//! boards have reached all that was committed before. A video that does not is checked again, and is reported only if
-//! it is wrong twice in a row.
+//! boards have reached all that was committed before. A video whose state on the boards does not lie between these is
+//! checked again, and is reported only if it is wrong twice in a row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,13 +14,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use liverank_adapters::archive::{Archive, ArchivePosition};
 use liverank_adapters::ranking_store::{BoardEntry, ProjectionCheckpoint};
 use liverank_adapters::{Backends, RankingStore, StoreError};
-use liverank_core::VideoId;
 use liverank_core::boards::{BoardWindows, DeclaredBoard};
 use liverank_core::counting::{CountingRules, VideoState};
+use liverank_core::idle::is_idle;
 use liverank_core::windows::{Window, WindowKey};
+use liverank_core::{VideoId, canary};
 use tokio::time::Instant;
 
-use crate::compare::{StoreDifference, VideoOnBoards, compare_with_boards};
+use crate::compare::{BoardVideoVerdict, StoreDifference, compare_with_boards};
 use crate::progress::CommandProgress;
 use crate::report::BoardsReport;
 
@@ -28,14 +29,15 @@ use crate::report::BoardsReport;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time between two checks of the boards' offsets.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The number of rounds in which a video is compared until it does not change during one.
+/// The maximum number of rounds in which a video is compared; it is compared again if it changed during a round, or
+/// differed after one.
 const MAX_ROUNDS: usize = 10;
 /// The time between two rounds of the comparison.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
-/// The number of videos that are read at once, one by one.
+/// The maximum number of reads at the same time, each of one video.
 const MAX_READS_AT_ONCE: usize = 16;
-/// The number of videos up to which they are read one by one; if more must be compared again, all videos of the archive
-/// are read in pages.
+/// The maximum number of videos that are read one by one; if more must be compared again, all videos of the archive are
+/// read in pages.
 const MAX_READ_ONE_BY_ONE: usize = 2000;
 /// The number of videos that one read of the archive returns.
 const PAGE_VIDEOS: usize = 1000;
@@ -71,11 +73,15 @@ impl<'a> ComparedBoards<'a> {
             let ranking = backends.ranking.declared_board(key);
             Self { archive: &*backends.archive, ranking, board: Some(board), window }
         };
-        let Some(BoardWindows { kind, keep }) = board.windows() else { return vec![of(&board.key(), None)] };
-        let windows = kind.running_and_kept((backends.clock)(), *keep).into_iter();
+        let Some(BoardWindows { kind, kept_count }) = board.windows() else {
+            return vec![of(&board.store_key(), None)];
+        };
+        let windows = kind.running_and_kept_windows((backends.clock)(), *kept_count).into_iter();
         let key = |window: &Window| WindowKey { kind: kind.clone(), start: window.start };
         windows
-            .map(|window| of(&board.key_of(&window), Some((key(&window), kind.name_of(&window)))))
+            .map(|window| {
+                of(&board.store_key_of_window(&window), Some((key(&window), kind.window_name(&window))))
+            })
             .collect()
     }
 
@@ -92,39 +98,40 @@ impl<'a> ComparedBoards<'a> {
 /// Compares every video of the archive and of the boards. `cut` is the archive's generation and its videos when its
 /// offsets were `positions`; with `None`, or if another generation has begun since, the archive is read now.
 pub async fn compare_boards(
-    compared: &ComparedBoards<'_>,
+    compared_boards: &ComparedBoards<'_>,
     cut: Option<(u64, StatesByVideo)>,
     positions: &BTreeMap<u32, ArchivePosition>,
     progress: &CommandProgress,
 ) -> anyhow::Result<(BoardsReport, Vec<StoreDifference>)> {
     let mut start = cut.map(|(generation, cut)| (generation, cut, positions.clone()));
     for _ in 0..MAX_ATTEMPTS {
-        let meta = compared.archive.archive_meta().await.context("reading the archive")?;
+        let meta = compared_boards.archive.archive_meta().await.context("reading the archive")?;
         let meta = meta.context("the archive was removed")?;
-        let rules =
-            compared.board.map_or(meta.counting_rules, |board| board.rules_of_board(&meta.counting_rules));
+        let board_rules = compared_boards
+            .board
+            .map_or(meta.counting_rules, |board| board.rules_of_board(&meta.counting_rules));
         let comparison = BoardsComparison {
-            compared,
-            meta_rules: meta.counting_rules,
-            rules,
+            compared_boards,
+            archive_rules: meta.counting_rules,
+            board_rules,
             generation: meta.generation,
         };
         let (states, positions) = match start.take().filter(|(read_in, ..)| meta.generation == *read_in) {
             Some((_, states, positions)) => (states, positions),
             // The cut belongs to an earlier generation, so the archive is read again.
-            None => (comparison.read_all_states().await?, comparison.positions(positions).await?),
+            None => (comparison.read_all_states().await?, comparison.read_positions(positions).await?),
         };
         match comparison.run_comparison(states, positions, progress).await? {
             ComparisonOutcome::Done(report, mut differences) => {
                 for difference in &mut differences {
-                    difference.board = compared.board.map(|_| compared.name());
+                    difference.board = compared_boards.board.map(|_| compared_boards.name());
                 }
                 return Ok((report, differences));
             }
-            ComparisonOutcome::Late(problem) => {
+            ComparisonOutcome::NotCaughtUp(problem) => {
                 return Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()));
             }
-            ComparisonOutcome::Anew => {}
+            ComparisonOutcome::GenerationChanged => {}
         }
     }
     let problem = "not compared: a new generation began again and again meanwhile".to_owned();
@@ -134,17 +141,17 @@ pub async fn compare_boards(
 enum ComparisonOutcome {
     Done(BoardsReport, Vec<StoreDifference>),
     /// The boards did not reach the archive's offsets in time; with a description.
-    Late(String),
+    NotCaughtUp(String),
     /// Another generation has begun, so the comparison must start again.
-    Anew,
+    GenerationChanged,
 }
 
 struct BoardsComparison<'a> {
-    compared: &'a ComparedBoards<'a>,
+    compared_boards: &'a ComparedBoards<'a>,
     /// The rules by which the archive counts.
-    meta_rules: CountingRules,
+    archive_rules: CountingRules,
     /// The rules by which these boards are scored.
-    rules: CountingRules,
+    board_rules: CountingRules,
     generation: u64,
 }
 
@@ -163,9 +170,9 @@ impl BoardsComparison<'_> {
         for round in 0..MAX_ROUNDS {
             progress.show_progress("comparing the boards", round as u64, MAX_ROUNDS as u64);
             match self.wait_until_caught_up(&positions).await? {
-                CatchUpOutcome::Yes => {}
-                CatchUpOutcome::Anew => return Ok(ComparisonOutcome::Anew),
-                CatchUpOutcome::No(problem) => return Ok(ComparisonOutcome::Late(problem)),
+                CatchUpOutcome::CaughtUp => {}
+                CatchUpOutcome::GenerationChanged => return Ok(ComparisonOutcome::GenerationChanged),
+                CatchUpOutcome::TimedOut(problem) => return Ok(ComparisonOutcome::NotCaughtUp(problem)),
             }
             let boards = self.read_boards().await?;
             let ids: Vec<VideoId> = match &open {
@@ -176,22 +183,29 @@ impl BoardsComparison<'_> {
                     .cloned()
                     .collect(),
             };
-            report.videos = report.videos.max(ids.len());
+            let videos = ids.iter().filter(|id| !canary::is_canary(id)).count();
+            report.videos = report.videos.max(videos);
+            // Read after the boards: a video that was taken off meanwhile is below it.
+            let line = self.compared_boards.ranking.idle_threshold().await.context("reading the boards")?;
             // A video that is right by its earlier state has not changed, and needs no second read.
             let stood = |id: &VideoId| {
                 let state = before.get(id);
-                compare_with_boards(state, boards.get(id), state, &self.rules) == VideoOnBoards::Right
+                let may_be_absent = state.is_some_and(|state| is_idle(Some(state.trending_log2), line));
+                may_be_absent && !boards.contains_key(id)
+                    || compare_with_boards(state, boards.get(id), state, &self.board_rules)
+                        == BoardVideoVerdict::Right
             };
             let doubtful: Vec<VideoId> = ids.into_iter().filter(|id| !stood(id)).collect();
-            let after = self.states(&doubtful).await?;
+            let after = self.read_states(&doubtful).await?;
             let mut next = HashMap::new();
             for id in doubtful {
-                match compare_with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.rules) {
-                    VideoOnBoards::Right => {}
-                    VideoOnBoards::Moving => {
+                match compare_with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.board_rules)
+                {
+                    BoardVideoVerdict::Right => {}
+                    BoardVideoVerdict::Moving => {
                         next.insert(id, None);
                     }
-                    VideoOnBoards::Wrong(differences) => {
+                    BoardVideoVerdict::Wrong(differences) => {
                         let again = open.as_ref().and_then(|open| open.get(&id)).is_some_and(Option::is_some);
                         if again {
                             wrong.extend(differences);
@@ -207,8 +221,8 @@ impl BoardsComparison<'_> {
             tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
             let ids: Vec<VideoId> = next.keys().cloned().collect();
             open = Some(next);
-            before = self.states(&ids).await?;
-            positions = self.positions(&positions).await?;
+            before = self.read_states(&ids).await?;
+            positions = self.read_positions(&positions).await?;
         }
         Ok(settle_open_videos(report, wrong, open.unwrap_or_default()))
     }
@@ -220,21 +234,21 @@ impl BoardsComparison<'_> {
     ) -> anyhow::Result<CatchUpOutcome> {
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
-            let standing = self.compared.ranking.checkpoint().await.context("reading the boards")?;
+            let standing = self.compared_boards.ranking.checkpoint().await.context("reading the boards")?;
             let lacking = lagging_partitions(&standing, positions);
             if standing.generation == Some(self.generation) && lacking.is_empty() {
-                return Ok(CatchUpOutcome::Yes);
+                return Ok(CatchUpOutcome::CaughtUp);
             }
-            let meta = self.compared.archive.archive_meta().await.context("reading the archive")?;
+            let meta = self.compared_boards.archive.archive_meta().await.context("reading the archive")?;
             if meta.is_some_and(|meta| meta.generation != self.generation) {
-                return Ok(CatchUpOutcome::Anew);
+                return Ok(CatchUpOutcome::GenerationChanged);
             }
             // An empty archive needs no boards.
             if standing.generation.is_none() && positions.values().all(|position| position.next_offset == 0) {
-                return Ok(CatchUpOutcome::Yes);
+                return Ok(CatchUpOutcome::CaughtUp);
             }
             if Instant::now() > deadline {
-                return Ok(CatchUpOutcome::No(self.describe_lateness(&standing, &lacking)));
+                return Ok(CatchUpOutcome::TimedOut(self.describe_lateness(&standing, &lacking)));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -259,57 +273,61 @@ impl BoardsComparison<'_> {
     }
 
     async fn read_boards(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
-        let snapshot = self.compared.ranking.boards_snapshot().await.context("reading the boards")?;
+        let snapshot = self.compared_boards.ranking.boards_snapshot().await.context("reading the boards")?;
         Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
     }
 
     /// Returns an archived video with the state that it should have on these boards.
-    fn shown(&self, state: VideoState) -> (VideoId, VideoState) {
-        let state = match self.compared.board {
-            Some(board) => board.state_on_board(state, &self.meta_rules),
+    fn state_on_these_boards(&self, state: VideoState) -> (VideoId, VideoState) {
+        let state = match self.compared_boards.board {
+            Some(board) => board.state_on_board(state, &self.archive_rules),
             None => state,
         };
         (state.video_id.clone(), state)
     }
 
-    async fn positions(
+    async fn read_positions(
         &self,
         known: &BTreeMap<u32, ArchivePosition>,
     ) -> anyhow::Result<BTreeMap<u32, ArchivePosition>> {
         let partitions: Vec<u32> = known.keys().copied().collect();
-        let positions =
-            self.compared.archive.partition_positions(&partitions).await.context("reading the archive")?;
+        let positions = self
+            .compared_boards
+            .archive
+            .partition_positions(&partitions)
+            .await
+            .context("reading the archive")?;
         Ok(partitions.into_iter().zip(positions).collect())
     }
 
-    async fn states(&self, ids: &[VideoId]) -> anyhow::Result<StatesByVideo> {
+    async fn read_states(&self, ids: &[VideoId]) -> anyhow::Result<StatesByVideo> {
         if ids.len() > MAX_READ_ONE_BY_ONE {
             return self.read_all_states().await;
         }
-        if let Some((window, _)) = &self.compared.window {
-            let states = self.compared.archive.window_videos(window, ids).await;
+        if let Some((window, _)) = &self.compared_boards.window {
+            let states = self.compared_boards.archive.window_videos(window, ids).await;
             let states = states.context("reading the archive")?;
-            return Ok(states.into_iter().map(|state| self.shown(state)).collect());
+            return Ok(states.into_iter().map(|state| self.state_on_these_boards(state)).collect());
         }
-        let read = stream::iter(ids.iter().map(|id| self.compared.archive.video(id)));
+        let read = stream::iter(ids.iter().map(|id| self.compared_boards.archive.video(id)));
         let states: Vec<Option<VideoState>> =
             read.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
-        Ok(states.into_iter().flatten().map(|state| self.shown(state)).collect())
+        Ok(states.into_iter().flatten().map(|state| self.state_on_these_boards(state)).collect())
     }
 
     async fn read_all_states(&self) -> anyhow::Result<StatesByVideo> {
         let mut states = StatesByVideo::new();
         let mut after: Option<VideoId> = None;
         loop {
-            let (archive, from) = (self.compared.archive, after.as_ref());
-            let page: Result<Vec<VideoState>, StoreError> = match &self.compared.window {
+            let (archive, from) = (self.compared_boards.archive, after.as_ref());
+            let page: Result<Vec<VideoState>, StoreError> = match &self.compared_boards.window {
                 None => archive.videos_after(from, PAGE_VIDEOS).await,
                 Some((window, _)) => archive.window_videos_after(window, from, PAGE_VIDEOS).await,
             };
             let page = page.context("reading the archive")?;
             let Some(last) = page.last() else { return Ok(states) };
             after = Some(last.video_id.clone());
-            states.extend(page.into_iter().map(|state| self.shown(state)));
+            states.extend(page.into_iter().map(|state| self.state_on_these_boards(state)));
         }
     }
 }
@@ -344,10 +362,10 @@ fn lagging_partitions(
 }
 
 enum CatchUpOutcome {
-    Yes,
+    CaughtUp,
     /// Another generation has begun.
-    Anew,
-    No(String),
+    GenerationChanged,
+    TimedOut(String),
 }
 
 #[cfg(test)]

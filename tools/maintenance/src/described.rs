@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use liverank_adapters::Backends;
-use liverank_adapters::ranking_store::Described;
-use liverank_consumer::projection::described;
+use liverank_adapters::ranking_store::DescribedVideo;
+use liverank_consumer::projection::to_described;
 use liverank_core::counting::VideoState;
 use liverank_core::{Metadata, VideoId, canary};
 use serde_json::json;
@@ -17,22 +17,24 @@ use crate::compare::StoreDifference;
 const PAGE_VIDEOS: usize = 1000;
 /// Number of videos of the archive that are read at the same time, each by a request of its own.
 const MAX_READS_AT_ONCE: usize = 16;
-/// How often the videos that differ are compared again: metadata that were changed a moment ago are on their way to the boards.
+/// The number of times that videos that differ are compared again: metadata that were changed a moment ago are on their
+/// way to the boards.
 const MAX_ROUNDS: usize = 10;
-/// The pause between two rounds.
+/// The pause between two rounds of the comparison.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
-/// The most videos that are compared again. More than that are never on their way at once: the store has lost their metadata.
-const MAX_ON_THEIR_WAY: usize = 2000;
+/// The most videos that are compared again. If more videos differ, the store has lost their metadata, because never so
+/// many changes are on their way at once.
+const MAX_COMPARED_AGAIN: usize = 2000;
 /// The most characters of metadata in a difference. A report of a million differences stays within a gigabyte.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// Compares the metadata of every video of the archive with those beside the boards. Returns the differences, or the reason why
-/// nothing is compared: earlier releases did not put all metadata there.
+/// Compares the metadata of every video of the archive with those beside the boards. Returns the differences, or the
+/// reason why nothing is compared: earlier releases did not store all metadata beside the boards.
 ///
 /// # Errors
 /// A store is away.
 pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<StoreDifference>, String>> {
-    if !backends.ranking.is_described().await.context("reading the boards")? {
+    if !backends.ranking.is_metadata_complete().await.context("reading the boards")? {
         let why =
             "the metadata of videos are not all there: `liverank rebuild redis` puts them beside the boards";
         return Ok(Err(why.to_owned()));
@@ -45,11 +47,11 @@ pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<
         let Some(last) = page.last() else { break };
         after = Some(last.video_id.clone());
         let expected =
-            page.iter().filter(|video| !canary::is_canary(&video.video_id)).map(described).collect();
+            page.iter().filter(|video| !canary::is_canary(&video.video_id)).map(to_described).collect();
         differences.extend(differences_now(backends, expected).await?);
     }
     for _ in 0..MAX_ROUNDS {
-        if differences.is_empty() || differences.len() > MAX_ON_THEIR_WAY {
+        if differences.is_empty() || differences.len() > MAX_COMPARED_AGAIN {
             break;
         }
         tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
@@ -59,28 +61,28 @@ pub async fn compare_metadata(backends: &Backends) -> anyhow::Result<Result<Vec<
     Ok(Ok(differences))
 }
 
-/// Reads what the archive says of these videos.
-async fn read_expected(backends: &Backends, videos: &[VideoId]) -> anyhow::Result<Vec<Described>> {
+/// Reads the metadata that the archive has of these videos.
+async fn read_expected(backends: &Backends, videos: &[VideoId]) -> anyhow::Result<Vec<DescribedVideo>> {
     let reads = stream::iter(videos.iter().map(|id| backends.archive.video(id)));
     let states: Vec<Option<VideoState>> =
         reads.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
-    Ok(states.iter().flatten().map(described).collect())
+    Ok(states.iter().flatten().map(to_described).collect())
 }
 
-/// Returns the differences between `expected` and what stands beside the boards now.
+/// Returns the differences between `expected` and the metadata that are stored beside the boards now.
 async fn differences_now(
     backends: &Backends,
-    expected: Vec<Described>,
+    expected: Vec<DescribedVideo>,
 ) -> anyhow::Result<Vec<StoreDifference>> {
     let ids: Vec<VideoId> = expected.iter().map(|video| video.video_id.clone()).collect();
     let found = backends.ranking.metadata(&ids).await.context("reading the boards")?;
     let both = expected.into_iter().zip(found);
     let differing = both.filter(|(expected, found)| expected.metadata != *found);
-    Ok(differing.map(|(expected, found)| difference(expected, found.as_ref())).collect())
+    Ok(differing.map(|(expected, found)| metadata_difference(expected, found.as_ref())).collect())
 }
 
-fn difference(expected: Described, found: Option<&Metadata>) -> StoreDifference {
-    let text = |metadata: Option<&Metadata>| json!(metadata.map(|it| shortened(it.as_str())));
+fn metadata_difference(expected: DescribedVideo, found: Option<&Metadata>) -> StoreDifference {
+    let text = |metadata: Option<&Metadata>| json!(metadata.map(|it| shorten(it.as_str())));
     StoreDifference {
         video_id: expected.video_id,
         field: "metadata",
@@ -94,7 +96,7 @@ fn difference(expected: Described, found: Option<&Metadata>) -> StoreDifference 
 }
 
 /// The first [`MAX_TEXT_CHARS`] characters, with `…` where some are left out.
-fn shortened(text: &str) -> String {
+fn shorten(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -20,7 +20,7 @@ const MAX_CHARACTERS_SHOWN: usize = 80;
 
 /// The arguments of `liverank dlq list`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct List {
+pub struct ListArgs {
     #[command(flatten)]
     output: OutputArgs,
     /// Prints one line with a JSON object for each letter.
@@ -31,19 +31,19 @@ pub struct List {
 /// The arguments of `liverank dlq replay`: which letters are replayed.
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = true)]
-pub struct Replay {
+pub struct ReplayArgs {
     /// Replays every letter.
     #[arg(long, conflicts_with_all = ["partition", "offset"])]
     all: bool,
-    /// The letter of this partition of the dead letters, with --offset.
+    /// Partition of the one dead letter to replay, in the topic of dead letters; with --offset.
     #[arg(long, requires = "offset")]
     partition: Option<u32>,
-    /// The letter at this offset, with --partition.
+    /// Offset of the one dead letter to replay; with --partition.
     #[arg(long, requires = "partition")]
     offset: Option<u64>,
 }
 
-impl Replay {
+impl ReplayArgs {
     /// Returns the position of the one letter that is replayed; `None` for all letters.
     fn only_position(&self) -> Option<RecordPosition> {
         let (partition, offset) = (self.partition?, self.offset?);
@@ -105,14 +105,14 @@ impl ShownLetter {
 
 /// Prints every dead letter.
 pub async fn list_dead_letters(
-    options: &List,
+    options: &ListArgs,
     log: &dyn EventLog,
     out: &mut impl Write,
 ) -> anyhow::Result<CommandVerdict> {
     let mut letters = log.read_dead_letters(None).await.context("reading the dead letters")?;
     let mut shown = ItemWriter::new(options.output.output);
     loop {
-        let page = letters.next_letters(PAGE_LETTERS).await.context("reading the dead letters")?;
+        let page = letters.next_dead_letters(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
@@ -136,24 +136,24 @@ enum PreparedLetter {
     /// The letter can be appended to the log again.
     Readable { key: Vec<u8>, value: Vec<u8> },
     /// The letter stays among the dead letters, for this reason.
-    Stays(String),
+    Unreplayable(String),
 }
 
 /// Reads a letter as the consumer would. An event without an identity gets one, so that replaying it again within a day
 /// does not count it twice. An event without a time gets the time at which it first arrived.
 fn prepare_letter(letter: &StoredDeadLetter) -> PreparedLetter {
     if let Some(bytes) = letter.truncated_from {
-        return PreparedLetter::Stays(format!(
+        return PreparedLetter::Unreplayable(format!(
             "it was cut when it became a dead letter: it had {bytes} bytes"
         ));
     }
     let arrived = letter.origin.as_ref().map_or(letter.dead_lettered_at, |origin| origin.broker_time);
     let event = match Interaction::from_log(&letter.value, arrived) {
         Ok(event) => event,
-        Err(invalid) => return PreparedLetter::Stays(invalid.to_string()),
+        Err(invalid) => return PreparedLetter::Unreplayable(invalid.to_string()),
     };
     let Ok(Value::Object(mut object)) = serde_json::from_slice(&letter.value) else {
-        return PreparedLetter::Stays("it is not a JSON object".to_owned());
+        return PreparedLetter::Unreplayable("it is not a JSON object".to_owned());
     };
     if event.event_id.is_none() && event.comment.is_none() {
         object.insert("event_id".to_owned(), json!(letter_identity(letter)));
@@ -185,7 +185,7 @@ struct ReplayResult {
 
 /// Appends the chosen letters to the log again, and prints those that stay.
 pub async fn replay_dead_letters(
-    options: &Replay,
+    options: &ReplayArgs,
     log: &dyn EventLog,
     progress: &CommandProgress,
     out: &mut impl Write,
@@ -196,7 +196,7 @@ pub async fn replay_dead_letters(
     let mut origins = HashSet::new();
     let mut count = ReplayResult::default();
     loop {
-        let page = letters.next_letters(PAGE_LETTERS).await.context("reading the dead letters")?;
+        let page = letters.next_dead_letters(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
@@ -234,7 +234,7 @@ pub async fn replay_dead_letters(
 /// Appends one letter to the log. Returns the reason if it stays a dead letter.
 async fn append_again(letter: &StoredDeadLetter, log: &dyn EventLog) -> anyhow::Result<Option<String>> {
     match prepare_letter(letter) {
-        PreparedLetter::Stays(reason) => Ok(Some(reason)),
+        PreparedLetter::Unreplayable(reason) => Ok(Some(reason)),
         PreparedLetter::Readable { key, value } => match log.append(&key, value).await {
             Ok(_) => Ok(None),
             Err(error @ AppendError::TooLarge { .. }) => Ok(Some(error.to_string())),

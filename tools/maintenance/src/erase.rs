@@ -33,7 +33,7 @@ mod catch_up;
 mod left;
 mod letters;
 
-use left::Left;
+use left::RemainingData;
 
 /// The largest number of searches of the archive. The first search finds everything that was there at the beginning;
 /// without a limit, a user who goes on commenting would be found for ever.
@@ -45,7 +45,7 @@ const ITEMS_A_PAGE: usize = 1_000;
 
 /// The arguments of `liverank erase user`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct EraseArgs {
     /// The user's id, as its comments have it.
     #[arg(value_name = "ID")]
     user: UserId,
@@ -79,7 +79,8 @@ struct ErasureResult {
     /// The reason why dead letters could not be removed; `None` if they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letters_refused: Option<String>,
-    left: Option<Left>,
+    /// The data that the stores still hold of the user; `None` before the stores were searched for them.
+    left: Option<RemainingData>,
 }
 
 impl ErasureResult {
@@ -93,8 +94,8 @@ impl ErasureResult {
 ///
 /// # Errors
 /// A store does not answer, or the consumers do not count. The command can be run again, and continues.
-pub async fn user(
-    options: &Options,
+pub async fn erase_user(
+    options: &EraseArgs,
     backends: &Backends,
     progress: &CommandProgress,
     now: Millis,
@@ -114,7 +115,7 @@ pub async fn user(
 }
 
 /// Returns the result of the erasure as text for a person.
-fn result_text(options: &Options, done: &ErasureResult) -> String {
+fn result_text(options: &EraseArgs, done: &ErasureResult) -> String {
     let ErasureResult { entries, held, reports, owned, marks, dead_letters, .. } = done;
     let mut lines = vec![
         format!("erased {}:", options.user),
@@ -125,12 +126,12 @@ fn result_text(options: &Options, done: &ErasureResult) -> String {
     ];
     let refused = done.dead_letters_refused.iter();
     lines.extend(refused.map(|reason| format!("dead letters that name the user stay: {reason}")));
-    lines.extend(done.left.iter().flat_map(Left::told));
+    lines.extend(done.left.iter().flat_map(RemainingData::lines));
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
 struct UserErasure<'a> {
-    options: &'a Options,
+    options: &'a EraseArgs,
     backends: &'a Backends,
     progress: &'a CommandProgress,
     now: Millis,
@@ -141,7 +142,7 @@ impl UserErasure<'_> {
         &self.options.user
     }
 
-    fn digest(&self) -> NameDigest {
+    fn user_digest(&self) -> NameDigest {
         NameDigest::of_user(self.user())
     }
 
@@ -150,14 +151,14 @@ impl UserErasure<'_> {
             bail!("there is no archive yet: a consumer makes it");
         };
         self.append_records(vec![
-            self.moderation_record(None, ModerationAction::EraseUser { user: self.digest() }),
+            self.build_moderation_record(None, ModerationAction::EraseUser { user: self.user_digest() }),
         ])
         .await?;
         let mut done = ErasureResult::default();
         for search in 0.. {
             catch_up::wait_until_counted(self.backends, self.options.embedded, self.progress).await?;
             let before = done.found_total();
-            self.search_all(meta.counting_rules.unique, &mut done).await?;
+            self.find_and_erase_all(meta.counting_rules.unique, &mut done).await?;
             if done.found_total() == before {
                 break;
             }
@@ -179,23 +180,24 @@ impl UserErasure<'_> {
             Err(error) if error.is_transient() => return Err(error).context("removing dead letters"),
             Err(error) => done.dead_letters_refused = Some(error.to_string()),
         }
-        done.left = Some(left::find_remains(self.backends, self.user(), self.now).await?);
+        done.left = Some(left::find_remaining_data(self.backends, self.user(), self.now).await?);
         Ok(done)
     }
 
-    /// Searches everything once, and appends a record for each thing that has to be removed.
-    async fn search_all(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
+    /// Searches the archive once for everything that names the user, and appends a record to the log for each thing
+    /// that has to be removed.
+    async fn find_and_erase_all(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
         let moderation = self.backends.archive.moderation_archive();
         let total = self.backends.archive.comment_count().await.context("counting comments")?;
         let (mut from, mut looked_at) = (None, 0);
         loop {
-            let part = moderation.entries_of(self.user(), from.as_deref()).await;
+            let part = moderation.entries_of_user(self.user(), from.as_deref()).await;
             let part = part.context("looking for the user's comments")?;
             done.entries += part.entries.len() as u64;
             let records = part
                 .entries
                 .into_iter()
-                .map(|EntryPosition { video, seq, id }| self.erase_action(video, id, Some(seq)));
+                .map(|EntryPosition { video, seq, id }| self.build_erase_action(video, id, Some(seq)));
             self.append_records(records.collect()).await?;
             looked_at += liverank_adapters::archive::ENTRIES_READ_PER_CALL as u64;
             self.progress.show_progress("looking for comments", looked_at.min(total), total);
@@ -204,31 +206,31 @@ impl UserErasure<'_> {
                 break;
             }
         }
-        self.search_held(done).await?;
+        self.erase_held_comments(done).await?;
         for queue in [ReportQueue::OpenNewest, ReportQueue::Closed] {
-            self.search_reports(queue, done).await?;
+            self.erase_reports(queue, done).await?;
         }
-        self.search_videos(unique, done).await
+        self.erase_ownership_and_marks(unique, done).await
     }
 
-    async fn search_held(&self, done: &mut ErasureResult) -> anyhow::Result<()> {
+    async fn erase_held_comments(&self, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
             let page = self.backends.archive.moderation_archive().held_comments(after, ITEMS_A_PAGE).await;
             let page = page.context("looking for comments that wait")?;
             let own = page.iter().filter(|held| held.user == *self.user());
-            let records = own.map(|held| self.erase_action(held.video.clone(), held.id.clone(), None));
+            let records = own.map(|held| self.build_erase_action(held.video.clone(), held.id.clone(), None));
             let records: Vec<_> = records.collect();
             done.held += records.len() as u64;
             self.append_records(records).await?;
             let Some(last) = page.last().filter(|_| page.len() == ITEMS_A_PAGE) else { return Ok(()) };
-            after = Some(AuditPosition::of_held(last));
+            after = Some(AuditPosition::of_held_comment(last));
         }
     }
 
     /// Removes the reports that the user wrote. A report that moves within its queue meanwhile is found by the next
     /// search or the next run.
-    async fn search_reports(&self, queue: ReportQueue, done: &mut ErasureResult) -> anyhow::Result<()> {
+    async fn erase_reports(&self, queue: ReportQueue, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
             let page =
@@ -236,9 +238,11 @@ impl UserErasure<'_> {
             let page = page.context("looking for the user's reports")?;
             let own = page.iter().filter(|reported| reported.is_reported_by(self.user()));
             let records = own.map(|reported| {
-                let action =
-                    ModerationAction::EraseReport { comment_id: reported.id.clone(), user: self.digest() };
-                self.moderation_record(Some(reported.video.clone()), action)
+                let action = ModerationAction::EraseReport {
+                    comment_id: reported.id.clone(),
+                    user: self.user_digest(),
+                };
+                self.build_moderation_record(Some(reported.video.clone()), action)
             });
             let records: Vec<_> = records.collect();
             done.reports += records.len() as u64;
@@ -249,7 +253,11 @@ impl UserErasure<'_> {
     }
 
     /// Removes the user as the owner of videos, and the user's marks.
-    async fn search_videos(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
+    async fn erase_ownership_and_marks(
+        &self,
+        unique: UniqueKinds,
+        done: &mut ErasureResult,
+    ) -> anyhow::Result<()> {
         let (mut after, mut looked_at) = (None, 0);
         loop {
             let page = self.backends.archive.videos_after(after.as_ref(), ITEMS_A_PAGE).await;
@@ -259,7 +267,7 @@ impl UserErasure<'_> {
             let asked = keys.concat();
             let mut set = HashSet::new();
             if !asked.is_empty() {
-                let marks = self.backends.archive.rebuild_archive().set_marks(None, &asked).await;
+                let marks = self.backends.archive.rebuild_archive().read_marks(None, &asked).await;
                 set.extend(marks.context("looking for the user's marks")?.into_iter().map(|(key, _)| key));
             }
             let is_set = |key: &MarkKey| set.contains(key);
@@ -271,8 +279,8 @@ impl UserErasure<'_> {
                 if owned || !marks.is_empty() {
                     done.owned += u64::from(owned);
                     done.marks += marks.len() as u64;
-                    let action = ModerationAction::Forget { user: self.digest(), marks };
-                    records.push(self.moderation_record(Some(video.video_id.clone()), action));
+                    let action = ModerationAction::Forget { user: self.user_digest(), marks };
+                    records.push(self.build_moderation_record(Some(video.video_id.clone()), action));
                 }
             }
             self.append_records(records).await?;
@@ -286,16 +294,19 @@ impl UserErasure<'_> {
         }
     }
 
-    fn erase_action(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> Interaction {
-        self.moderation_record(Some(video), ModerationAction::Erase { comment_id, seq, user: self.digest() })
+    fn build_erase_action(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> Interaction {
+        self.build_moderation_record(
+            Some(video),
+            ModerationAction::Erase { comment_id, seq, user: self.user_digest() },
+        )
     }
 
-    fn moderation_record(&self, video: Option<VideoId>, action: ModerationAction) -> Interaction {
+    fn build_moderation_record(&self, video: Option<VideoId>, action: ModerationAction) -> Interaction {
         // The reason is recorded once, with the erasure of the user.
         let reason =
             self.options.reason.clone().filter(|_| matches!(action, ModerationAction::EraseUser { .. }));
         let moderation = Moderation { action, role: ActorRole::Service, reason };
-        let id = event::random_id(rand::random());
+        let id = event::random_event_id(rand::random());
         moderation.into_record(self.options.by.clone(), video, id, self.now)
     }
 

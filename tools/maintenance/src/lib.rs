@@ -7,6 +7,7 @@
 //! | [`tally`] | counts the log in memory (pure) |
 //! | [`compare`] | finds differences (pure) |
 //! | [`boards`] | compares the boards, which change meanwhile, with the archive |
+//! | [`untold`] | finds boards that are declared to the consumers and not to the command (pure) |
 //! | [`described`] | compares the metadata beside the boards with the archive |
 //! | [`report`] | the result of `verify` as text and JSON |
 //! | [`rebuild`] | makes a new generation of scores, boards, or the whole archive |
@@ -26,6 +27,7 @@ pub mod progress;
 pub mod rebuild;
 pub mod report;
 pub mod tally;
+pub mod untold;
 pub mod verify;
 
 /// Returns a time as text; a time outside the calendar is written as its number of milliseconds.

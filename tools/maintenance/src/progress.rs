@@ -11,7 +11,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows on standard error how far a command is; standard output is for the command's result.
 pub struct CommandProgress {
-    shown: Mutex<ProgressDisplay>,
+    display: Mutex<ProgressDisplay>,
 }
 
 enum ProgressDisplay {
@@ -32,12 +32,12 @@ impl CommandProgress {
         } else {
             ProgressDisplay::Lines { stage: "", last: Instant::now() }
         };
-        Self { shown: Mutex::new(shown) }
+        Self { display: Mutex::new(shown) }
     }
 
     /// Shows that `done` of `total` of a stage are done; a total of 0 means that it is unknown.
     pub fn show_progress(&self, stage: &'static str, done: u64, total: u64) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.display.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *shown {
             ProgressDisplay::Bar(bar) => {
                 bar.set_length(total.max(done));
@@ -61,7 +61,7 @@ impl CommandProgress {
 
     /// Removes the bar, so that the result has the screen.
     pub fn remove_bar(&self) {
-        if let ProgressDisplay::Bar(bar) = &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let ProgressDisplay::Bar(bar) = &*self.display.lock().unwrap_or_else(PoisonError::into_inner) {
             bar.finish_and_clear();
         }
     }

@@ -1,4 +1,4 @@
-//! Rebuilds one store from another, beside the one that is served, and then replaces that as a whole.
+//! Builds a store anew from another one while the old store still serves, and then replaces the old store as a whole.
 //!
 //! | from | to | when |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use liverank_adapters::archive::{
 use liverank_adapters::event_log::{RawRecord, ReadRange};
 use liverank_adapters::{Backends, StoreError};
 use liverank_consumer::RuleArgs;
-use liverank_consumer::batches::{SortedRecords, WaitingPartition, sort_records};
+use liverank_consumer::batches::{ClassifiedRecords, WaitingPartition, classify_records};
 use liverank_consumer::repair::{RepairError, RepairResult, no_archive_error, repair_boards};
 use liverank_core::counting::{Batch, CountingRules, OffsetRange};
 
@@ -36,15 +36,16 @@ const MAX_TRIES: u32 = 6;
 /// The base of the wait before a new try; each wait is twice the one before.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The number of times that a replay reads up to the end of the log before the consumers are asked to wait.
-const MAX_CHASES: usize = 20;
-/// The number of records below which the consumers are asked to wait: the rest then delays nobody for long.
+const MAX_CATCH_UP_ROUNDS: usize = 20;
+/// If fewer records than this remain to be counted, the consumers are asked to wait: counting the rest then delays
+/// nobody for long.
 const NEAR_END_RECORDS: u64 = 5000;
 /// The number of times that a replay may learn that the consumers have counted further; they wait in the meantime.
-const MAX_FINISHES: usize = 20;
+const MAX_FINISH_TRIES: usize = 20;
 
 /// The arguments of `liverank rebuild scores`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Scores {
+pub struct ScoresArgs {
     /// The weights to bring into force.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -52,7 +53,7 @@ pub struct Scores {
 
 /// The arguments of `liverank rebuild mongodb`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Mongodb {
+pub struct MongodbArgs {
     /// Start from this database (`MongoDB`) or directory (embedded storage), which holds an older state of the archive
     /// that was right, instead of from nothing. It is only read.
     #[arg(long, value_name = "DATABASE")]
@@ -82,11 +83,11 @@ pub struct RebuildWork<'a, W: Write> {
 impl<W: Write + Send> RebuildWork<'_, W> {
     /// Rebuilds the boards from the archive.
     pub async fn rebuild_redis(&mut self) -> anyhow::Result<CommandVerdict> {
-        self.meta().await?;
+        self.archive_meta().await?;
         let boards = self.boards_generation().await?;
         let rebuilding = self.backends.archive.rebuild_archive();
         loop {
-            let meta = retry_step(|| rebuilding.bump_generation(), meta_error).await;
+            let meta = retry_step(|| rebuilding.bump_generation(), classify_store_error).await;
             let meta = meta.context("beginning a generation")?;
             // The boards may be of a later generation than the archive if the archive was put back to an older state.
             if boards.is_none_or(|boards| boards < meta.generation) {
@@ -96,8 +97,8 @@ impl<W: Write + Send> RebuildWork<'_, W> {
     }
 
     /// Brings other weights or another half-life into force by scoring all videos again.
-    pub async fn rebuild_scores(&mut self, options: &Scores) -> anyhow::Result<CommandVerdict> {
-        let (wanted, meta) = (options.rules.counting_rules(), self.meta().await?);
+    pub async fn rebuild_scores(&mut self, options: &ScoresArgs) -> anyhow::Result<CommandVerdict> {
+        let (wanted, meta) = (options.rules.counting_rules(), self.archive_meta().await?);
         if meta.counting_rules == wanted {
             writeln!(self.output, "these weights are in force already")?;
             if self.boards_generation().await? == Some(meta.generation) {
@@ -118,14 +119,14 @@ impl<W: Write + Send> RebuildWork<'_, W> {
                 .await;
         match rescored {
             Ok(meta) => self.fill_boards(meta.generation).await,
-            Err(RebuildFailure::Refused(reason)) => self.tell_refused(&reason),
+            Err(RebuildFailure::Refused(reason)) => self.report_refused(&reason),
             Err(RebuildFailure::Store(error)) => Err(anyhow!(error).context("scoring the videos")),
         }
     }
 
     /// Rebuilds the archive by counting the log again.
-    pub async fn rebuild_mongodb(&mut self, options: &Mongodb) -> anyhow::Result<CommandVerdict> {
-        let meta = self.meta().await?;
+    pub async fn rebuild_mongodb(&mut self, options: &MongodbArgs) -> anyhow::Result<CommandVerdict> {
+        let meta = self.archive_meta().await?;
         let rules = if options.new_weights { options.rules.counting_rules() } else { meta.counting_rules };
         if rules != meta.counting_rules {
             writeln!(
@@ -139,13 +140,13 @@ impl<W: Write + Send> RebuildWork<'_, W> {
         if options.snapshot.is_none()
             && let Some(reason) = late_start_refusal(&beginnings, &BTreeMap::new(), options.log_as_it_is)
         {
-            return self.tell_refused(&reason);
+            return self.report_refused(&reason);
         }
         let progress = |done, of| self.progress.show_progress("copying the snapshot", done, of);
         let rebuilding = self.backends.archive.rebuild_archive();
         let replay = match rebuilding.begin_replay(&rules, options.snapshot.as_deref(), &progress).await {
             Ok(replay) => replay,
-            Err(RebuildError::Refused(reason)) => return self.tell_refused(&reason),
+            Err(RebuildError::Refused(reason)) => return self.report_refused(&reason),
             Err(RebuildError::Store(error)) => return Err(anyhow!(error).context("beginning the replay")),
         };
         let replayed = self.replay_log(&*replay, &beginnings, options).await;
@@ -153,7 +154,7 @@ impl<W: Write + Send> RebuildWork<'_, W> {
             Ok(LogReplayOutcome::Done { meta, renumbered }) => (meta, renumbered),
             Ok(LogReplayOutcome::Refused(reason)) => {
                 replay.discard_replay().await.context("throwing away what was counted")?;
-                return self.tell_refused(&reason);
+                return self.report_refused(&reason);
             }
             Err(error) => {
                 // What this replay has left behind is removed by the next rebuild.
@@ -167,7 +168,7 @@ impl<W: Write + Send> RebuildWork<'_, W> {
         self.fill_boards(meta.generation).await
     }
 
-    async fn meta(&self) -> anyhow::Result<ArchiveMeta> {
+    async fn archive_meta(&self) -> anyhow::Result<ArchiveMeta> {
         let meta = self.backends.archive.archive_meta().await.context("reading the archive")?;
         Ok(meta.ok_or_else(no_archive_error)?)
     }
@@ -176,7 +177,7 @@ impl<W: Write + Send> RebuildWork<'_, W> {
         Ok(self.backends.ranking.checkpoint().await.context("reading the boards")?.generation)
     }
 
-    fn tell_refused(&mut self, reason: &str) -> anyhow::Result<CommandVerdict> {
+    fn report_refused(&mut self, reason: &str) -> anyhow::Result<CommandVerdict> {
         self.progress.remove_bar();
         writeln!(self.output, "refused: {reason}")?;
         Ok(CommandVerdict::FoundFault)
@@ -196,34 +197,34 @@ impl<W: Write + Send> RebuildWork<'_, W> {
                 other => Ok(other),
             },
         );
-        let RepairResult { archive_meta: meta, videos, .. } = filled.await.with_context(|| {
+        let RepairResult { archive_meta: meta, video_count, .. } = filled.await.with_context(|| {
             format!(
                 "the archive is of generation {generation}; the consumers fill the boards as soon as they can"
             )
         })?;
         self.progress.remove_bar();
-        writeln!(self.output, "{videos} videos, generation {}", meta.generation)?;
+        writeln!(self.output, "{video_count} videos, generation {}", meta.generation)?;
         Ok(CommandVerdict::AllGood)
     }
 
     async fn replay_log(
         &self,
         replay: &dyn ArchiveReplay,
-        beginnings: &[u64],
-        options: &Mongodb,
+        first_offsets: &[u64],
+        options: &MongodbArgs,
     ) -> anyhow::Result<LogReplayOutcome> {
-        let partitions: Vec<u32> = (0..beginnings.len() as u32).collect();
+        let partitions: Vec<u32> = (0..first_offsets.len() as u32).collect();
         let positions =
             replay.archive().claim_partitions(&partitions).await.context("beginning the replay")?;
         let positions: BTreeMap<u32, ArchivePosition> = partitions.into_iter().zip(positions).collect();
-        if let Some(reason) = late_start_refusal(beginnings, &positions, options.log_as_it_is) {
+        if let Some(reason) = late_start_refusal(first_offsets, &positions, options.log_as_it_is) {
             return Ok(LogReplayOutcome::Refused(reason));
         }
         let partitions: Vec<u32> = positions.keys().copied().collect();
         let counted =
             self.backends.archive.partition_positions(&partitions).await.context("reading the archive")?;
         let mut recount = LogRecount {
-            counted: partitions
+            replaced_offsets: partitions
                 .into_iter()
                 .zip(counted.iter().map(|position| position.next_offset))
                 .collect(),
@@ -232,19 +233,20 @@ impl<W: Write + Send> RebuildWork<'_, W> {
             progress: self.progress,
             positions,
             records_counted: 0,
-            beginnings,
+            first_offsets,
         };
-        for _ in 0..MAX_CHASES {
+        for _ in 0..MAX_CATCH_UP_ROUNDS {
             let ends = self.backends.log.end_offsets().await.context("asking the log where it ends")?;
             let ends: Vec<(u32, u64)> = (0..).zip(ends).collect();
-            if recount.records_to_go(&ends) < NEAR_END_RECORDS {
+            if recount.remaining_records(&ends) < NEAR_END_RECORDS {
                 break;
             }
             recount.count_to(&ends).await?;
         }
         let progress = |done, of| self.progress.show_progress("putting the new archive in place", done, of);
-        for _ in 0..MAX_FINISHES {
-            let finished = retry_step(|| replay.put_in_place(options.log_as_it_is, &progress), meta_error);
+        for _ in 0..MAX_FINISH_TRIES {
+            let finished =
+                retry_step(|| replay.swap_in(options.log_as_it_is, &progress), classify_store_error);
             match finished.await.context("putting the new archive in place")? {
                 ReplayFinish::Done { meta, renumbered } => {
                     return Ok(LogReplayOutcome::Done { meta, renumbered });
@@ -302,9 +304,9 @@ struct LogRecount<'a> {
     positions: BTreeMap<u32, ArchivePosition>,
     /// The offsets of the archive that is replaced. Records before them that a later release wrote have already become
     /// dead letters.
-    counted: BTreeMap<u32, u64>,
+    replaced_offsets: BTreeMap<u32, u64>,
     records_counted: u64,
-    beginnings: &'a [u64],
+    first_offsets: &'a [u64],
 }
 
 impl LogRecount<'_> {
@@ -312,15 +314,15 @@ impl LogRecount<'_> {
         self.positions.get(&partition).map_or(0, |position| position.next_offset)
     }
 
-    fn records_to_go(&self, ends: &[(u32, u64)]) -> u64 {
+    fn remaining_records(&self, ends: &[(u32, u64)]) -> u64 {
         ends.iter().map(|(partition, end)| end.saturating_sub(self.next_offset(*partition))).sum()
     }
 
     /// Counts each partition up to its offset, and tries again if a store fails for a moment.
     async fn count_to(&mut self, ends: &[(u32, u64)]) -> anyhow::Result<()> {
-        let total = self.records_counted + self.records_to_go(ends);
+        let total = self.records_counted + self.remaining_records(ends);
         let mut failures = 0;
-        while let Err(error) = self.count_once(ends, total).await {
+        while let Err(error) = self.try_count_to(ends, total).await {
             failures += 1;
             let transient = error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient);
             if !transient || failures == MAX_TRIES {
@@ -335,11 +337,11 @@ impl LogRecount<'_> {
         Ok(())
     }
 
-    async fn count_once(&mut self, ends: &[(u32, u64)], total: u64) -> anyhow::Result<()> {
+    async fn try_count_to(&mut self, ends: &[(u32, u64)], total: u64) -> anyhow::Result<()> {
         let stretch = |(partition, to): &(u32, u64)| {
             let position = self.positions.get(partition).copied().unwrap_or_default();
             // Offsets that are gone from the log are skipped; that they may be gone was checked before.
-            let beginning = self.beginnings.get(*partition as usize).copied().unwrap_or(0);
+            let beginning = self.first_offsets.get(*partition as usize).copied().unwrap_or(0);
             let (from, after) = if beginning > position.next_offset {
                 (beginning, None)
             } else {
@@ -347,8 +349,8 @@ impl LogRecount<'_> {
             };
             (from < *to).then_some(ReadRange {
                 partition: *partition,
-                first: from,
-                end: *to,
+                first_offset: from,
+                end_offset: *to,
                 previous_record: after,
             })
         };
@@ -361,10 +363,10 @@ impl LogRecount<'_> {
             }
             // A record that cannot be read is already among the dead letters.
             let waits = |record: &RawRecord| {
-                self.counted.get(&record.partition).is_none_or(|counted| record.offset >= *counted)
+                self.replaced_offsets.get(&record.partition).is_none_or(|counted| record.offset >= *counted)
             };
-            let SortedRecords { batch, waiting_partitions: waiting, .. } =
-                sort_records(&records, &self.positions, waits);
+            let ClassifiedRecords { batch, waiting_partitions: waiting, .. } =
+                classify_records(&records, &self.positions, waits);
             if let Some(WaitingPartition { partition, offset, format }) = waiting.first() {
                 bail!(
                     "offset {offset} of partition {partition} is of format {format}, which a later release of liverank \
@@ -437,7 +439,7 @@ impl From<StoreError> for RebuildFailure {
     }
 }
 
-fn meta_error(error: StoreError) -> Result<StoreError, StoreError> {
+fn classify_store_error(error: StoreError) -> Result<StoreError, StoreError> {
     if error.is_transient() { Err(error) } else { Ok(error) }
 }
 

@@ -14,7 +14,7 @@ const MAX_DIFFERENCES_SHOWN: usize = 50;
 /// The result of a comparison of the stores.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ComparisonReport {
-    /// Whether everything that was to be compared agrees.
+    /// True if everything that was to be compared agrees.
     pub good: bool,
     /// The offsets (exclusive) up to which the log and the archive were compared, by partition.
     pub cut: BTreeMap<u32, u64>,
@@ -40,7 +40,7 @@ pub struct ComparisonReport {
 /// The result of comparing the log with the archive.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LogReport {
-    /// Whether the log was counted.
+    /// True if the log was counted.
     pub counted: bool,
     /// The number of events that counted.
     pub events: u64,
@@ -51,10 +51,10 @@ pub struct LogReport {
     /// The number of videos for which the log does not tell what is right, because one identity belongs to different
     /// events on several partitions.
     pub ambiguous: usize,
-    /// Whether decayed scores were compared. After `rebuild scores` they cannot be computed from the log alone, and the
+    /// True if decayed scores were compared. After `rebuild scores` they cannot be computed from the log alone, and the
     /// archive does not record which kind of rebuild began its generation.
     pub trending: bool,
-    /// The reason why the log was not counted; `None` if it was, or was not to be.
+    /// The reason why the log was not counted; `None` if the log was counted, or was not to be counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -102,9 +102,9 @@ impl fmt::Display for ComparisonReport {
         writeln!(f, "cut       offset {events} in all over {} partitions", self.cut.len())?;
         writeln!(f, "archive   {videos} videos, generation {generation}")?;
         self.write_log_part(f)?;
-        writeln!(f, "boards    {}", self.boards)?;
+        writeln!(f, "boards    global and trending: {}", self.boards)?;
         for (name, board) in &self.declared {
-            writeln!(f, "board {name}: {board}")?;
+            writeln!(f, "          {name}: {board}")?;
         }
         for StoreDifference { video_id, field, by, expected, at, board, window, found } in &self.differences {
             let video = video_id.as_str().escape_debug();
@@ -118,7 +118,7 @@ impl fmt::Display for ComparisonReport {
             writeln!(f, "  and {} more differences; --full shows all", self.more)?;
         }
         match (self.good, self.differing) {
-            (true, _) => write!(f, "equal"),
+            (true, _) => write!(f, "{}", self.no_difference_text()),
             (false, 0) => write!(f, "NOT VERIFIED"),
             (false, 1) => write!(f, "1 video DIFFERS"),
             (false, many) => write!(f, "{many} videos DIFFER"),
@@ -127,6 +127,16 @@ impl fmt::Display for ComparisonReport {
 }
 
 impl ComparisonReport {
+    /// Returns the text for a comparison that found no difference; it names what was not compared.
+    fn no_difference_text(&self) -> String {
+        let parts = [("log", !self.log.counted), ("boards", self.boards.problem.is_some())];
+        let left_out: Vec<&str> = parts.iter().filter(|(_, out)| *out).map(|(name, _)| *name).collect();
+        if left_out.is_empty() {
+            return "equal".to_owned();
+        }
+        format!("equal, without the {}", left_out.join(" and the "))
+    }
+
     fn write_log_part(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogReport { events, repeats, unreadable, ambiguous, trending, problem, counted } = &self.log;
         match problem {
@@ -150,5 +160,24 @@ impl ComparisonReport {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_of_equal_names_what_was_left_out() {
+        let mut report = ComparisonReport { good: true, ..ComparisonReport::default() };
+        let last_line = |report: &ComparisonReport| report.to_string().lines().last().unwrap().to_owned();
+        report.log.counted = true;
+        assert_eq!(last_line(&report), "equal");
+        report.boards.problem = Some("not compared: they are in memory".to_owned());
+        assert_eq!(last_line(&report), "equal, without the boards");
+        report.log.counted = false;
+        assert_eq!(last_line(&report), "equal, without the log and the boards");
+        report.good = false;
+        assert_eq!(last_line(&report), "NOT VERIFIED");
     }
 }

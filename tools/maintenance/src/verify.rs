@@ -1,14 +1,14 @@
 //! Compares the log, the archive and the boards.
 //!
 //! The archive is read as of one moment. The log is counted from its start, or from a snapshot, exactly up to the
-//! archive's offsets at that moment, and is compared with it. The boards change meanwhile; [`crate::boards`] tells a
-//! change from an error.
+//! archive's offsets at that moment, and the result is compared with the archive. The boards change meanwhile;
+//! [`crate::boards`] tells a change from an error.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail};
 use liverank_adapters::Backends;
-use liverank_adapters::archive::{Archive, ArchiveCut, ArchivePosition, WindowCount};
+use liverank_adapters::archive::{Archive, ArchivePosition, ArchiveSnapshot, WindowCount};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::batches::read_log_record;
 use liverank_core::boards::DeclaredBoards;
@@ -21,12 +21,14 @@ use liverank_runtime::output::OutputOrJsonArgs;
 
 use crate::boards::{ComparedBoards, StatesByVideo};
 use crate::compare::{
-    ArchivedVideo, Follows, StoreDifference, archive_contradictions, compare_log_and_archive, windows_of_log,
+    ArchivedVideo, ComparableScores, StoreDifference, archive_contradictions, compare_log_and_archive,
+    window_differences_with_log,
 };
 use crate::described::compare_metadata;
 use crate::progress::CommandProgress;
-use crate::report::{ComparisonReport, LogReport};
+use crate::report::{BoardsReport, ComparisonReport, LogReport};
 use crate::tally::{LogTally, VideoByLog, WindowCounts};
+use crate::untold::{BOARDS_MARKED_WITHIN, undeclared_boards};
 use crate::{CommandVerdict, boards};
 
 /// The number of records that are counted at once.
@@ -35,7 +37,7 @@ const BATCH_RECORDS: usize = 5000;
 /// The arguments of `liverank verify`: what is compared, and how the report is written.
 #[derive(Debug, Clone, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct Options {
+pub struct VerifyArgs {
     /// Name every difference instead of the first fifty.
     #[arg(long)]
     pub full: bool,
@@ -52,7 +54,8 @@ pub struct Options {
     /// Compare log and archive only.
     #[arg(long)]
     pub without_boards: bool,
-    /// The declared boards, which are compared, too.
+    /// The declared boards, which are compared, too. A board that the consumers know and this command does not is an
+    /// error.
     #[command(flatten)]
     pub boards: BoardsArgs,
     /// Whether the stores are embedded ones: their boards are in memory, so there are none without their process.
@@ -62,7 +65,7 @@ pub struct Options {
 
 /// Compares the stores, writes the report to `out`, and returns whether all agree.
 pub async fn run(
-    options: &Options,
+    options: &VerifyArgs,
     backends: &Backends,
     progress: &CommandProgress,
     out: &mut impl std::io::Write,
@@ -77,7 +80,7 @@ pub async fn run(
 
 /// Compares the log, the archive and the boards.
 pub async fn compare_stores(
-    options: &Options,
+    options: &VerifyArgs,
     backends: &Backends,
     progress: &CommandProgress,
 ) -> anyhow::Result<ComparisonReport> {
@@ -86,12 +89,12 @@ pub async fn compare_stores(
         return Err(liverank_consumer::repair::no_archive_error().into());
     }
     progress.show_progress("reading the archive", 0, 0);
-    let cut = backends.archive.rebuild_archive().read_cut(None).await.context("reading the archive")?;
-    let trending = follows_from_log(&cut);
+    let cut = backends.archive.rebuild_archive().read_snapshot(None).await.context("reading the archive")?;
+    let trending = scores_follow_from_log(&cut);
     let (rules, generation) = (cut.meta.counting_rules, cut.meta.generation);
     let positions: BTreeMap<u32, ArchivePosition> = cut.positions.iter().copied().collect();
-    let decays = whole(&cut.meta.decays);
-    let (windows, window_counts) = (cut.meta.windows.clone(), by_window(&cut.windows));
+    let decays = complete_decays(&cut.meta.decays);
+    let (windows, window_counts) = (cut.meta.windows.clone(), counts_by_window(&cut.window_counts));
     let windows_from = window_counts.keys().map(|(_, start, _)| *start).min().unwrap_or(Millis::MAX);
     let kept = states_by_video(cut);
     let mut report = ComparisonReport {
@@ -118,8 +121,8 @@ pub async fn compare_stores(
                 let decays = counting.tally.decays().clone();
                 let (told, counted);
                 (told, counted, report.log) = counting.run(&positions, trending, progress).await?;
-                differences.extend(windows_of_log(&told, &counted, &window_counts, &windows));
-                let follows = Follows::of(report.log.trending, decays);
+                differences.extend(window_differences_with_log(&told, &counted, &window_counts, &windows));
+                let follows = ComparableScores::of(report.log.trending, decays);
                 differences.extend(compare_log_and_archive(&told, &kept, &follows));
             }
         }
@@ -135,9 +138,9 @@ pub async fn compare_stores(
 }
 
 /// Compares the boards, and the metadata beside them, with the archive. The tuple is the archive's generation, its
-/// videos, and the offsets up to which it has counted. Returns whether all of them could be compared.
+/// videos, and the offsets up to which it has counted. Returns true if all boards could be compared.
 async fn compare_all_boards(
-    options: &Options,
+    options: &VerifyArgs,
     backends: &Backends,
     (generation, states, positions): (u64, StatesByVideo, BTreeMap<u32, ArchivePosition>),
     declared: &DeclaredBoards,
@@ -166,7 +169,11 @@ async fn compare_all_boards(
         }
     }
     let mut comparable = report.boards.problem.is_none();
-    for board in declared {
+    let stored = backends.ranking.wanted_boards(BOARDS_MARKED_WITHIN).await.context("reading the boards")?;
+    let untold = undeclared_boards(&stored, declared, (backends.clock)());
+    comparable &= untold.is_empty();
+    // The list of one that is declared otherwise has another key: it would be waited for in vain.
+    for board in declared.iter().filter(|board| !untold.iter().any(|(name, _)| name == board.name())) {
         for compared in ComparedBoards::declared(backends, board) {
             let (found, wrong) = boards::compare_boards(&compared, None, &positions, progress).await?;
             comparable &= found.problem.is_none();
@@ -174,22 +181,25 @@ async fn compare_all_boards(
             differences.extend(wrong);
         }
     }
+    for (name, why) in untold {
+        report.declared.insert(name, BoardsReport { problem: Some(why.into()), ..BoardsReport::default() });
+    }
     Ok(comparable)
 }
 
 /// Returns true if the archive's decayed scores can surely be computed from the log, because one set of rules was in
 /// force all the time. A later generation may have been begun by `rebuild scores`, after which older events weigh
 /// otherwise or not at all.
-fn follows_from_log(cut: &ArchiveCut) -> bool {
+fn scores_follow_from_log(cut: &ArchiveSnapshot) -> bool {
     cut.meta.generation == 1
 }
 
 /// Returns the decays whose scores include everything that was counted.
-fn whole(decays: &CountedDecays) -> CountedDecays {
-    decays.iter().filter(|counted| counted.whole_after.is_none()).copied().collect()
+fn complete_decays(decays: &CountedDecays) -> CountedDecays {
+    decays.iter().filter(|counted| counted.complete_after.is_none()).copied().collect()
 }
 
-fn by_window(counts: &[WindowCount]) -> WindowCounts {
+fn counts_by_window(counts: &[WindowCount]) -> WindowCounts {
     let of = |count: &WindowCount| {
         let WindowCount { window, video, counters } = count;
         ((window.kind.to_string(), window.start, video.clone()), *counters)
@@ -197,16 +207,16 @@ fn by_window(counts: &[WindowCount]) -> WindowCounts {
     counts.iter().map(of).collect()
 }
 
-fn states_by_video(cut: ArchiveCut) -> BTreeMap<VideoId, ArchivedVideo> {
+fn states_by_video(cut: ArchiveSnapshot) -> BTreeMap<VideoId, ArchivedVideo> {
     let comments: HashMap<VideoId, (u64, u64)> = cut
-        .comments
+        .comment_tallies
         .into_iter()
         .map(|tally| (tally.video_id, (tally.comment_count, tally.highest_seq)))
         .collect();
     let of = |stored: liverank_adapters::archive::StoredVideo| {
         let id = stored.state.video_id.clone();
-        let (comments, highest_seq) = comments.get(&id).copied().unwrap_or_default();
-        (id, ArchivedVideo { state: stored.state, score: stored.score, comments, highest_seq })
+        let (comment_count, highest_seq) = comments.get(&id).copied().unwrap_or_default();
+        (id, ArchivedVideo { state: stored.state, score: stored.score, comment_count, highest_seq })
     };
     cut.videos.into_iter().map(of).collect()
 }
@@ -219,12 +229,12 @@ struct LogCounting<'a> {
     /// The snapshot of the archive from which the counting begins, with the identities of earlier events; `None` if it
     /// begins with the log.
     snapshot: Option<&'a str>,
-    /// Whether the decayed scores of the snapshot can be computed from its log.
-    trending: bool,
+    /// True if the decayed scores of the snapshot can be computed from its log.
+    compares_trending: bool,
     records_read: u64,
 }
 
-/// Begins to read the log up to `positions`; the inner `Err` says why the log cannot be counted.
+/// Begins to read the log up to `positions`; the inner error is the reason why the log cannot be counted.
 async fn begin_reading<'a>(
     backends: &'a Backends,
     snapshot: Option<&'a str>,
@@ -236,21 +246,22 @@ async fn begin_reading<'a>(
     let archive = &*backends.archive;
     let mut tally =
         LogTally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next_offset)));
-    tally.begin_with_windows(windows.clone(), WindowCounts::new(), windows_from);
-    tally.begin_with_decays(decays.clone());
-    let (mut from, mut trending) = (BTreeMap::new(), true);
+    tally.add_initial_windows(windows.clone(), WindowCounts::new(), windows_from);
+    tally.add_decays(decays.clone());
+    let (mut from, mut compares_trending) = (BTreeMap::new(), true);
     if let Some(snapshot) = snapshot {
-        let cut = archive.rebuild_archive().read_cut(Some(snapshot)).await.context("reading the snapshot")?;
+        let cut =
+            archive.rebuild_archive().read_snapshot(Some(snapshot)).await.context("reading the snapshot")?;
         if let Err(why) = cut.meta.counting_rules.check_rescore(&rules) {
             bail!("the snapshot {snapshot} cannot be counted from: {why}");
         }
-        trending = follows_from_log(&cut) && cut.meta.counting_rules == rules;
+        compares_trending = scores_follow_from_log(&cut) && cut.meta.counting_rules == rules;
         from = cut.positions.into_iter().collect();
         // From the beginning, only the decays that the snapshot has, too, are counted.
-        let both = whole(&cut.meta.decays);
-        tally.begin_with_decays(decays.iter().filter(|it| both.of(&it.decay) == Some(it)).copied().collect());
-        tally.begin_with_windows(windows.clone(), by_window(&cut.windows), windows_from);
-        tally.begin_with_videos(cut.videos.into_iter().map(|video| video.state));
+        let both = complete_decays(&cut.meta.decays);
+        tally.add_decays(decays.iter().filter(|it| both.find(&it.decay) == Some(it)).copied().collect());
+        tally.add_initial_windows(windows.clone(), counts_by_window(&cut.window_counts), windows_from);
+        tally.add_initial_videos(cut.videos.into_iter().map(|video| video.state));
     }
     let beginnings = backends.log.first_offsets().await.context("asking the log where it begins")?;
     let mut stretches = Vec::new();
@@ -273,15 +284,15 @@ async fn begin_reading<'a>(
         }
         stretches.push(ReadRange {
             partition,
-            first: start.next_offset,
-            end: end.next_offset,
+            first_offset: start.next_offset,
+            end_offset: end.next_offset,
             previous_record: start.last_record,
         });
     }
-    stretches.retain(|stretch| stretch.first < stretch.end);
-    let records = stretches.iter().map(|stretch| stretch.end - stretch.first).sum();
+    stretches.retain(|stretch| stretch.first_offset < stretch.end_offset);
+    let records = stretches.iter().map(|stretch| stretch.end_offset - stretch.first_offset).sum();
     let reader = backends.log.read_ranges(&stretches).await.context("reading the log")?;
-    Ok(Ok(LogCounting { archive, reader, tally, snapshot, trending, records_read: records }))
+    Ok(Ok(LogCounting { archive, reader, tally, snapshot, compares_trending, records_read: records }))
 }
 
 impl LogCounting<'_> {
@@ -298,7 +309,7 @@ impl LogCounting<'_> {
             if page.is_empty() {
                 break;
             }
-            check_marks(&page, positions)?;
+            check_fingerprints(&page, positions)?;
             let records: Vec<LogRecord> =
                 page.iter().filter_map(|record| read_log_record(record).ok()).collect();
             unreadable += (page.len() - records.len()) as u64;
@@ -311,8 +322,8 @@ impl LogCounting<'_> {
                 let unique = self.tally.rules().unique;
                 let keys: Vec<MarkKey> =
                     records.iter().filter_map(|record| mark_key(&record.event, unique)).collect();
-                let marks = self.archive.rebuild_archive().set_marks(self.snapshot, &keys).await;
-                self.tally.begin_with_marks(marks.context("reading the snapshot")?);
+                let marks = self.archive.rebuild_archive().read_marks(self.snapshot, &keys).await;
+                self.tally.add_earlier_marks(marks.context("reading the snapshot")?);
             }
             self.tally.count_records(&records, earlier);
             read_records += page.len() as u64;
@@ -321,8 +332,8 @@ impl LogCounting<'_> {
         let (events, repeats) = self.tally.event_counts();
         let counted = self.tally.take_window_counts();
         let told = self.tally.into_videos();
-        let ambiguous = told.values().filter(|told| told.ambiguous).count();
-        let trending = trending && self.trending;
+        let ambiguous = told.values().filter(|told| told.is_ambiguous).count();
+        let trending = trending && self.compares_trending;
         Ok((
             told,
             counted,
@@ -332,7 +343,7 @@ impl LogCounting<'_> {
 }
 
 /// Checks that the last record that the archive has counted is the one that the log has at that offset.
-fn check_marks(page: &[RawRecord], positions: &BTreeMap<u32, ArchivePosition>) -> anyhow::Result<()> {
+fn check_fingerprints(page: &[RawRecord], positions: &BTreeMap<u32, ArchivePosition>) -> anyhow::Result<()> {
     for record in page {
         let position = positions.get(&record.partition);
         if let Some(ArchivePosition { next_offset: next, last_record: Some(mark) }) = position

@@ -14,14 +14,14 @@ pub struct PolicyOutcome {
     /// The policy that was measured.
     pub policy: PolicyName,
     /// The measurement after each tick; the first is that of the beginning.
-    pub course: Vec<WorldMoment>,
+    pub samples: Vec<WorldSample>,
     /// The state of the world at the end.
-    pub end: World,
+    pub final_world: World,
 }
 
 /// A measurement of the world after one tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WorldMoment {
+pub struct WorldSample {
     /// The simulated time in seconds since the beginning.
     pub seconds: f64,
     /// The viewers of the fullest reader divided by the mean of all readers.
@@ -43,40 +43,40 @@ pub struct WorldMoment {
 /// Runs `policy` through `scenario`; `step` is called after each tick.
 pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl FnMut()) -> PolicyOutcome {
     let mut world = World::new(scenario);
-    let mut acting = policy.policy(scenario, seed);
+    let mut acting = policy.create_policy(scenario, seed);
     let mut act = |world: &mut World, now: Millis, lost: u64| {
         let began = Instant::now();
         let moved = acting.place_videos(world, now);
-        sample_moment(world, scenario.capacity, now, moved, lost, began.elapsed().as_secs_f64() * 1000.0)
+        measure_world(world, scenario.capacity, now, moved, lost, began.elapsed().as_secs_f64() * 1000.0)
     };
-    let mut course = vec![act(&mut world, 0, 0)];
+    let mut samples = vec![act(&mut world, 0, 0)];
     let tick_ms = scenario.traffic.tick_length().as_millis() as Millis;
-    for (at, tick) in scenario.traffic.play(&scenario.videos, seed).enumerate() {
+    for (at, tick) in scenario.traffic.ticks(&scenario.video_audiences, seed).enumerate() {
         world.apply_changes(&tick.changes);
-        let lost = tick.deaths.iter().map(|reader| world.fail_reader(*reader)).sum();
-        for reader in tick.returns {
+        let lost = tick.dead_readers.iter().map(|reader| world.fail_reader(*reader)).sum();
+        for reader in tick.returned_readers {
             world.restore_reader(reader);
         }
-        course.push(act(&mut world, (at as Millis + 1) * tick_ms, lost));
+        samples.push(act(&mut world, (at as Millis + 1) * tick_ms, lost));
         step();
     }
-    PolicyOutcome { policy, course, end: world }
+    PolicyOutcome { policy, samples, final_world: world }
 }
 
-fn sample_moment(
+fn measure_world(
     world: &World,
     capacity: u64,
     now: Millis,
     moved: u64,
     lost: u64,
     plan_ms: f64,
-) -> WorldMoment {
+) -> WorldSample {
     let mut loads = world.reader_loads();
     loads.sort_unstable();
     let viewers: u64 = loads.iter().sum();
     let mean = viewers as f64 / loads.len().max(1) as f64;
     let most = loads.last().copied().unwrap_or_default();
-    WorldMoment {
+    WorldSample {
         seconds: now as f64 / 1000.0,
         max_over_mean: if mean > 0.0 { most as f64 / mean } else { 1.0 },
         p99_load: percentile(&loads, 0.99),
@@ -113,13 +113,13 @@ mod tests {
 
     #[test]
     fn on_the_seed_s_simulation_the_planner_beats_every_other_policy() {
-        let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(20));
+        let scenario = Scenario::built_in(ScenarioName::Seed, Duration::from_mins(20));
         let worst = |policy| {
             let outcome = run(&scenario, policy, 1, || ());
             // For a moment after a reader dies or a video goes viral, every policy is out of balance.
-            let mut course: Vec<f64> = outcome.course.iter().map(|moment| moment.max_over_mean).collect();
+            let mut course: Vec<f64> = outcome.samples.iter().map(|moment| moment.max_over_mean).collect();
             course.sort_by(f64::total_cmp);
-            (outcome.course[0].max_over_mean, percentile(&course, 0.95))
+            (outcome.samples[0].max_over_mean, percentile(&course, 0.95))
         };
         let (first, planner) = worst(PolicyName::Planner);
         assert!(first <= 1.1, "{first}");

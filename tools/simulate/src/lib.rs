@@ -45,7 +45,7 @@ pub struct Args {
     /// A file of recorded load reports to use instead: one answer of a manager's `GET /load` a line
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub replay: Option<PathBuf>,
-    /// The time between two recorded load reports, if they have no time (`at`, in milliseconds)
+    /// The time between two recorded load reports, if they have no time (`at`, a Unix time in ms)
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parser_of_range(Duration::from_secs(1), Duration::from_hours(1)),
           requires = "replay")]
     pub interval: Duration,
@@ -88,7 +88,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let scenario = scenario(args)?;
     let policies = if args.policies.is_empty() { PolicyName::ALL.to_vec() } else { args.policies.clone() };
-    let bar = progress(scenario.traffic.tick_count() * policies.len());
+    let bar = create_progress_bar(scenario.traffic.tick_count() * policies.len());
     let mut outcomes = Vec::new();
     for name in policies {
         bar.set_message(name.title());
@@ -98,12 +98,12 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
-        for path in plot::draw(&scenario, &outcomes, folder)? {
+        for path in plot::draw_pictures(&scenario, &outcomes, folder)? {
             eprintln!("drawn: {}", path.display());
         }
     }
-    let value = report::json(&scenario, &outcomes);
-    args.output.args().write_value(out, &value, || report::table(&scenario, &outcomes))
+    let value = report::report_json(&scenario, &outcomes);
+    args.output.args().write_value(out, &value, || report::report_table(&scenario, &outcomes))
 }
 
 fn scenario(args: &Args) -> anyhow::Result<Scenario> {
@@ -114,23 +114,23 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
             .with_context(|| format!("the recording {}", path.display()))?
     } else {
         let minutes = args.minutes.map(|minutes| Duration::from_mins(minutes.into()));
-        Scenario::named(args.scenario, minutes.unwrap_or(args.duration))
+        Scenario::built_in(args.scenario, minutes.unwrap_or(args.duration))
     };
     if let Some(readers) = args.readers {
-        scenario.readers = readers as usize;
+        scenario.reader_count = readers as usize;
     }
     if let Some(capacity) = args.capacity {
         scenario.capacity = capacity;
     }
-    if scenario.readers == 0 {
+    if scenario.reader_count == 0 {
         bail!("the recording has no reader: give --readers");
     }
     scenario.tolerance = args.tolerance_percent * 10;
-    scenario.budget = args.max_viewers_moved_per_minute;
+    scenario.max_moved_per_minute = args.max_viewers_moved_per_minute;
     Ok(scenario)
 }
 
-fn progress(steps: usize) -> ProgressBar {
+fn create_progress_bar(steps: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:24} [{bar:40}] {percent:>3} %  {eta} left")
         .expect("the template is well formed");
     ProgressBar::new(steps as u64).with_style(style.progress_chars("=> "))

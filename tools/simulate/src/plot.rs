@@ -23,7 +23,11 @@ const fn policy_colour(policy: PolicyName) -> RGBColor {
 }
 
 /// Draws the pictures into `folder`. Returns the paths of the files.
-pub fn draw(scenario: &Scenario, outcomes: &[PolicyOutcome], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn draw_pictures(
+    scenario: &Scenario,
+    outcomes: &[PolicyOutcome],
+    folder: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
     let (balance, readers) = (folder.join("balance.svg"), folder.join("readers.svg"));
     // The drawing library's errors borrow their subject, so they are turned into text here.
     draw_balance(scenario, outcomes, &balance).map_err(|error| anyhow!("{}: {error}", balance.display()))?;
@@ -37,7 +41,7 @@ type DrawResult = Result<(), Box<dyn std::error::Error>>;
 fn draw_balance(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) -> DrawResult {
     let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let moments = || outcomes.iter().flat_map(|outcome| &outcome.course);
+    let moments = || outcomes.iter().flat_map(|outcome| &outcome.samples);
     let minutes = moments().map(|moment| moment.seconds / 60.0).fold(0.1, f64::max);
     let worst = moments().map(|moment| moment.max_over_mean).fold(1.5, f64::max);
     let mut chart = ChartBuilder::on(&area)
@@ -49,7 +53,7 @@ fn draw_balance(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) ->
     chart.configure_mesh().x_desc("minutes").y_desc("max / mean").light_line_style(WHITE).draw()?;
     for outcome in outcomes {
         let colour = policy_colour(outcome.policy);
-        let points = outcome.course.iter().map(|moment| (moment.seconds / 60.0, moment.max_over_mean));
+        let points = outcome.samples.iter().map(|moment| (moment.seconds / 60.0, moment.max_over_mean));
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
             .label(outcome.policy.title())
@@ -72,7 +76,7 @@ fn draw_readers(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) ->
     let loads: Vec<Vec<u64>> = outcomes
         .iter()
         .map(|outcome| {
-            let mut loads = outcome.end.reader_loads();
+            let mut loads = outcome.final_world.reader_loads();
             loads.sort_unstable_by(|a, b| b.cmp(a));
             loads
         })
@@ -119,11 +123,11 @@ mod tests {
 
     #[test]
     fn every_policy_is_in_both_pictures() {
-        let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(1));
+        let scenario = Scenario::built_in(ScenarioName::Seed, Duration::from_mins(1));
         let outcomes: Vec<PolicyOutcome> =
             PolicyName::ALL.iter().map(|policy| experiment::run(&scenario, *policy, 1, || ())).collect();
         let folder = tempfile::tempdir().unwrap();
-        for path in draw(&scenario, &outcomes, folder.path()).unwrap() {
+        for path in draw_pictures(&scenario, &outcomes, folder.path()).unwrap() {
             let picture = std::fs::read_to_string(path).unwrap();
             for policy in PolicyName::ALL {
                 assert!(picture.contains(policy.title()), "{} is missing", policy.title());

@@ -41,15 +41,17 @@ impl PolicyName {
     }
 
     /// Creates the policy for a scenario; `seed` is for its random choices.
-    pub fn policy(self, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
+    pub fn create_policy(self, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
         match self {
-            Self::RoundRobin => Box::new(RoundRobin { next: 0 }),
+            Self::RoundRobin => Box::new(RoundRobin { next_reader: 0 }),
             Self::ConsistentHash => {
-                Box::new(ConsistentHashing { cap: None, ring: Vec::new(), made_for: Vec::new() })
+                Box::new(ConsistentHashing { load_bound: None, ring: Vec::new(), ring_readers: Vec::new() })
             }
-            Self::BoundedLoad => {
-                Box::new(ConsistentHashing { cap: Some(1.25), ring: Vec::new(), made_for: Vec::new() })
-            }
+            Self::BoundedLoad => Box::new(ConsistentHashing {
+                load_bound: Some(1.25),
+                ring: Vec::new(),
+                ring_readers: Vec::new(),
+            }),
             Self::TwoChoices => Box::new(TwoRandomChoices { random: StdRng::seed_from_u64(seed) }),
             Self::Planner => Box::new(LiverankPlanner::new(scenario)),
         }
@@ -58,15 +60,15 @@ impl PolicyName {
 
 /// A policy that gives videos to readers, once in each tick.
 pub trait Policy {
-    /// Gives readers to waiting viewers, and moves other viewers if the policy wants that. Returns the number of the
-    /// others that it moved.
+    /// Gives readers to waiting viewers, and moves other viewers if the policy wants that. Returns the number of
+    /// viewers that were moved from one reader to another.
     fn place_videos(&mut self, world: &mut World, now: Millis) -> u64;
 }
 
-/// Admits the viewers that a full reader has refused: a policy that gives each video one reader has no other place for
-/// them.
+/// Admits the viewers that a full reader has refused, beyond its capacity: a policy that gives each video one reader
+/// has no other reader for them.
 fn admit_refused(world: &mut World) {
-    for video in &mut world.now.videos {
+    for video in &mut world.situation.videos {
         if let [part] = &mut video.parts[..] {
             part.viewers += std::mem::take(&mut video.waiting);
         }
@@ -75,22 +77,22 @@ fn admit_refused(world: &mut World) {
 
 /// Returns the indices of videos that have no reader.
 fn videos_without_reader(world: &World) -> Vec<usize> {
-    let lacks = |at: &usize| world.now.videos[*at].parts.is_empty();
-    (0..world.now.videos.len()).filter(lacks).collect()
+    let lacks = |at: &usize| world.situation.videos[*at].parts.is_empty();
+    (0..world.situation.videos.len()).filter(lacks).collect()
 }
 
 struct RoundRobin {
-    next: usize,
+    next_reader: usize,
 }
 
 impl Policy for RoundRobin {
     fn place_videos(&mut self, world: &mut World, _now: Millis) -> u64 {
         admit_refused(world);
         for video in videos_without_reader(world) {
-            let readers = world.now.readers.len();
+            let readers = world.situation.readers.len();
             if readers > 0 {
-                world.give_video(video, self.next % readers);
-                self.next += 1;
+                world.give_video(video, self.next_reader % readers);
+                self.next_reader += 1;
             }
         }
         0
@@ -111,19 +113,19 @@ impl Policy for TwoRandomChoices {
             }
             let (a, b) = (self.random.random_range(0..loads.len()), self.random.random_range(0..loads.len()));
             let to = if loads[b] < loads[a] { b } else { a };
-            loads[to] += world.now.videos[video].viewers();
+            loads[to] += world.situation.videos[video].viewers();
             world.give_video(video, to);
         }
         0
     }
 }
 
-/// Consistent hashing, with a bound on a reader's load (`cap`, a multiple of the mean) or without.
+/// Consistent hashing, with a bound on a reader's load (`load_bound`, a multiple of the mean) or without.
 struct ConsistentHashing {
-    cap: Option<f64>,
+    load_bound: Option<f64>,
     ring: Vec<(u64, usize)>,
     /// The names of the readers for which the ring was made.
-    made_for: Vec<String>,
+    ring_readers: Vec<String>,
 }
 
 /// The number of points of each reader on the ring: with 100 points, the readers' parts of the ring are within some ten
@@ -141,8 +143,8 @@ fn hash(text: &str) -> u64 {
 
 impl ConsistentHashing {
     fn make_ring(&mut self, world: &World) {
-        let names: Vec<String> = world.now.readers.iter().map(|reader| reader.id.to_string()).collect();
-        if names == self.made_for {
+        let names: Vec<String> = world.situation.readers.iter().map(|reader| reader.id.to_string()).collect();
+        if names == self.ring_readers {
             return;
         }
         let points = |(at, name): (usize, &String)| {
@@ -150,7 +152,7 @@ impl ConsistentHashing {
         };
         self.ring = names.iter().enumerate().flat_map(points).collect();
         self.ring.sort_unstable();
-        self.made_for = names;
+        self.ring_readers = names;
     }
 
     /// Returns the readers in the order of the ring, from the video's place on it.
@@ -168,12 +170,14 @@ impl Policy for ConsistentHashing {
             return 0;
         }
         let viewers: u64 =
-            world.now.videos.iter().map(liverank_core::placement::PlacementVideo::viewers).sum();
-        let cap = self.cap.map(|cap| (viewers as f64 / world.now.readers.len() as f64 * cap).ceil() as u64);
-        let mut loads = vec![0; world.now.readers.len()];
+            world.situation.videos.iter().map(liverank_core::placement::PlacementVideo::viewers).sum();
+        let cap = self
+            .load_bound
+            .map(|cap| (viewers as f64 / world.situation.readers.len() as f64 * cap).ceil() as u64);
+        let mut loads = vec![0; world.situation.readers.len()];
         let mut moved = 0;
-        for at in 0..world.now.videos.len() {
-            let video = &world.now.videos[at];
+        for at in 0..world.situation.videos.len() {
+            let video = &world.situation.videos[at];
             let (count, mut walk) = (video.viewers(), self.readers_on_ring_from(video.id.as_str()));
             let home = walk.next().unwrap_or_default();
             // A video larger than the bound goes to a reader that has no viewers yet, or stays at its first reader.
@@ -192,8 +196,8 @@ impl Policy for ConsistentHashing {
 /// liverank's own planner, with its budget of moves as a token bucket that fills over time.
 struct LiverankPlanner {
     limits: PlanLimits,
-    bucket: i64,
-    last: Millis,
+    move_budget: i64,
+    last_plan_at: Millis,
 }
 
 impl LiverankPlanner {
@@ -203,24 +207,24 @@ impl LiverankPlanner {
             tolerance: scenario.tolerance,
             // The same value as in the managers' autopilot.
             rest_ms: 10_000,
-            budget: ViewerMoveBudget::full_bucket(scenario.budget),
+            budget: ViewerMoveBudget::full_bucket(scenario.max_moved_per_minute),
             ..PlanLimits::default()
         };
-        Self { limits, bucket: scenario.budget as i64, last: 0 }
+        Self { limits, move_budget: scenario.max_moved_per_minute as i64, last_plan_at: 0 }
     }
 }
 
 impl Policy for LiverankPlanner {
     fn place_videos(&mut self, world: &mut World, now: Millis) -> u64 {
         let full = self.limits.budget.full;
-        let filled = (now - self.last).max(0) as u64 * full / 60_000;
-        self.last = now;
-        self.bucket = (self.bucket + filled as i64).min(full as i64);
-        self.limits.budget.available = self.bucket.max(0) as u64;
-        world.now.now = now;
-        let plan = make_plan(&world.now, &self.limits);
-        world.now.apply_plan(&plan, now);
-        self.bucket -= plan.moved as i64;
+        let filled = (now - self.last_plan_at).max(0) as u64 * full / 60_000;
+        self.last_plan_at = now;
+        self.move_budget = (self.move_budget + filled as i64).min(full as i64);
+        self.limits.budget.available = self.move_budget.max(0) as u64;
+        world.situation.now = now;
+        let plan = make_plan(&world.situation, &self.limits);
+        world.situation.apply_plan(&plan, now);
+        self.move_budget -= plan.moved as i64;
         plan.moved
     }
 }
@@ -233,9 +237,9 @@ mod tests {
     use crate::scenario::ScenarioName;
 
     fn first_loads(name: PolicyName) -> Vec<u64> {
-        let scenario = Scenario::named(ScenarioName::Seed, Duration::ZERO);
+        let scenario = Scenario::built_in(ScenarioName::Seed, Duration::ZERO);
         let mut world = World::new(&scenario);
-        name.policy(&scenario, 1).place_videos(&mut world, 0);
+        name.create_policy(&scenario, 1).place_videos(&mut world, 0);
         world.reader_loads()
     }
 
@@ -253,9 +257,9 @@ mod tests {
 
     #[test]
     fn consistent_hashing_keeps_videos_when_another_reader_dies() {
-        let scenario = Scenario::named(ScenarioName::Seed, Duration::ZERO);
+        let scenario = Scenario::built_in(ScenarioName::Seed, Duration::ZERO);
         let mut world = World::new(&scenario);
-        let mut policy = PolicyName::ConsistentHash.policy(&scenario, 1);
+        let mut policy = PolicyName::ConsistentHash.create_policy(&scenario, 1);
         policy.place_videos(&mut world, 0);
         world.fail_reader(2);
         assert_eq!(policy.place_videos(&mut world, 1), 0);

@@ -14,9 +14,9 @@ use crate::traffic::{Traffic, TrafficTick, ViewerChange};
 
 /// The traffic of a recording.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub struct RecordedTraffic {
     /// The average time between two reports.
-    pub tick: Duration,
+    pub tick_length: Duration,
     /// For each report after the first: the number of viewers of each video that has any.
     pub steps: Vec<Vec<(usize, u64)>>,
 }
@@ -45,14 +45,14 @@ pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
         .collect::<anyhow::Result<_>>()?;
     ensure!(!lines.is_empty(), "has no load report");
     let times: Vec<u64> = lines.iter().filter_map(|line| line.at).collect();
-    let tick = match (times.first(), times.last()) {
+    let tick_length = match (times.first(), times.last()) {
         (Some(first), Some(last)) if times.len() == lines.len() && last > first => {
             Duration::from_millis((last - first) / (times.len() as u64 - 1))
         }
         _ => interval,
     };
     let reports: Vec<BTreeMap<String, u64>> = lines.iter().map(viewers_by_video).collect();
-    let names: Vec<String> = reports
+    let video_names: Vec<String> = reports
         .iter()
         .flat_map(BTreeMap::keys)
         .cloned()
@@ -60,26 +60,26 @@ pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
         .into_iter()
         .collect();
     let numbers: HashMap<&str, usize> =
-        names.iter().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
+        video_names.iter().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
     let number = |report: &BTreeMap<String, u64>| -> Vec<(usize, u64)> {
         report.iter().map(|(name, viewers)| (numbers[name.as_str()], *viewers)).collect()
     };
-    let mut videos = vec![0; names.len()];
+    let mut video_audiences = vec![0; video_names.len()];
     for (video, viewers) in number(&reports[0]) {
-        videos[video] = viewers;
+        video_audiences[video] = viewers;
     }
     let steps = reports[1..].iter().map(number).collect();
     let first = &lines[0].readers;
     Ok(Scenario {
         name: format!("{} recorded load reports", lines.len()),
-        readers: first.len(),
+        reader_count: first.len(),
         capacity: first.iter().map(|reader| reader.capacity).max().unwrap_or(20_000).max(1),
-        traffic: Traffic::Recorded(Recorded { tick, steps }),
-        videos,
-        names,
+        traffic: Traffic::Recorded(RecordedTraffic { tick_length, steps }),
+        video_audiences,
+        video_names,
         hot_video_viewers: 15_000,
         tolerance: 100,
-        budget: 20_000,
+        max_moved_per_minute: 20_000,
     })
 }
 
@@ -91,10 +91,10 @@ fn viewers_by_video(line: &RecordedLine) -> BTreeMap<String, u64> {
     videos
 }
 
-impl Recorded {
+impl RecordedTraffic {
     /// Returns the ticks of the recording: the differences from one report to the next, starting from the audiences
     /// `begin`.
-    pub fn play<'a>(&'a self, begin: &[u64]) -> impl Iterator<Item = TrafficTick> + use<'a> {
+    pub fn ticks<'a>(&'a self, begin: &[u64]) -> impl Iterator<Item = TrafficTick> + use<'a> {
         let mut viewers = begin.to_vec();
         self.steps.iter().map(move |report| {
             let mut now = vec![0; viewers.len()];
@@ -108,8 +108,8 @@ impl Recorded {
                 .filter(|(_, (before, after))| before != after)
                 .map(|(video, (&before, &after))| ViewerChange {
                     video,
-                    come: after.saturating_sub(before),
-                    leave: before.saturating_sub(after),
+                    arriving_viewers: after.saturating_sub(before),
+                    leaving_viewers: before.saturating_sub(after),
                 })
                 .collect();
             viewers = now;
@@ -129,9 +129,16 @@ mod tests {
     #[test]
     fn reports_become_arrivals_and_departures() {
         let scenario = scenario(TWO_REPORTS, Duration::from_secs(5)).unwrap();
-        assert_eq!((scenario.readers, scenario.capacity, scenario.videos.clone()), (2, 100, vec![7, 1, 0]));
-        let ticks: Vec<TrafficTick> = scenario.traffic.play(&scenario.videos, 0).collect();
-        let change = |video, come, leave| ViewerChange { video, come, leave };
+        assert_eq!(
+            (scenario.reader_count, scenario.capacity, scenario.video_audiences.clone()),
+            (2, 100, vec![7, 1, 0])
+        );
+        let ticks: Vec<TrafficTick> = scenario.traffic.ticks(&scenario.video_audiences, 0).collect();
+        let change = |video, arriving_viewers, leaving_viewers| ViewerChange {
+            video,
+            arriving_viewers,
+            leaving_viewers,
+        };
         assert_eq!(ticks[0].changes, [change(0, 0, 1), change(1, 0, 1), change(2, 4, 0)]);
         assert_eq!(scenario.traffic.tick_length(), Duration::from_secs(5));
     }

@@ -38,8 +38,8 @@ pub struct Row {
 
 impl Row {
     fn row_of(outcome: &PolicyOutcome) -> Self {
-        let sorted = |value: fn(&crate::experiment::WorldMoment) -> f64| {
-            let mut values: Vec<f64> = outcome.course.iter().map(value).collect();
+        let sorted = |value: fn(&crate::experiment::WorldSample) -> f64| {
+            let mut values: Vec<f64> = outcome.samples.iter().map(value).collect();
             values.sort_by(f64::total_cmp);
             values
         };
@@ -48,14 +48,19 @@ impl Row {
         let loads = sorted(|moment| moment.p99_load as f64);
         Self {
             policy: outcome.policy.title(),
-            first: outcome.course[0].max_over_mean,
+            first: outcome.samples[0].max_over_mean,
             p50: percentile(&balance, 0.5),
             p99: percentile(&balance, 0.99),
             worst: percentile(&balance, 1.0),
             p99_reader_load: percentile(&loads, 0.5) as u64,
-            over_capacity: outcome.course.iter().map(|moment| moment.over_capacity).max().unwrap_or_default(),
-            moved: outcome.course.iter().map(|moment| moment.moved).sum(),
-            lost: outcome.course.iter().map(|moment| moment.lost).sum(),
+            over_capacity: outcome
+                .samples
+                .iter()
+                .map(|moment| moment.over_capacity)
+                .max()
+                .unwrap_or_default(),
+            moved: outcome.samples.iter().map(|moment| moment.moved).sum(),
+            lost: outcome.samples.iter().map(|moment| moment.lost).sum(),
             plan_ms_p50: percentile(&plans, 0.5),
             plan_ms_max: percentile(&plans, 1.0),
         }
@@ -77,7 +82,7 @@ const TABLE_HEAD: [&str; 11] = [
 ];
 
 /// Returns the table, which fits a terminal of 120 columns.
-pub fn table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
+pub fn report_table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
     let rows: Vec<[String; 11]> = outcomes.iter().map(|outcome| row_cells(&Row::row_of(outcome))).collect();
     let width = |column: usize| {
         rows.iter().map(|row| row[column].len()).chain([TABLE_HEAD[column].len()]).max().unwrap_or_default()
@@ -91,13 +96,13 @@ pub fn table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
         line + "\n"
     };
     let seconds = scenario.traffic.tick_length().as_secs_f64() * scenario.traffic.tick_count() as f64;
-    let viewers: u64 = scenario.videos.iter().sum();
+    let viewers: u64 = scenario.video_audiences.iter().sum();
     let mut text = format!(
         "{}: {} videos, {} viewers, {} readers of {}, {} min\n\n",
         scenario.name,
-        group_digits(scenario.videos.len() as u64),
+        group_digits(scenario.video_audiences.len() as u64),
         group_digits(viewers),
-        scenario.readers,
+        scenario.reader_count,
         group_digits(scenario.capacity),
         (seconds / 60.0).round(),
     );
@@ -141,12 +146,12 @@ fn group_digits(number: u64) -> String {
 }
 
 /// Returns the figures of the table, their values after each tick, and the assignments of videos at the end.
-pub fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> Value {
+pub fn report_json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> Value {
     let policies: Vec<Value> = outcomes
         .iter()
         .map(|outcome| {
             let course: Vec<Value> = outcome
-                .course
+                .samples
                 .iter()
                 .map(|moment| {
                     json!({ "seconds": moment.seconds, "maxOverMean": moment.max_over_mean,
@@ -158,14 +163,14 @@ pub fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> Value {
         })
         .collect();
     json!({
-        "scenario": scenario.name, "readers": scenario.readers, "capacity": scenario.capacity,
-        "videos": scenario.videos.len(), "viewers": scenario.videos.iter().sum::<u64>(), "policies": policies,
+        "scenario": scenario.name, "readers": scenario.reader_count, "capacity": scenario.capacity,
+        "videos": scenario.video_audiences.len(), "viewers": scenario.video_audiences.iter().sum::<u64>(), "policies": policies,
     })
 }
 
 /// Returns the readers of each video, with the number of its viewers that each has.
 fn assignments_of(outcome: &PolicyOutcome) -> BTreeMap<&str, BTreeMap<&str, u64>> {
-    let situation = &outcome.end.now;
+    let situation = &outcome.final_world.situation;
     situation
         .videos
         .iter()
@@ -188,12 +193,12 @@ mod tests {
 
     #[test]
     fn the_table_and_the_json_say_the_same() {
-        let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(1));
+        let scenario = Scenario::built_in(ScenarioName::Seed, Duration::from_mins(1));
         let outcomes = [experiment::run(&scenario, PolicyName::RoundRobin, 1, || ())];
-        let text = table(&scenario, &outcomes);
+        let text = report_table(&scenario, &outcomes);
         assert!(text.contains("round robin") && text.contains("2.80"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 120), "{text}");
-        let json = json(&scenario, &outcomes);
+        let json = report_json(&scenario, &outcomes);
         assert_eq!(json["policies"][0]["summary"]["first"], json!(2.8));
         let assigned = json["policies"][0]["assignments"].as_object().unwrap();
         assert_eq!(assigned.len(), 100);

@@ -12,31 +12,32 @@ use crate::traffic::ViewerChange;
 #[derive(Debug, Clone)]
 pub struct World {
     /// The situation as the planner sees it. Dead readers are not in it.
-    pub now: Situation,
+    pub situation: Situation,
     capacity: u64,
 }
 
 impl World {
     /// Creates the world at the beginning of a scenario, with all viewers waiting for a reader.
     pub fn new(scenario: &Scenario) -> Self {
-        let readers = (0..scenario.readers).map(|number| reader_id(number, scenario.capacity)).collect();
-        let videos = (0..scenario.videos.len())
+        let readers =
+            (0..scenario.reader_count).map(|number| new_reader(number, scenario.capacity)).collect();
+        let videos = (0..scenario.video_audiences.len())
             .map(|number| PlacementVideo {
                 id: VideoId::parse(&scenario.video_name(number)).expect("a scenario's names are ids"),
                 epoch: 0,
                 changed: Millis::MIN / 2,
-                waiting: scenario.videos[number],
+                waiting: scenario.video_audiences[number],
                 moving: false,
                 parts: Vec::new(),
             })
             .collect();
-        Self { now: Situation { now: 0, readers, videos }, capacity: scenario.capacity }
+        Self { situation: Situation { now: 0, readers, videos }, capacity: scenario.capacity }
     }
 
     /// Returns the number of viewers of each reader.
     pub fn reader_loads(&self) -> Vec<u64> {
-        let mut loads = vec![0; self.now.readers.len()];
-        for part in self.now.videos.iter().flat_map(|video| &video.parts) {
+        let mut loads = vec![0; self.situation.readers.len()];
+        for part in self.situation.videos.iter().flat_map(|video| &video.parts) {
             loads[part.reader] += part.viewers;
         }
         loads
@@ -44,7 +45,7 @@ impl World {
 
     /// Gives a video with all its viewers to one reader. Returns the number of viewers that had to change readers.
     pub fn give_video(&mut self, video: usize, to: usize) -> u64 {
-        let video = &mut self.now.videos[video];
+        let video = &mut self.situation.videos[video];
         let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
         let moved = video.viewers() - video.waiting - stay;
         video.parts = vec![VideoPart { reader: to, viewers: video.viewers(), share: WHOLE_SHARE }];
@@ -52,9 +53,9 @@ impl World {
         moved
     }
 
-    /// Applies the viewers that come and leave. Those who leave do so from each reader in proportion. Those who come go
-    /// to the readers that are furthest below their share of the video. A full reader refuses them, as does a video
-    /// without readers, and they wait.
+    /// Applies the viewers that come and leave. Viewers leave from each reader in proportion to its viewers. Viewers
+    /// who come go to the readers that are furthest below their share of the video. Viewers who come to full readers,
+    /// or to a video without readers, wait.
     pub fn apply_changes(&mut self, changes: &[ViewerChange]) {
         let mut room: Vec<u64> =
             self.reader_loads().iter().map(|load| self.capacity.saturating_sub(*load)).collect();
@@ -64,8 +65,8 @@ impl World {
     }
 
     fn apply_change(&mut self, change: ViewerChange, room: &mut [u64]) {
-        let video = &mut self.now.videos[change.video];
-        let mut leave = change.leave;
+        let video = &mut self.situation.videos[change.video];
+        let mut leave = change.leaving_viewers;
         let mut before = video.viewers();
         for part in &mut video.parts {
             // In proportion to the viewers on each reader, and exact in the sum.
@@ -84,16 +85,16 @@ impl World {
             part.viewers -= gone;
             leave -= gone;
         }
-        add_viewers(video, change.come, room);
+        add_viewers(video, change.arriving_viewers, room);
     }
 
     /// Makes a reader fail: its viewers wait for another. Returns the number of these viewers.
     pub fn fail_reader(&mut self, number: usize) -> u64 {
         let id = reader_name(number);
-        let Some(at) = self.now.readers.iter().position(|reader| reader.id == id) else { return 0 };
-        self.now.readers.remove(at);
+        let Some(at) = self.situation.readers.iter().position(|reader| reader.id == id) else { return 0 };
+        self.situation.readers.remove(at);
         let mut lost = 0;
-        for video in &mut self.now.videos {
+        for video in &mut self.situation.videos {
             video.parts.retain_mut(|part| {
                 let dead = part.reader == at;
                 if dead {
@@ -110,10 +111,12 @@ impl World {
 
     /// Brings back a reader, without viewers. Readers stay in the order of their names.
     pub fn restore_reader(&mut self, number: usize) {
-        let back = reader_id(number, self.capacity);
-        let Err(at) = self.now.readers.binary_search_by(|reader| reader.id.cmp(&back.id)) else { return };
-        self.now.readers.insert(at, back);
-        for part in self.now.videos.iter_mut().flat_map(|video| &mut video.parts) {
+        let back = new_reader(number, self.capacity);
+        let Err(at) = self.situation.readers.binary_search_by(|reader| reader.id.cmp(&back.id)) else {
+            return;
+        };
+        self.situation.readers.insert(at, back);
+        for part in self.situation.videos.iter_mut().flat_map(|video| &mut video.parts) {
             part.reader += usize::from(part.reader >= at);
         }
     }
@@ -145,7 +148,7 @@ fn reader_name(number: usize) -> ReaderId {
     ReaderId::parse(&format!("reader-{number:03}")).expect("it is short and plain")
 }
 
-fn reader_id(number: usize, capacity: u64) -> PlacementReader {
+fn new_reader(number: usize, capacity: u64) -> PlacementReader {
     PlacementReader { id: reader_name(number), capacity, standing: ReaderAvailability::Open }
 }
 
@@ -159,7 +162,7 @@ mod tests {
     use crate::scenario::ScenarioName;
 
     fn world() -> World {
-        let mut world = World::new(&Scenario::named(ScenarioName::Seed, Duration::ZERO));
+        let mut world = World::new(&Scenario::built_in(ScenarioName::Seed, Duration::ZERO));
         for video in 0..100 {
             world.give_video(video, video % 5);
         }
@@ -176,7 +179,7 @@ mod tests {
         let mut world = world();
         assert_eq!(world.fail_reader(1), 280);
         assert_eq!(world.reader_loads(), [275, 312, 233, 1400]);
-        assert_eq!(world.now.videos.iter().map(|video| video.waiting).sum::<u64>(), 280);
+        assert_eq!(world.situation.videos.iter().map(|video| video.waiting).sum::<u64>(), 280);
         world.restore_reader(1);
         assert_eq!(world.reader_loads(), [275, 0, 312, 233, 1400]);
         assert_eq!(world.fail_reader(9), 0);
@@ -184,15 +187,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn viewers_are_neither_lost_nor_created(viewers in proptest::collection::vec(0u64..500, 1..5), waiting in 0u64..9, come in 0u64..900, leave in 0u64..900) {
+        fn viewers_are_neither_lost_nor_created(viewers in proptest::collection::vec(0u64..500, 1..5), waiting in 0u64..9, arriving_viewers in 0u64..900, leave in 0u64..900) {
             let mut world = world();
-            let video = &mut world.now.videos[0];
+            let video = &mut world.situation.videos[0];
             video.parts = viewers.iter().enumerate().map(|(reader, viewers)| VideoPart { reader, viewers: *viewers, share: WHOLE_SHARE / viewers.max(&1).ilog2().max(1) }).collect();
             video.waiting = waiting;
             let before = video.viewers();
-            let leave = leave.min(before);
-            world.apply_changes(&[ViewerChange { video: 0, come, leave }]);
-            prop_assert_eq!(world.now.videos[0].viewers(), before - leave + come);
+            let leaving_viewers = leave.min(before);
+            world.apply_changes(&[ViewerChange { video: 0, arriving_viewers, leaving_viewers }]);
+            prop_assert_eq!(world.situation.videos[0].viewers(), before - leaving_viewers + arriving_viewers);
         }
     }
 }

@@ -7,10 +7,12 @@ use liverank_core::{Comment, CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::super::{ArchiveMeta, ArchivePosition, CommentPage};
-use super::tables::{Tables, decode_comment, decode_video, read_meta as meta_in, read_positions};
-use crate::redb_file::Failure;
+use super::meta::read_meta as meta_in;
+use super::rows::{decode_comment, decode_video, read_positions};
+use super::tables::Tables;
+use crate::redb_file::FileFailure;
 
-pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<ArchiveMeta>, Failure> {
+pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<ArchiveMeta>, FileFailure> {
     meta_in(&database.begin_read()?.open_table(tables.meta)?)
 }
 
@@ -18,7 +20,7 @@ pub fn read_offsets(
     database: &Database,
     tables: &Tables,
     partitions: &[u32],
-) -> Result<Vec<ArchivePosition>, Failure> {
+) -> Result<Vec<ArchivePosition>, FileFailure> {
     read_positions(&database.begin_read()?.open_table(tables.offsets)?, partitions)
 }
 
@@ -26,7 +28,7 @@ pub fn read_videos(
     database: &Database,
     tables: &Tables,
     ids: &[VideoId],
-) -> Result<Vec<Option<VideoState>>, Failure> {
+) -> Result<Vec<Option<VideoState>>, FileFailure> {
     let table = database.begin_read()?.open_table(tables.videos)?;
     let state = |id: &VideoId| match table.get(id.as_str())? {
         Some(bytes) => decode_video(id.as_str(), bytes.value()).map(Some),
@@ -40,7 +42,7 @@ pub fn videos_after(
     tables: &Tables,
     after: Option<&VideoId>,
     limit: usize,
-) -> Result<Vec<VideoState>, Failure> {
+) -> Result<Vec<VideoState>, FileFailure> {
     let table = database.begin_read()?.open_table(tables.videos)?;
     let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
     let states = table.range::<&str>((from, Bound::Unbounded))?.take(limit).map(|entry| {
@@ -56,7 +58,7 @@ pub fn read_comments(
     video: &VideoId,
     page: CommentPage,
     limit: usize,
-) -> Result<Vec<Comment>, Failure> {
+) -> Result<Vec<Comment>, FileFailure> {
     let table = database.begin_read()?.open_table(tables.comments)?;
     let id = video.as_str();
     match page {
@@ -78,18 +80,18 @@ pub fn read_comments(
 
 type CommentRow<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decode_comment_row((key, bytes): &CommentRow) -> Result<Comment, Failure> {
+fn decode_comment_row((key, bytes): &CommentRow) -> Result<Comment, FileFailure> {
     let (video, seq) = key.value();
     decode_comment(video, seq, bytes.value())
 }
 
 /// Reads the comment that a row of another table points to; an error if it does not exist.
-fn find_pointed_comment(
+fn read_referenced_comment(
     table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     video: &str,
     seq: u64,
-) -> Result<Comment, Failure> {
-    let missing = || Failure::Damaged(format!("comment {seq} of {video:?} is not there"));
+) -> Result<Comment, FileFailure> {
+    let missing = || FileFailure::Damaged(format!("comment {seq} of {video:?} is not there"));
     let bytes = table.get((video, seq))?.ok_or_else(missing)?;
     decode_comment(video, seq, bytes.value())
 }
@@ -99,14 +101,14 @@ pub fn read_comment(
     tables: &Tables,
     video: &VideoId,
     id: &CommentId,
-) -> Result<Option<Comment>, Failure> {
+) -> Result<Option<Comment>, FileFailure> {
     let transaction = database.begin_read()?;
     let seq = transaction
         .open_table(tables.newest_by_id)?
         .get((video.as_str(), id.as_str()))?
         .map(|seq| seq.value());
     let table = transaction.open_table(tables.comments)?;
-    seq.map(|seq| find_pointed_comment(&table, video.as_str(), seq)).transpose()
+    seq.map(|seq| read_referenced_comment(&table, video.as_str(), seq)).transpose()
 }
 
 pub fn comments_from(
@@ -115,18 +117,18 @@ pub fn comments_from(
     partition: u32,
     offset: u64,
     limit: usize,
-) -> Result<Vec<NumberedComment>, Failure> {
+) -> Result<Vec<NumberedComment>, FileFailure> {
     let transaction = database.begin_read()?;
     let table = transaction.open_table(tables.comments)?;
-    let places = transaction.open_table(tables.comment_places)?;
+    let places = transaction.open_table(tables.entries_by_log_position)?;
     let comments = places.range((partition, offset)..=(partition, u64::MAX))?.take(limit).map(|entry| {
         let (place, target) = entry?;
         let ((partition, offset), (video, seq)) = (place.value(), target.value());
-        Ok(NumberedComment { comment: find_pointed_comment(&table, video, seq)?, partition, offset })
+        Ok(NumberedComment { comment: read_referenced_comment(&table, video, seq)?, partition, offset })
     });
     comments.collect()
 }
 
-pub fn comment_count(database: &Database, tables: &Tables) -> Result<u64, Failure> {
+pub fn comment_count(database: &Database, tables: &Tables) -> Result<u64, FileFailure> {
     Ok(database.begin_read()?.open_table(tables.comment_count)?.get(())?.map_or(0, |count| count.value()))
 }

@@ -7,31 +7,31 @@ use liverank_core::{CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::super::{ReportPosition, ReportQueue};
-use super::moderation::damaged;
+use super::rows::damaged_row;
 use super::tables::Tables;
-use crate::redb_file::Failure;
+use crate::redb_file::FileFailure;
 
 fn encode_reported(comment: &ReportedComment) -> Vec<u8> {
     serde_json::to_vec(comment).expect("text and numbers always serialise")
 }
 
-fn decode_reported(bytes: &[u8]) -> Result<ReportedComment, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| damaged("reports of a comment", error))
+fn decode_reported(bytes: &[u8]) -> Result<ReportedComment, FileFailure> {
+    serde_json::from_slice(bytes).map_err(|error| damaged_row("reports of a comment", error))
 }
 
 fn find_reported(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     (video, id): (&str, &str),
-) -> Result<Option<ReportedComment>, Failure> {
+) -> Result<Option<ReportedComment>, FileFailure> {
     table.get((video, id))?.map(|bytes| decode_reported(bytes.value())).transpose()
 }
 
 /// Reads those of these comments that were reported.
-pub(super) fn known(
+pub(super) fn read_reports(
     transaction: &WriteTransaction,
     tables: &Tables,
     comments: &HashSet<(&VideoId, &CommentId)>,
-) -> Result<Vec<ReportedComment>, Failure> {
+) -> Result<Vec<ReportedComment>, FileFailure> {
     if comments.is_empty() {
         return Ok(Vec::new());
     }
@@ -41,11 +41,11 @@ pub(super) fn known(
 }
 
 /// Writes the reported comments that have changed, and their rows in the queues.
-pub(super) fn put(
+pub(super) fn write_reports(
     transaction: &WriteTransaction,
     tables: &Tables,
     changed: &[ReportedComment],
-) -> Result<(), Failure> {
+) -> Result<(), FileFailure> {
     if changed.is_empty() {
         return Ok(());
     }
@@ -56,10 +56,10 @@ pub(super) fn put(
         let before = find_reported(&table, key)?;
         table.insert(key, encode_reported(comment).as_slice())?;
         for queue in ReportQueue::ALL {
-            if let Some(place) = before.as_ref().and_then(|before| queue.place(before)) {
+            if let Some(place) = before.as_ref().and_then(|before| queue.sort_key(before)) {
                 queues.remove((queue.name(), place.as_str()))?;
             }
-            if let Some(place) = queue.place(comment) {
+            if let Some(place) = queue.sort_key(comment) {
                 queues.insert((queue.name(), place.as_str()), key)?;
             }
         }
@@ -67,48 +67,48 @@ pub(super) fn put(
     Ok(())
 }
 
-pub(super) fn of_comment(
+pub(super) fn read_reports_of_comment(
     database: &Database,
     tables: &Tables,
     video: &VideoId,
     id: &CommentId,
-) -> Result<Option<ReportedComment>, Failure> {
+) -> Result<Option<ReportedComment>, FileFailure> {
     find_reported(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
 }
 
 /// A text that sorts after every sort key of a queue.
-const BEHIND_ALL_PLACES: &str = "~";
+const AFTER_ALL_SORT_KEYS: &str = "~";
 
-pub(super) fn of_queue(
+pub(super) fn read_report_queue(
     database: &Database,
     tables: &Tables,
     queue: ReportQueue,
     after: Option<ReportPosition>,
     limit: usize,
-) -> Result<Vec<ReportedComment>, Failure> {
+) -> Result<Vec<ReportedComment>, FileFailure> {
     let transaction = database.begin_read()?;
     let (table, queues) =
         (transaction.open_table(tables.reports)?, transaction.open_table(tables.report_queues)?);
-    let until = after.map_or_else(|| BEHIND_ALL_PLACES.to_owned(), |place| queue.place_of(place));
+    let until = after.map_or_else(|| AFTER_ALL_SORT_KEYS.to_owned(), |place| queue.sort_key_of(place));
     let part = (queue.name(), "")..(queue.name(), until.as_str());
     let found = queues.range::<(&str, &str)>(part)?.rev().take(limit).map(|entry| {
         let (_, key) = entry?;
         find_reported(&table, key.value())?
-            .ok_or_else(|| damaged("reports of a comment", "a queue has one that is not there"))
+            .ok_or_else(|| damaged_row("reports of a comment", "a queue has one that is not there"))
     });
     found.collect()
 }
 
-pub(super) fn count(
+pub(super) fn count_open_reports(
     database: &Database,
     tables: &Tables,
     video: Option<&VideoId>,
     most: u64,
-) -> Result<u64, Failure> {
+) -> Result<u64, FileFailure> {
     let queues = database.begin_read()?.open_table(tables.report_queues)?;
     let mut count = 0;
     let name = ReportQueue::OpenNewest.name();
-    for entry in queues.range::<(&str, &str)>((name, "")..(name, BEHIND_ALL_PLACES))? {
+    for entry in queues.range::<(&str, &str)>((name, "")..(name, AFTER_ALL_SORT_KEYS))? {
         let (_, key) = entry?;
         if video.is_none_or(|video| key.value().0 == video.as_str()) {
             count += 1;
@@ -123,11 +123,11 @@ pub(super) fn count(
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check_json_fixture, fixture_reported, json};
+    use crate::fixtures::{check_json_fixture, fixture_reported, parse_json};
 
     #[test]
     fn stored_reports_have_fixtures() {
-        let write = |comment: &ReportedComment| json(&encode_reported(comment));
+        let write = |comment: &ReportedComment| parse_json(&encode_reported(comment));
         check_json_fixture("embedded-reports", &fixture_reported(), write, |value| {
             decode_reported(value.to_string().as_bytes())
         });

@@ -10,36 +10,48 @@ use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::super::{ArchiveMeta, WindowCount};
-use super::rebuilding::change_meta;
-use super::tables::{StoredPosition, Tables, decode_position, decode_video, encode_meta};
-use crate::redb_file::{Failure, begin_durable};
+use super::meta::{change_meta, encode_meta};
+use super::rows::{decode_position, decode_video};
+use super::tables::{StoredPosition, Tables};
+use crate::redb_file::{FileFailure, begin_durable};
 
 /// The key of a count: the kind and start of a window, and the video.
-type Key = (&'static str, Millis, &'static str);
+type WindowCountKey = (&'static str, Millis, &'static str);
 
-/// Counts these kinds of windows from now on, and no others.
-pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Result<ArchiveMeta, Failure> {
+/// Makes the archive count these kinds of windows from now on, and no others.
+pub fn set_counted_windows(
+    database: &Database,
+    tables: &Tables,
+    kinds: &[WindowKind],
+) -> Result<ArchiveMeta, FileFailure> {
     change_meta(database, tables, |transaction, before| {
-        let last = begin_here(transaction, tables, before)?;
-        Ok(ArchiveMeta { windows: before.windows.changed_to(kinds, last), ..before.clone() })
+        let last = start_at_current_offsets(transaction, tables, before)?;
+        Ok(ArchiveMeta { windows: before.windows.with_wanted_kinds(kinds, last), ..before.clone() })
     })
 }
 
-/// Counts these decays from now on, and no others.
-pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> Result<ArchiveMeta, Failure> {
+/// Makes the archive count these decays from now on, and no others.
+pub fn set_counted_decays(
+    database: &Database,
+    tables: &Tables,
+    decays: &[Decay],
+) -> Result<ArchiveMeta, FileFailure> {
     change_meta(database, tables, |transaction, before| {
-        let last = begin_here(transaction, tables, before)?;
-        Ok(ArchiveMeta { decays: before.decays.changed_to(decays, last, rand::random), ..before.clone() })
+        let last = start_at_current_offsets(transaction, tables, before)?;
+        Ok(ArchiveMeta {
+            decays: before.decays.with_wanted_decays(decays, last, rand::random),
+            ..before.clone()
+        })
     })
 }
 
-/// Stores that windows and decays are counted from the present offsets on, if neither was counted `before`. Returns
-/// the time at which the log appended the last counted record.
-fn begin_here(
+/// Stores the present offsets as those from which windows and decays are counted, if neither was counted `before`.
+/// Returns the time at which the log appended the last counted record.
+fn start_at_current_offsets(
     transaction: &WriteTransaction,
     tables: &Tables,
     before: &ArchiveMeta,
-) -> Result<Option<Millis>, Failure> {
+) -> Result<Option<Millis>, FileFailure> {
     let offsets = transaction.open_table(tables.offsets)?;
     let mut counted_to = transaction.open_table(tables.window_offsets)?;
     let mut last: Option<Millis> = None;
@@ -56,12 +68,12 @@ fn begin_here(
 
 /// Stores that these ranges are counted in windows and by decays, and notes gaps that were counted without them. To be
 /// called before the offsets move.
-pub fn advance(
+pub fn note_counted_ranges(
     transaction: &WriteTransaction,
     tables: &Tables,
     meta: &mut ArchiveMeta,
     spans: &[OffsetRange],
-) -> Result<(), Failure> {
+) -> Result<(), FileFailure> {
     if meta.windows.is_empty() && meta.decays.is_empty() {
         return Ok(());
     }
@@ -74,8 +86,8 @@ pub fn advance(
             let found: Option<StoredPosition> = offsets.get(span.partition)?.map(|found| found.value());
             let last = found.and_then(|found| decode_position(found).last_record);
             let until = last.map(|record| record.broker_time);
-            windows = windows.with_gap(until);
-            decays = decays.with_gap(until, rand::random);
+            windows = windows.with_counting_gap(until);
+            decays = decays.with_counting_gap(until, rand::random);
         }
     }
     if (&windows, &decays) != (&meta.windows, &meta.decays) {
@@ -86,7 +98,11 @@ pub fn advance(
 }
 
 /// Adds a batch's counts to the counts of windows.
-pub fn put(transaction: &WriteTransaction, tables: &Tables, changes: &[WindowChange]) -> Result<(), Failure> {
+pub fn add_counts(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    changes: &[WindowChange],
+) -> Result<(), FileFailure> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -94,29 +110,30 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, changes: &[WindowCha
     for WindowChange { window: WindowKey { kind, start }, video, counters } in changes {
         let kind = kind.to_string();
         let key = (kind.as_str(), *start, video.as_str());
-        let before = table.get(key)?.map(|bytes| decode(bytes.value())).transpose()?;
+        let before = table.get(key)?.map(|bytes| decode_counters(bytes.value())).transpose()?;
         let mut sum = before.unwrap_or_default();
         sum.merge(counters);
-        table.insert(key, encode(&sum).as_slice())?;
+        table.insert(key, encode_counters(&sum).as_slice())?;
     }
     Ok(())
 }
 
-fn encode(counters: &Counters) -> Vec<u8> {
+fn encode_counters(counters: &Counters) -> Vec<u8> {
     serde_json::to_vec(counters).expect("numbers always serialise")
 }
 
-fn decode(bytes: &[u8]) -> Result<Counters, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| Failure::Damaged(format!("counts of a window: {error}")))
+fn decode_counters(bytes: &[u8]) -> Result<Counters, FileFailure> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| FileFailure::Damaged(format!("counts of a window: {error}")))
 }
 
 /// Reads those of these videos that have counts in a window, with these counts.
-pub fn read(
+pub fn read_window_videos(
     database: &Database,
     tables: &Tables,
     window: &WindowKey,
     ids: &[VideoId],
-) -> Result<Vec<VideoState>, Failure> {
+) -> Result<Vec<VideoState>, FileFailure> {
     let transaction = database.begin_read()?;
     let (videos, windows) = (transaction.open_table(tables.videos)?, transaction.open_table(tables.windows)?);
     let kind = window.kind.to_string();
@@ -125,20 +142,20 @@ pub fn read(
         let counts = windows.get((kind.as_str(), window.start, id.as_str()))?;
         if let (Some(counts), Some(state)) = (counts, videos.get(id.as_str())?) {
             let state = decode_video(id.as_str(), state.value())?;
-            found.push(state.within_window(decode(counts.value())?));
+            found.push(state.with_window_counters(decode_counters(counts.value())?));
         }
     }
     Ok(found)
 }
 
 /// Reads up to `limit` videos of a window with ids after `after`, in ascending order of ids.
-pub fn read_after(
+pub fn read_window_videos_after(
     database: &Database,
     tables: &Tables,
     window: &WindowKey,
     after: Option<&VideoId>,
     limit: usize,
-) -> Result<Vec<VideoState>, Failure> {
+) -> Result<Vec<VideoState>, FileFailure> {
     let kind = window.kind.to_string();
     let ids: Vec<VideoId> = {
         let table = database.begin_read()?.open_table(tables.windows)?;
@@ -148,36 +165,38 @@ pub fn read_after(
         };
         let to = Bound::Excluded((kind.as_str(), window.start + 1, ""));
         let keys = table.range::<(&str, Millis, &str)>((from, to))?.take(limit);
-        keys.map(|entry| video(entry?.0.value().2)).collect::<Result<_, Failure>>()?
+        keys.map(|entry| parse_video_id(entry?.0.value().2)).collect::<Result<_, FileFailure>>()?
     };
-    read(database, tables, window, &ids)
+    read_window_videos(database, tables, window, &ids)
 }
 
-fn video(id: &str) -> Result<VideoId, Failure> {
-    VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))
+fn parse_video_id(id: &str) -> Result<VideoId, FileFailure> {
+    VideoId::parse(id).map_err(|error| FileFailure::Damaged(error.to_string()))
 }
 
 /// Reads all counts by window.
-pub fn all(table: &impl ReadableTable<Key, &'static [u8]>) -> Result<Vec<WindowCount>, Failure> {
+pub fn read_all_window_counts(
+    table: &impl ReadableTable<WindowCountKey, &'static [u8]>,
+) -> Result<Vec<WindowCount>, FileFailure> {
     let decoded = table.iter()?.map(|entry| {
         let (key, counts) = entry?;
         let (kind, start, id) = key.value();
-        let kind = WindowKind::parse(kind).map_err(|error| Failure::Damaged(error.to_string()))?;
+        let kind = WindowKind::parse(kind).map_err(|error| FileFailure::Damaged(error.to_string()))?;
         let window = WindowKey { kind, start };
-        Ok(WindowCount { window, video: video(id)?, counters: decode(counts.value())? })
+        Ok(WindowCount { window, video: parse_video_id(id)?, counters: decode_counters(counts.value())? })
     });
     decoded.collect()
 }
 
 /// Deletes up to `limit` counts of windows of this kind that begin before `start`, those of the oldest windows first;
 /// returns how many were deleted.
-pub fn forget(
+pub fn delete_old_windows(
     database: &Database,
     tables: &Tables,
     kind: &WindowKind,
     start: Millis,
     limit: usize,
-) -> Result<u64, Failure> {
+) -> Result<u64, FileFailure> {
     let transaction = begin_durable(database)?;
     let kind = kind.to_string();
     let mut forgotten = 0;
@@ -201,7 +220,7 @@ mod tests {
     use liverank_core::{Interaction, Kind, UserId};
     use redb::backends::InMemoryBackend;
 
-    use super::super::tables::LIVE;
+    use super::super::tables::LIVE_TABLES;
     use super::super::{reading, writing};
     use super::*;
 
@@ -225,41 +244,41 @@ mod tests {
         let span = OffsetRange { partition: 0, first: offset, next: offset + 1, last_record: Some(last) };
         let record = LogRecord { partition: 0, offset, broker_time: last.broker_time, event };
         let batch = Batch { offset_ranges: vec![span], records: vec![record] };
-        writing::commit_batch(database, &LIVE, &batch, 7).unwrap().unwrap();
+        writing::commit_batch(database, &LIVE_TABLES, &batch, 7).unwrap().unwrap();
     }
 
     fn events_in_score(database: &Database) -> u64 {
         let ids = [VideoId::parse("v").unwrap()];
-        let video = reading::read_videos(database, &LIVE, &ids).unwrap().pop().flatten().unwrap();
-        video.decayed.iter().map(|score| score.events).sum()
+        let video = reading::read_videos(database, &LIVE_TABLES, &ids).unwrap().pop().flatten().unwrap();
+        video.decayed_scores.iter().map(|score| score.event_count).sum()
     }
 
     #[test]
     fn what_a_release_without_windows_and_half_lives_counted_in_between_is_noted() {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         let transaction = begin_durable(&database).unwrap();
-        LIVE.create_absent(&transaction).unwrap();
+        LIVE_TABLES.create_absent(&transaction).unwrap();
         transaction.commit().unwrap();
         let rules = CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() };
-        writing::create_meta(&database, &LIVE, &rules, 7).unwrap();
-        count(&database, &LIVE, &[WindowKind::parse("day of UTC").unwrap()]).unwrap();
-        let before = count_decays(&database, &LIVE, &[Decay::new(60, None).unwrap()]).unwrap();
+        writing::create_meta(&database, &LIVE_TABLES, &rules, 7).unwrap();
+        set_counted_windows(&database, &LIVE_TABLES, &[WindowKind::parse("day of UTC").unwrap()]).unwrap();
+        let before = set_counted_decays(&database, &LIVE_TABLES, &[Decay::new(60, None).unwrap()]).unwrap();
         commit(&database, 0, "ana", Kind::Like);
         assert_eq!(
-            (reading::read_meta(&database, &LIVE).unwrap(), events_in_score(&database)),
+            (reading::read_meta(&database, &LIVE_TABLES).unwrap(), events_in_score(&database)),
             (Some(before.clone()), 1)
         );
         // An earlier release counts a record, and does not move the offset up to which windows are counted.
         let transaction = begin_durable(&database).unwrap();
-        transaction.open_table(LIVE.offsets).unwrap().insert(0, (2, Some((BEGIN + 5, 3)))).unwrap();
+        transaction.open_table(LIVE_TABLES.offsets).unwrap().insert(0, (2, Some((BEGIN + 5, 3)))).unwrap();
         transaction.commit().unwrap();
         commit(&database, 2, "ana", Kind::Unlike);
         commit(&database, 3, "ben", Kind::Like);
         commit(&database, 4, "ben", Kind::Unlike);
-        let after = reading::read_meta(&database, &LIVE).unwrap().unwrap();
+        let after = reading::read_meta(&database, &LIVE_TABLES).unwrap().unwrap();
         let (was, is) = (before.decays.iter().next().unwrap(), after.decays.iter().next().unwrap());
-        assert!(is.run != was.run && is.whole_after == Some(BEGIN + 5), "{is:?}");
-        assert_eq!(after.windows.iter().next().unwrap().whole_after, Some(BEGIN + 5));
+        assert!(is.run != was.run && is.complete_after == Some(BEGIN + 5), "{is:?}");
+        assert_eq!(after.windows.iter().next().unwrap().complete_after, Some(BEGIN + 5));
         assert_eq!(
             events_in_score(&database),
             1,
@@ -271,13 +290,13 @@ mod tests {
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check_json_fixture, json, video};
+    use crate::fixtures::{check_json_fixture, parse_json, video};
 
     #[test]
     fn stored_counts_of_windows_have_fixtures() {
-        let write = |counters: &Counters| json(&encode(counters));
+        let write = |counters: &Counters| parse_json(&encode_counters(counters));
         check_json_fixture("embedded-window", &video().counters, write, |value| {
-            decode(value.to_string().as_bytes())
+            decode_counters(value.to_string().as_bytes())
         });
     }
 }

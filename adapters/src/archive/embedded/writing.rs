@@ -13,21 +13,23 @@ use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::{ArchiveMeta, ArchivePosition, CommitError, CommitResult};
-use super::tables::{
-    Tables, decode_parts, decode_position, decode_video, encode_comment, encode_meta, encode_parts,
-    encode_video, read_meta as meta_in, read_positions,
+use super::meta::{encode_meta, read_meta as meta_in};
+use super::moderation_writing::{read_moderation, write_moderation};
+use super::rows::{
+    decode_parts, decode_position, decode_video, encode_comment, encode_parts, encode_video, read_positions,
 };
-use super::{moderation, windows};
-use crate::redb_file::{Failure, begin_durable};
+use super::tables::Tables;
+use super::windows;
+use crate::redb_file::{FileFailure, begin_durable};
 
-/// Writes the meta data of a new archive, unless there are some already, and returns those in force; `bits` make the
-/// comment epoch.
+/// Writes the meta data of a new archive, unless there are some already, and returns those in force; `bits` are the
+/// random bits of the new comment epoch.
 pub fn create_meta(
     database: &Database,
     tables: &Tables,
     wanted: &CountingRules,
     bits: u64,
-) -> Result<ArchiveMeta, Failure> {
+) -> Result<ArchiveMeta, FileFailure> {
     let transaction = begin_durable(database)?;
     let meta = {
         let mut table = transaction.open_table(tables.meta)?;
@@ -53,32 +55,33 @@ pub fn commit_batch(
     tables: &Tables,
     batch: &Batch,
     me: u64,
-) -> Result<Result<CommitResult, CommitError>, Failure> {
+) -> Result<Result<CommitResult, CommitError>, FileFailure> {
     let transaction = begin_durable(database)?;
     let mut meta = meta_in(&transaction.open_table(tables.meta)?)?
-        .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
+        .ok_or_else(|| FileFailure::Damaged("a batch comes before the archive was opened".to_owned()))?;
     if batch.offset_ranges.is_empty() && batch.records.is_empty() {
         let batch_effects = BatchEffects::default();
-        return Ok(Ok(CommitResult { batch_effects, meta_in_force: meta, identity_documents: true }));
+        return Ok(Ok(CommitResult { batch_effects, meta_in_force: meta, stores_identity_documents: true }));
     }
     // Before the offsets move, because they tell what was counted without windows and decays.
-    windows::advance(&transaction, tables, &mut meta, &batch.offset_ranges)?;
+    windows::note_counted_ranges(&transaction, tables, &mut meta, &batch.offset_ranges)?;
     if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
     }
     let videos = known_videos(&transaction, tables, &batch.videos())?;
     let sightings = known_sightings(&transaction, tables, &batch.event_identities())?;
-    let moderated = moderation::read_moderation(&transaction, tables, batch)?;
+    let moderated = read_moderation(&transaction, tables, batch)?;
     let marks = known_marks(&transaction, tables, batch.affected_marks(meta.counting_rules.unique))?;
-    let effects = apply_moderated_batch(&batch.records, videos, sightings, moderated, marks, meta.in_force());
+    let effects =
+        apply_moderated_batch(&batch.records, videos, sightings, moderated, marks, meta.counting_setup());
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.new_identities)?;
     put_comments(&transaction, tables, &effects)?;
-    moderation::write_moderation(&transaction, tables, &effects)?;
+    write_moderation(&transaction, tables, &effects)?;
     put_marks(&transaction, tables, &effects.mark_changes)?;
-    windows::put(&transaction, tables, &effects.windows)?;
+    windows::add_counts(&transaction, tables, &effects.window_changes)?;
     transaction.commit()?;
-    Ok(Ok(CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents: true }))
+    Ok(Ok(CommitResult { batch_effects: effects, meta_in_force: meta, stores_identity_documents: true }))
 }
 
 /// Makes `me` the owner of the partitions, and returns their positions.
@@ -87,7 +90,7 @@ pub fn claim_partitions(
     tables: &Tables,
     partitions: &[u32],
     me: u64,
-) -> Result<Vec<ArchivePosition>, Failure> {
+) -> Result<Vec<ArchivePosition>, FileFailure> {
     let transaction = begin_durable(database)?;
     let positions = {
         let mut owners = transaction.open_table(tables.owners)?;
@@ -100,14 +103,14 @@ pub fn claim_partitions(
     Ok(positions)
 }
 
-/// Moves the offsets; returns an error instead if another archive owns a partition, or if its next offset is another
-/// one.
+/// Moves the offsets; returns an error instead if another archive owns a partition, or if a partition's next offset is
+/// not the one at which the batch begins.
 fn advance_offsets(
     transaction: &WriteTransaction,
     tables: &Tables,
     batch: &Batch,
     me: u64,
-) -> Result<Option<CommitError>, Failure> {
+) -> Result<Option<CommitError>, FileFailure> {
     let mut table = transaction.open_table(tables.offsets)?;
     let owners = transaction.open_table(tables.owners)?;
     for span in &batch.offset_ranges {
@@ -132,11 +135,11 @@ fn known_videos(
     transaction: &WriteTransaction,
     tables: &Tables,
     ids: &HashSet<&VideoId>,
-) -> Result<Vec<VideoState>, Failure> {
+) -> Result<Vec<VideoState>, FileFailure> {
     let table = transaction.open_table(tables.videos)?;
     let known = ids.iter().filter_map(|id| {
         let bytes = table.get(id.as_str()).transpose()?;
-        Some(bytes.map_err(Failure::from).and_then(|bytes| decode_video(id.as_str(), bytes.value())))
+        Some(bytes.map_err(FileFailure::from).and_then(|bytes| decode_video(id.as_str(), bytes.value())))
     });
     known.collect()
 }
@@ -145,14 +148,14 @@ fn known_sightings(
     transaction: &WriteTransaction,
     tables: &Tables,
     identities: &HashSet<String>,
-) -> Result<Vec<(String, Millis)>, Failure> {
+) -> Result<Vec<(String, Millis)>, FileFailure> {
     let table = transaction.open_table(tables.identities)?;
     // In the order of the table: neighbours share pages, random keys do not.
     let mut identities: Vec<&String> = identities.iter().collect();
     identities.sort_unstable();
     let known = identities.into_iter().filter_map(|identity| {
         let time = table.get(identity.as_str()).transpose()?;
-        Some(time.map(|time| (identity.clone(), time.value())).map_err(Failure::from))
+        Some(time.map(|time| (identity.clone(), time.value())).map_err(FileFailure::from))
     });
     known.collect()
 }
@@ -161,7 +164,7 @@ fn known_marks(
     transaction: &WriteTransaction,
     tables: &Tables,
     keys: HashSet<MarkKey>,
-) -> Result<Vec<(MarkKey, UniqueMark)>, Failure> {
+) -> Result<Vec<(MarkKey, UniqueMark)>, FileFailure> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -176,21 +179,28 @@ pub fn read_marks(
     times: &impl ReadableTable<MarkKey, Millis>,
     parts: &impl ReadableTable<MarkKey, &'static [u8]>,
     keys: impl IntoIterator<Item = MarkKey>,
-) -> Result<Vec<(MarkKey, UniqueMark)>, Failure> {
+) -> Result<Vec<(MarkKey, UniqueMark)>, FileFailure> {
     let mut keys: Vec<MarkKey> = keys.into_iter().collect();
     keys.sort_unstable();
     let mut set = Vec::new();
     for key in keys {
         let Some(bits) = values.get(key)? else { continue };
-        let at = times.get(key)?.map(|at| at.value());
+        let counted_at = times.get(key)?.map(|at| at.value());
         let decayed = parts.get(key)?.map(|bytes| decode_parts(bytes.value())).transpose()?;
-        let decayed = decayed.unwrap_or_default();
-        set.push((key, UniqueMark { log2: f64::from_bits(bits.value()), at, decayed }));
+        let decay_contributions = decayed.unwrap_or_default();
+        set.push((
+            key,
+            UniqueMark { trending_log2: f64::from_bits(bits.value()), counted_at, decay_contributions },
+        ));
     }
     Ok(set)
 }
 
-fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkChange]) -> Result<(), Failure> {
+fn put_marks(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    changes: &[MarkChange],
+) -> Result<(), FileFailure> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -199,14 +209,14 @@ fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkCha
     let mut parts = transaction.open_table(tables.mark_parts)?;
     for MarkChange { key, new_value: now, .. } in changes {
         match now {
-            Some(mark) => values.insert(key, mark.log2.to_bits())?,
+            Some(mark) => values.insert(key, mark.trending_log2.to_bits())?,
             None => values.remove(key)?,
         };
-        match now.as_ref().and_then(|mark| mark.at) {
+        match now.as_ref().and_then(|mark| mark.counted_at) {
             Some(at) => times.insert(key, at)?,
             None => times.remove(key)?,
         };
-        match now.as_ref().map(|mark| &mark.decayed).filter(|decayed| !decayed.is_empty()) {
+        match now.as_ref().map(|mark| &mark.decay_contributions).filter(|decayed| !decayed.is_empty()) {
             Some(decayed) => drop(parts.insert(key, encode_parts(decayed).as_slice())?),
             None => drop(parts.remove(key)?),
         }
@@ -214,7 +224,11 @@ fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkCha
     Ok(())
 }
 
-fn put_videos(transaction: &WriteTransaction, tables: &Tables, videos: &[VideoState]) -> Result<(), Failure> {
+fn put_videos(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    videos: &[VideoState],
+) -> Result<(), FileFailure> {
     let mut table = transaction.open_table(tables.videos)?;
     for state in videos {
         table.insert(state.video_id.as_str(), encode_video(state).as_slice())?;
@@ -226,7 +240,7 @@ fn put_identities(
     transaction: &WriteTransaction,
     tables: &Tables,
     identities: &[(String, Millis)],
-) -> Result<(), Failure> {
+) -> Result<(), FileFailure> {
     let mut times = transaction.open_table(tables.identities)?;
     let mut sightings = transaction.open_table(tables.sightings)?;
     // In the order of the table, as in `known_sightings`. An identity may come twice, a day apart: the later time
@@ -247,12 +261,12 @@ fn put_comments(
     transaction: &WriteTransaction,
     tables: &Tables,
     effects: &BatchEffects,
-) -> Result<(), Failure> {
+) -> Result<(), FileFailure> {
     if effects.archived_comments().next().is_none() {
         return Ok(());
     }
     let mut table = transaction.open_table(tables.comments)?;
-    let mut places = transaction.open_table(tables.comment_places)?;
+    let mut places = transaction.open_table(tables.entries_by_log_position)?;
     let mut names = transaction.open_table(tables.newest_by_id)?;
     let mut added = 0;
     for NumberedComment { comment, partition, offset } in effects.archived_comments() {
@@ -274,7 +288,7 @@ pub fn forget_identities(
     tables: &Tables,
     watermark: Millis,
     limit: usize,
-) -> Result<u64, Failure> {
+) -> Result<u64, FileFailure> {
     let transaction = begin_durable(database)?;
     let mut forgotten = 0;
     {
@@ -303,46 +317,46 @@ mod fixtures {
     use redb::backends::InMemoryBackend;
     use serde_json::{Value, json};
 
-    use super::super::tables::LIVE;
+    use super::super::tables::LIVE_TABLES;
     use super::*;
-    use crate::fixtures::{check_json_fixture, run_parts};
+    use crate::fixtures::{check_json_fixture, decay_contributions};
 
     fn memory_database() -> Database {
         Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
     }
 
     /// Returns the row that a mark is stored as: its key in hexadecimal digits, and the bits of its number.
-    fn encode_mark_row(change: &MarkChange) -> Result<Value, Failure> {
+    fn encode_mark_row(change: &MarkChange) -> Result<Value, FileFailure> {
         let database = memory_database();
         let transaction = database.begin_write()?;
-        put_marks(&transaction, &LIVE, std::slice::from_ref(change))?;
-        let table = transaction.open_table(LIVE.marks)?;
+        put_marks(&transaction, &LIVE_TABLES, std::slice::from_ref(change))?;
+        let table = transaction.open_table(LIVE_TABLES.marks)?;
         let (key, bits) = table.first()?.expect("one row");
-        let at = transaction.open_table(LIVE.mark_times)?.get(key.value())?.map(|at| at.value());
+        let at = transaction.open_table(LIVE_TABLES.mark_times)?.get(key.value())?.map(|at| at.value());
         let digits = format!("{:032x}", u128::from_be_bytes(key.value()));
         let mut row = json!({ "key": digits, "log2_bits": bits.value() });
         if let Some(at) = at {
             row["at"] = json!(at);
         }
-        if let Some(parts) = transaction.open_table(LIVE.mark_parts)?.get(key.value())? {
+        if let Some(parts) = transaction.open_table(LIVE_TABLES.mark_parts)?.get(key.value())? {
             row["parts"] = serde_json::from_slice(parts.value()).expect("JSON");
         }
         Ok(row)
     }
 
     /// Returns the mark that is read from a row.
-    fn mark(row: &Value) -> Result<MarkChange, Failure> {
+    fn parse_mark(row: &Value) -> Result<MarkChange, FileFailure> {
         let text = row["key"].as_str().unwrap_or_default();
         let key = u128::from_str_radix(text, 16).expect("hexadecimal digits").to_be_bytes();
         let database = memory_database();
         let transaction = database.begin_write()?;
-        let mut table = transaction.open_table(LIVE.marks)?;
+        let mut table = transaction.open_table(LIVE_TABLES.marks)?;
         table.insert(key, row["log2_bits"].as_u64().expect("bits"))?;
-        let mut times = transaction.open_table(LIVE.mark_times)?;
+        let mut times = transaction.open_table(LIVE_TABLES.mark_times)?;
         if let Some(at) = row["at"].as_i64() {
             times.insert(key, at)?;
         }
-        let mut parts = transaction.open_table(LIVE.mark_parts)?;
+        let mut parts = transaction.open_table(LIVE_TABLES.mark_parts)?;
         if row["parts"].is_array() {
             parts.insert(key, row["parts"].to_string().as_bytes())?;
         }
@@ -352,8 +366,17 @@ mod fixtures {
 
     #[test]
     fn stored_unique_marks_have_fixtures() {
-        let says = UniqueMark { log2: 81_234.5, at: Some(1_700_000_000_250), decayed: run_parts() };
+        let says = UniqueMark {
+            trending_log2: 81_234.5,
+            counted_at: Some(1_700_000_000_250),
+            decay_contributions: decay_contributions(),
+        };
         let today = MarkChange { key: [9; 16], is_stored: true, new_value: Some(says) };
-        check_json_fixture("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
+        check_json_fixture(
+            "embedded-mark",
+            &today,
+            |change| encode_mark_row(change).expect("a row"),
+            parse_mark,
+        );
     }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use tokio::time::Instant;
 
-use super::documents::{MetaDoc, OffsetDoc};
+use super::documents::meta::MetaDoc;
+use super::documents::offset::OffsetDoc;
 use super::ownership;
-use super::transaction::{Stop, Transaction, abort, to_raw_documents};
+use super::transaction::{AttemptEnd, Transaction, abort, to_raw_documents};
 use super::{MongoArchive, PART_NAME, QUERY_TIMEOUT, store_error, with_timeout};
 use crate::StoreError;
 use crate::archive::CommitError;
@@ -24,13 +25,14 @@ use crate::archive::CommitError;
 const YIELD_TIME: Duration = Duration::from_secs(3);
 /// The time limit of a barrier, with all its attempts.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The time of conflicts after which a barrier ends all open transactions: consumers that work have yielded by then.
+/// The time for which a barrier retries after conflicts before it ends all open transactions; consumers that still run
+/// have yielded by then.
 const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two attempts: about the duration of a commit.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// The changes to the meta document that a barrier makes.
-pub(super) struct Change {
+pub(super) struct MetaChange {
     /// The update of the meta document.
     pub meta_update: Document,
     /// The statements on other collections, which take effect together with the update.
@@ -39,11 +41,11 @@ pub(super) struct Change {
 
 /// Decides on the change, from the meta document and the offsets of all partitions; returns `None` if nothing is to be
 /// changed.
-pub(super) type Decide<'a> =
-    &'a (dyn Fn(&MetaDoc, &[OffsetDoc]) -> Result<Option<Change>, StoreError> + Sync);
+pub(super) type DecideMetaChange<'a> =
+    &'a (dyn Fn(&MetaDoc, &[OffsetDoc]) -> Result<Option<MetaChange>, StoreError> + Sync);
 
 /// Asks consumers to wait for `time`; returns the token of the request.
-pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Result<String, StoreError> {
+pub(super) async fn request_yield(archive: &MongoArchive, time: Duration) -> Result<String, StoreError> {
     let token = format!("{:016x}", rand::random::<u64>());
     let way = doc! { "token": &token, "ms": time.as_millis() as i64 };
     let asked = archive.collection::<Document>("meta");
@@ -53,20 +55,24 @@ pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Resul
 }
 
 /// Tells consumers to go on, if the request with this token is still the one in the meta document.
-pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result<(), StoreError> {
+pub(super) async fn cancel_yield(archive: &MongoArchive, token: &str) -> Result<(), StoreError> {
     let meta = archive.collection::<Document>("meta");
     let mine = doc! { "_id": MetaDoc::ID, "make_way.token": token };
     let done = meta.update_one(mine, doc! { "$unset": { "make_way": "" } });
     with_timeout(QUERY_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
-/// Changes the meta document as `decide` says, and returns true if it was changed. Asks the consumers to yield first.
-pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
-    let token = ask_for_way(archive, YIELD_TIME).await?;
+/// Changes the meta document as `decide` says, and returns true if it was changed. Before the change, asks the
+/// consumers to pause their commits.
+pub(super) async fn change_meta(
+    archive: &MongoArchive,
+    decide: DecideMetaChange<'_>,
+) -> Result<bool, StoreError> {
+    let token = request_yield(archive, YIELD_TIME).await?;
     let passed = change_meta_while_yielding(archive, decide).await;
     if !matches!(passed, Ok(true)) {
         // Best effort: consumers go on by themselves soon.
-        let _ = give_way_back(archive, &token).await;
+        let _ = cancel_yield(archive, &token).await;
     }
     passed
 }
@@ -75,18 +81,19 @@ pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> R
 /// has done so.
 pub(super) async fn change_meta_while_yielding(
     archive: &MongoArchive,
-    decide: Decide<'_>,
+    decide: DecideMetaChange<'_>,
 ) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let mut patience = CONFLICTS_TIMEOUT;
     while begun.elapsed() < BARRIER_TIMEOUT {
-        let session = archive.client.start_session().await;
+        let session = archive.client().start_session().await;
         let mut session = session.map_err(|error| store_error("starting a session", &error))?;
         let left = BARRIER_TIMEOUT.saturating_sub(begun.elapsed());
-        let attempt = tokio::time::timeout(left, try_change(archive, &mut session, decide)).await;
+        let pinned = archive.of_session(&session);
+        let attempt = tokio::time::timeout(left, try_change(&pinned, &mut session, decide)).await;
         match attempt {
             Ok(Ok(changed)) => return Ok(changed),
-            Ok(Err(Stop::GiveUp(CommitError::Store(error)))) => {
+            Ok(Err(AttemptEnd::GiveUp(CommitError::Store(error)))) => {
                 abort(&mut session).await;
                 return Err(error);
             }
@@ -98,7 +105,7 @@ pub(super) async fn change_meta_while_yielding(
         if begun.elapsed() > patience {
             patience += CONFLICTS_TIMEOUT;
             let ended = async {
-                let sessions = ownership::noted_sessions(archive, doc! {}).await?;
+                let sessions = ownership::stored_session_ids(archive, doc! {}).await?;
                 ownership::kill_sessions(archive, sessions).await
             };
             with_timeout(QUERY_TIMEOUT, "ending what holds the offsets", ended).await?;
@@ -111,10 +118,10 @@ pub(super) async fn change_meta_while_yielding(
 async fn try_change(
     archive: &MongoArchive,
     session: &mut mongodb::ClientSession,
-    decide: Decide<'_>,
-) -> Result<bool, Stop> {
+    decide: DecideMetaChange<'_>,
+) -> Result<bool, AttemptEnd> {
     let mut transaction = Transaction::begin(archive, session).await?;
-    let meta = transaction.meta().await?;
+    let meta = transaction.read_meta().await?;
     let offsets: Vec<OffsetDoc> = transaction.find("offsets", doc! {}).await?;
     let Some(mut change) = decide(&meta, &offsets)? else {
         abort(transaction.session).await;

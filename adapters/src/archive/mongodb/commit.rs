@@ -21,20 +21,25 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, CommitResult};
-use super::documents::{
-    CommentDoc, MarkedDoc, MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, digest_bson, mark_document,
-    video_change, video_document, video_update,
-};
-use super::identities::{CommitIdentities, OffsetNotes};
-use super::ownership::{Owner, id_of};
+use super::documents::comment::CommentDoc;
+use super::documents::identity::digest_bson;
+use super::documents::mark::UniqueMarkDoc;
+use super::documents::meta::MetaDoc;
+use super::documents::offset::{OffsetDoc, fingerprint_document};
+use super::documents::rebuild::RebuildDoc;
+use super::documents::video::{VideoDoc, video_change, video_document, video_update};
+use super::identities::{CommitIdentities, OffsetChanges};
+use super::ownership::{CommitState, session_id};
 use super::states::{CachedVideo, VideoStateCache};
 use super::stopwatch::Stopwatch;
-use super::transaction::{Stop, Transaction, WasThere, abort, never_opened, to_raw_documents};
+use super::transaction::{
+    AttemptEnd, DocumentExisted, Transaction, abort, never_opened_error, to_raw_documents,
+};
 use super::{MongoArchive, PART_NAME, decays, swapping};
 use crate::StoreError;
 
-/// The time limit of a batch's commit, with conflicts, elections and retries. After it the caller reads the archive's
-/// positions again.
+/// The time limit of a batch's commit, with conflicts, elections and retries. After this time the caller reads the
+/// archive's positions again.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause before a conflicting transaction runs again; the first pause is a fraction of it. A transaction
 /// takes some ten milliseconds, and the conflicting one must be given time to end.
@@ -42,9 +47,9 @@ const MAX_PAUSE: Duration = Duration::from_millis(160);
 
 pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<CommitResult, CommitError> {
     if batch.offset_ranges.is_empty() && batch.records.is_empty() {
-        let meta = archive.archive_meta().await?.ok_or_else(never_opened)?;
+        let meta = archive.archive_meta().await?.ok_or_else(never_opened_error)?;
         let batch_effects = BatchEffects::default();
-        return Ok(CommitResult { batch_effects, meta_in_force: meta, identity_documents: true });
+        return Ok(CommitResult { batch_effects, meta_in_force: meta, stores_identity_documents: true });
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
     let committed = tokio::time::timeout_at(deadline, retry_until_committed(archive, batch)).await;
@@ -56,11 +61,12 @@ pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Comm
 }
 
 async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<CommitResult, CommitError> {
-    let mut owner = archive.owner.lock().await;
+    let mut owner = archive.commit_state.lock().await;
     let mut pause = MAX_PAUSE / 32;
     loop {
         let mut session = owner.transaction_session(archive).await?;
-        let stop = match try_commit(archive, &mut session, batch, &mut owner).await {
+        let pinned = archive.of_session(&session);
+        let stop = match try_commit(&pinned, &mut session, batch, &mut owner).await {
             Ok(committed) => {
                 owner.keep_session(session);
                 return Ok(committed);
@@ -71,16 +77,16 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
             owner.keep_session(session);
         }
         match stop {
-            Stop::GiveUp(error) => return Err(error),
-            Stop::FinishSwap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
-            Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
-            Stop::Gap => decays::note_gap(archive).await?,
-            Stop::Retry(error, was_there) => {
+            AttemptEnd::GiveUp(error) => return Err(error),
+            AttemptEnd::FinishSwap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
+            AttemptEnd::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
+            AttemptEnd::CountingGap => decays::note_gap(archive).await?,
+            AttemptEnd::Retry(error, was_there) => {
                 tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
                 // Only that says that a guess was wrong. Two consumers that begin at once conflict on other documents, too, and
                 // a consumer that does not guess reads each video that it meets for the first time.
-                if was_there == WasThere(true) {
-                    owner.state_cache.stop_guessing();
+                if was_there == DocumentExisted(true) {
+                    owner.state_cache.stop_assuming_new();
                 }
                 // Jittered, or two that met once would meet again.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -94,70 +100,72 @@ async fn try_commit(
     archive: &MongoArchive,
     session: &mut ClientSession,
     batch: &Batch,
-    owner: &mut Owner,
-) -> Result<CommitResult, Stop> {
-    let me = id_of(session);
+    owner: &mut CommitState,
+) -> Result<CommitResult, AttemptEnd> {
+    let me = session_id(session);
     let mut watch = Stopwatch::default();
     let transaction = Transaction::begin(archive, session).await?;
     let mut commit = CommitAttempt { transaction };
-    let meta_doc = commit.transaction.meta().await?;
-    if meta_doc.make_way.as_ref().is_some_and(|way| owner.makes_way(way)) {
-        return Err(Stop::YieldToRebuild);
+    let meta_doc = commit.transaction.read_meta().await?;
+    if meta_doc.make_way.as_ref().is_some_and(|way| owner.must_yield(way)) {
+        return Err(AttemptEnd::YieldToRebuild);
     }
-    let filling = meta_doc.rebuilding()?;
-    let lost_decays = meta_doc.lost_decays();
+    let filling = meta_doc.rebuild_being_filled()?;
+    let lost_decays = meta_doc.has_lost_decays();
     let meta = meta_doc.clone().into_meta()?;
     let offsets = OffsetDocs::from_docs(commit.transaction.find("offsets", doc! {}).await?);
     let new_offsets = offsets.check_fence(&batch.offset_ranges, &me)?;
     let counts_more = !meta.windows.is_empty() || !meta.decays.is_empty();
     if lost_decays || (counts_more && offsets.has_gap(&batch.offset_ranges)) {
-        return Err(Stop::Gap);
+        return Err(AttemptEnd::CountingGap);
     }
-    let may_keep = !offsets.has_older_release();
+    let may_keep = !offsets.has_owner_of_older_release();
     if !may_keep {
         owner.state_cache.clear();
     }
-    owner
-        .state_cache
-        .invalidate_unless_at(meta.generation, &batch.offset_ranges, |home| offsets.outside_writes(home));
+    owner.state_cache.invalidate_unless_at(meta.generation, &batch.offset_ranges, |home| {
+        offsets.outside_write_count(home)
+    });
     let memory = &mut owner.identities;
     let transaction = &mut commit.transaction;
-    let mut identities = CommitIdentities::begin(transaction, batch, &meta_doc, &offsets.0, memory).await?;
+    let mut identities = CommitIdentities::prepare(transaction, batch, &meta_doc, &offsets.0, memory).await?;
     let sightings = identities.sightings(transaction, batch, memory).await?;
-    let videos = commit.videos(batch, &mut owner.state_cache).await?;
-    let moderated = commit.transaction.moderated(batch).await?;
-    let marks = commit.marks(batch, &meta.counting_rules).await?;
-    watch.lap("reading");
+    let videos = commit.read_videos(batch, &mut owner.state_cache).await?;
+    let moderated = commit.transaction.read_moderation(batch).await?;
+    let marks = commit.read_marks(batch, &meta.counting_rules).await?;
+    watch.end_step("reading");
     let known_videos = videos.by_id.values().filter_map(|known| known.state.clone());
-    let effects =
-        apply_moderated_batch(&batch.records, known_videos, sightings, moderated, marks, meta.in_force());
-    watch.lap("applying");
-    identities.note_offsets(&batch.offset_ranges, &offsets.0, &effects.new_identities, memory);
+    let setup = meta.counting_setup();
+    let effects = apply_moderated_batch(&batch.records, known_videos, sightings, moderated, marks, setup);
+    watch.end_step("applying");
+    identities.decide_offset_changes(&batch.offset_ranges, &offsets.0, &effects.new_identities, memory);
     let left = &videos.losing_partitions;
-    commit.advance_offsets(&batch.offset_ranges, &new_offsets, left, counts_more, &identities.notes).await?;
+    commit
+        .advance_offsets(&batch.offset_ranges, &new_offsets, left, counts_more, &identities.offset_changes)
+        .await?;
     commit.write_effects(&effects, &meta.counting_rules, &videos).await?;
-    commit.transaction.moderate(&effects).await?;
+    commit.transaction.write_moderation(&effects).await?;
     if let Some(rebuild) = filling {
         commit.write_next_generation(&effects.videos, &rebuild, &meta.counting_rules).await?;
     }
-    watch.lap("writing videos and comments");
+    watch.end_step("writing videos and comments");
     identities.write(&mut commit.transaction, batch, &effects, memory).await?;
     commit.write_marks(&effects.mark_changes).await?;
-    commit.transaction.add_to_windows(&effects.windows).await?;
-    watch.lap("writing identities and marks");
+    commit.transaction.add_to_windows(&effects.window_changes).await?;
+    watch.end_step("writing identities and marks");
     commit.transaction.commit().await?;
-    watch.lap("making it durable");
-    let identity_documents = identities.takes_documents;
-    owner.identities.keep(identities);
+    watch.end_step("making it durable");
+    let stores_identity_documents = identities.bounds_batches;
+    owner.identities.add_segments(identities);
     if may_keep {
-        owner
-            .state_cache
-            .insert_written(&batch.offset_ranges, &effects.videos, |id| Some(videos.by_id.get(id)?.home));
+        owner.state_cache.insert_written(&batch.offset_ranges, &effects.videos, |id| {
+            Some(videos.by_id.get(id)?.home_partition)
+        });
     }
-    watch.lap("keeping");
+    watch.end_step("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
     tracing::debug!(part = PART_NAME, events, videos = changed, ms = %watch, "a batch was committed");
-    Ok(CommitResult { batch_effects: effects, meta_in_force: meta, identity_documents })
+    Ok(CommitResult { batch_effects: effects, meta_in_force: meta, stores_identity_documents })
 }
 
 /// The offset documents of all partitions, also of those that other consumers own.
@@ -170,16 +178,16 @@ impl OffsetDocs {
 
     /// Refuses a batch whose first offset is not the next one of its partition, or whose partition another archive has
     /// claimed. Returns the partitions that have no offset document yet.
-    fn check_fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
+    fn check_fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, AttemptEnd> {
         let mut absent = HashSet::new();
         for &OffsetRange { partition, first: from, .. } in spans {
             let found = self.0.get(&i64::from(partition));
             if found.and_then(|found| found.session.as_ref()).is_some_and(|owner| owner != me) {
-                return Err(Stop::GiveUp(CommitError::TakenOver { partition }));
+                return Err(AttemptEnd::GiveUp(CommitError::TakenOver { partition }));
             }
             let actual = found.map_or(0, |found| found.next as u64);
             if actual != from {
-                return Err(Stop::GiveUp(CommitError::PositionMismatch {
+                return Err(AttemptEnd::GiveUp(CommitError::PositionMismatch {
                     partition,
                     expected: from,
                     actual,
@@ -197,13 +205,13 @@ impl OffsetDocs {
         spans.iter().any(|span| self.0.get(&i64::from(span.partition)).is_some_and(OffsetDoc::has_gap))
     }
 
-    /// Returns a number that grows with each write to videos of this home by a batch that had no record of that
-    /// partition.
-    fn outside_writes(&self, home: u32) -> i64 {
+    /// Returns a count that grows whenever a batch without a record of the partition `home` may have written a video
+    /// whose home partition is `home`.
+    fn outside_write_count(&self, home: u32) -> i64 {
         self.0.values().map(|found| found.outside_writes(home)).sum()
     }
 
-    fn has_older_release(&self) -> bool {
+    fn has_owner_of_older_release(&self) -> bool {
         self.0.values().any(OffsetDoc::is_of_an_older_release)
     }
 }
@@ -214,10 +222,10 @@ struct KnownVideo {
     /// The state; `None` if the video has no document.
     state: Option<VideoState>,
     /// The home partition of the video from now on: one of the batch's own partitions.
-    home: u32,
+    home_partition: u32,
     /// The `_id` that an earlier release gave the video's document, if one did. The document is written anew under
     /// today's `_id`.
-    foreign_id: Option<Bson>,
+    earlier_document_id: Option<Bson>,
 }
 
 /// The states of a batch's videos before the batch.
@@ -233,25 +241,29 @@ struct CommitAttempt<'a> {
 }
 
 impl CommitAttempt<'_> {
-    async fn marks(
+    async fn read_marks(
         &mut self,
         batch: &Batch,
         rules: &CountingRules,
-    ) -> Result<Vec<(MarkKey, UniqueMark)>, Stop> {
+    ) -> Result<Vec<(MarkKey, UniqueMark)>, AttemptEnd> {
         let mut keys: Vec<MarkKey> = batch.affected_marks(rules.unique).into_iter().collect();
         keys.sort_unstable();
         let ids = keys.iter().map(digest_bson).collect();
-        let found: Vec<MarkedDoc> = self.transaction.find_each("marks", "_id", ids).await?;
-        Ok(found.iter().filter_map(MarkedDoc::entry).collect())
+        let found: Vec<UniqueMarkDoc> = self.transaction.find_each("marks", "_id", ids).await?;
+        Ok(found.iter().filter_map(UniqueMarkDoc::key_and_mark).collect())
     }
 
-    async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<KnownVideos, Stop> {
+    async fn read_videos(
+        &mut self,
+        batch: &Batch,
+        kept: &mut VideoStateCache,
+    ) -> Result<KnownVideos, AttemptEnd> {
         // Other archives that cache states of a partition see by the partition's offset that this batch was there: the
         // offset has to move.
         let moved = batch.offset_ranges.iter().filter(|span| span.next != span.first);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
-        let first_records: Vec<_> = batch.first_records().collect();
+        let first_records: Vec<_> = batch.first_record_of_each_video().collect();
         let by_id = HashMap::with_capacity(first_records.len());
         let mut videos = KnownVideos { by_id, ..KnownVideos::default() };
         let mut unknown: Vec<&str> = Vec::new();
@@ -260,9 +272,9 @@ impl CommitAttempt<'_> {
             let id = &record.event.video_id;
             let Entry::Vacant(vacant) = videos.by_id.entry(id.clone()) else { continue };
             // A new video, and a video whose home was another partition, is at home where its first record is.
-            let mut known = KnownVideo { home: record.partition, ..KnownVideo::default() };
+            let mut known = KnownVideo { home_partition: record.partition, ..KnownVideo::default() };
             match kept.look_up(id, record.partition, covered) {
-                CachedVideo::Known(state, home) => (known.state, known.home) = (Some(*state), home),
+                CachedVideo::Known(state, home) => (known.state, known.home_partition) = (Some(*state), home),
                 CachedVideo::New if !moderated.contains(id) => {}
                 CachedVideo::New | CachedVideo::Unknown => unknown.push(id.as_str()),
             }
@@ -273,17 +285,17 @@ impl CommitAttempt<'_> {
         let ids = unknown.into_iter().map(Bson::from).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
         for document in found {
-            let (foreign_id, home) = (document.foreign_id(), document.home());
+            let (foreign_id, home) = (document.earlier_document_id(), document.home());
             let state = document.into_state()?;
             let Some(known) = videos.by_id.get_mut(&state.video_id) else { continue };
             match home {
-                Some(home) if covered(home) => known.home = home,
+                Some(home) if covered(home) => known.home_partition = home,
                 Some(home) => {
                     videos.losing_partitions.insert(home);
                 }
                 None => {}
             }
-            (known.state, known.foreign_id) = (Some(state), foreign_id);
+            (known.state, known.earlier_document_id) = (Some(state), foreign_id);
         }
         Ok(videos)
     }
@@ -297,8 +309,8 @@ impl CommitAttempt<'_> {
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
         counts_more: bool,
-        notes: &OffsetNotes,
-    ) -> Result<(), Stop> {
+        notes: &OffsetChanges,
+    ) -> Result<(), AttemptEnd> {
         let moved = spans.iter().filter(|span| span.next != span.first || absent.contains(&span.partition));
         // A video that is written has a record, so the partition of that record moves.
         let mut left: Document =
@@ -308,9 +320,9 @@ impl CommitAttempt<'_> {
             .map(|span| {
                 let id = i64::from(span.partition);
                 let mut next = doc! { "next": span.next as i64, "segmented": span.next as i64 };
-                next.extend(notes.of_partition(id));
+                next.extend(notes.members_of_partition(id));
                 if span.next != span.first {
-                    next.insert("last", span.last_record.map(mark_document));
+                    next.insert("last", span.last_record.map(fingerprint_document));
                 }
                 if counts_more {
                     next.insert("windowed", span.next as i64);
@@ -341,15 +353,16 @@ impl CommitAttempt<'_> {
         effects: &BatchEffects,
         rules: &CountingRules,
         known: &KnownVideos,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptEnd> {
         let (mut fresh, mut updates, mut misnamed) = (Vec::new(), Vec::new(), Vec::new());
         let new = KnownVideo::default();
         for after in &effects.videos {
-            let KnownVideo { state, home, foreign_id } = known.by_id.get(&after.video_id).unwrap_or(&new);
-            misnamed.extend(foreign_id.clone());
-            match state.as_ref().filter(|_| foreign_id.is_none()) {
-                Some(before) => updates.push(video_change(before, after, &rules.weights, *home)),
-                None => fresh.push(video_document(after, &rules.weights, *home)),
+            let KnownVideo { state, home_partition, earlier_document_id } =
+                known.by_id.get(&after.video_id).unwrap_or(&new);
+            misnamed.extend(earlier_document_id.clone());
+            match state.as_ref().filter(|_| earlier_document_id.is_none()) {
+                Some(before) => updates.push(video_change(before, after, &rules.weights, *home_partition)),
+                None => fresh.push(video_document(after, &rules.weights, *home_partition)),
             }
         }
         self.transaction.delete("videos", misnamed).await?;
@@ -368,35 +381,35 @@ impl CommitAttempt<'_> {
         Ok(())
     }
 
-    /// Writes the videos' states by the rules of the next generation into the collection of the rebuild that is being
-    /// filled.
+    /// Writes the videos' states, scored by the rules of the next generation, into the collection that the rebuild
+    /// under way fills.
     async fn write_next_generation(
         &mut self,
         states: &[VideoState],
         rebuild: &RebuildDoc,
         rules: &CountingRules,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptEnd> {
         let next = rebuild.rules();
         let statements = states.iter().map(|state| {
-            let state = swapping::carried_over(state.clone(), rules, &next);
+            let state = swapping::state_under_new_rules(state.clone(), rules, &next);
             video_update(&state, &next.weights)
         });
-        self.transaction.update(&rebuild.source("videos"), statements.collect()).await
+        self.transaction.update(&rebuild.next_collection_name("videos"), statements.collect()).await
     }
 
     /// Sets and removes marks. Two batches that would decide on the same mark also conflict on its video, because the
     /// decision on a mark changes the video.
-    async fn write_marks(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
+    async fn write_marks(&mut self, changes: &[MarkChange]) -> Result<(), AttemptEnd> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for MarkChange { key, is_stored: stored, new_value: now } in changes {
             match now {
-                Some(mark) if *stored => again.push(MarkedDoc::of(key, mark).update()?),
-                Some(mark) => fresh.push(MarkedDoc::of(key, mark)),
+                Some(mark) if *stored => again.push(UniqueMarkDoc::of(key, mark).update_statement()?),
+                Some(mark) => fresh.push(UniqueMarkDoc::of(key, mark)),
                 None => gone.push(digest_bson(key)),
             }
         }
         if !fresh.is_empty() {
-            let marks = self.transaction.archive.collection::<MarkedDoc>("marks");
+            let marks = self.transaction.archive.collection::<UniqueMarkDoc>("marks");
             marks.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
         self.transaction.update("marks", to_raw_documents(again)?).await?;

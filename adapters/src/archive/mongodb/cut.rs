@@ -10,35 +10,42 @@ use mongodb::{ClientSession, Collection, SessionCursor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::{ArchiveCut, CommentTally, StoredVideo};
-use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, VideoDoc, damaged, digest_bson};
-use super::transaction::never_opened;
+use super::super::{ArchiveSnapshot, CommentTally, StoredVideo};
+use super::documents::damaged_document;
+use super::documents::identity::digest_bson;
+use super::documents::mark::UniqueMarkDoc;
+use super::documents::meta::MetaDoc;
+use super::documents::offset::OffsetDoc;
+use super::documents::video::VideoDoc;
+use super::transaction::never_opened_error;
 use super::windows::WindowDoc;
 use super::{MongoArchive, store_error};
 use crate::StoreError;
 
-/// The number of documents in one answer of the server.
-const BATCH_DOCUMENTS: u32 = 10_000;
+/// The number of documents that the server puts into one answer while a snapshot is read.
+const CURSOR_BATCH_SIZE: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
 struct CommentTallyDoc {
     #[serde(rename = "_id")]
     video_id: String,
     count: i64,
+    /// The highest sequence number of the video's comments.
     last: i64,
 }
 
 /// Reads the whole archive. Has no time limit of its own; the server keeps a snapshot for five minutes.
-pub(super) async fn read_cut(archive: &MongoArchive) -> Result<ArchiveCut, StoreError> {
+pub(super) async fn read_snapshot(archive: &MongoArchive) -> Result<ArchiveSnapshot, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
-    let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
-    let meta = as_of_snapshot::<MetaDoc>(archive, "meta");
+    let mut session = archive.client().start_session().snapshot(true).await.map_err(wrong)?;
+    let archive = &archive.of_session(&session);
+    let meta = snapshot_collection::<MetaDoc>(archive, "meta");
     let meta = meta
         .find_one(doc! { "_id": MetaDoc::ID })
         .session(&mut session)
         .await
         .map_err(wrong)?
-        .ok_or_else(never_opened)?
+        .ok_or_else(never_opened_error)?
         .into_meta()?;
     let offsets: Vec<OffsetDoc> = read_all(archive, &mut session, "offsets", "_id").await.map_err(wrong)?;
     let videos: Vec<VideoDoc> = read_all(archive, &mut session, "videos", "video_id").await.map_err(wrong)?;
@@ -53,23 +60,24 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<ArchiveCut, Store
         Ok(StoredVideo { state: video.into_state()?, score })
     });
     let comments = tallies.into_iter().map(|tally| {
-        let video_id = VideoId::parse(&tally.video_id).map_err(|error| damaged("comments", &error))?;
+        let video_id =
+            VideoId::parse(&tally.video_id).map_err(|error| damaged_document("comments", &error))?;
         Ok(CommentTally { video_id, comment_count: tally.count as u64, highest_seq: tally.last as u64 })
     });
-    Ok(ArchiveCut {
+    Ok(ArchiveSnapshot {
         meta,
         positions: offsets.iter().map(|found| (found.partition as u32, found.position())).collect(),
         videos: videos.collect::<Result<_, StoreError>>()?,
-        comments: comments.collect::<Result<_, StoreError>>()?,
-        windows: windows.into_iter().map(WindowDoc::into_count).collect::<Result<_, StoreError>>()?,
+        comment_tallies: comments.collect::<Result<_, StoreError>>()?,
+        window_counts: windows.into_iter().map(WindowDoc::into_count).collect::<Result<_, StoreError>>()?,
     })
 }
 
 /// Returns a collection for reads within a snapshot session. The read concern has to be set on the collection: the
 /// client's own read concern would win over the session's, and each read would be of another moment.
-fn as_of_snapshot<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
+fn snapshot_collection<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
     let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
-    archive.db.collection_with_options(&archive.collection_name(name), options)
+    archive.db().collection_with_options(&archive.collection_name(name), options)
 }
 
 async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
@@ -78,8 +86,8 @@ async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
     collection: &str,
     key: &str,
 ) -> Result<Vec<T>, Error> {
-    let collection = as_of_snapshot::<T>(archive, collection);
-    let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH_DOCUMENTS);
+    let collection = snapshot_collection::<T>(archive, collection);
+    let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(CURSOR_BATCH_SIZE);
     let mut found: SessionCursor<T> = found.session(&mut *session).await?;
     found.stream(session).try_collect().await
 }
@@ -94,11 +102,11 @@ async fn read_comment_tallies(
         doc! { "$group": { "_id": "$video_id", "count": { "$sum": 1_i64 }, "last": { "$max": "$seq" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let comments = as_of_snapshot::<Document>(archive, "comments");
+    let comments = snapshot_collection::<Document>(archive, "comments");
     let grouped = comments
         .aggregate(stages)
         .allow_disk_use(true)
-        .batch_size(BATCH_DOCUMENTS)
+        .batch_size(CURSOR_BATCH_SIZE)
         .with_type::<CommentTallyDoc>();
     let mut grouped = grouped.session(&mut *session).await?;
     grouped.stream(session).try_collect().await
@@ -110,7 +118,7 @@ pub(super) async fn read_marks(
     keys: &[MarkKey],
 ) -> Result<Vec<(MarkKey, UniqueMark)>, StoreError> {
     let ids: Vec<_> = keys.iter().map(digest_bson).collect();
-    let found: Vec<MarkedDoc> =
+    let found: Vec<UniqueMarkDoc> =
         archive.find_documents("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;
-    Ok(found.iter().filter_map(MarkedDoc::entry).collect())
+    Ok(found.iter().filter_map(UniqueMarkDoc::key_and_mark).collect())
 }

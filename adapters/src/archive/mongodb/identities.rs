@@ -8,39 +8,43 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use liverank_core::counting::{
-    Batch, BatchEffects, OffsetRange, REPEAT_WINDOW_MS, Sighting, event_identities, identity_digest,
-    identity_of_event, merged, segments_to_merge,
+    Batch, BatchEffects, OffsetRange, REPEAT_WINDOW_MS, Sighting, event_identities, identity_of_event,
+    merge_sorted, segments_to_merge,
 };
+use liverank_core::digest::identity_digest;
 use liverank_core::{Kind, Millis};
 use mongodb::bson::{Document, doc};
 
-use super::documents::{MetaDoc, OffsetDoc, SeenDoc, digest_bson};
-use super::transaction::{Stop, Transaction, to_raw_documents};
+use super::documents::identity::{SeenDoc, digest_bson};
+use super::documents::meta::MetaDoc;
+use super::documents::offset::OffsetDoc;
+use super::transaction::{AttemptEnd, Transaction, to_raw_documents};
 
 mod segments;
 
 pub(super) use segments::{
-    IdentityMemory, SEGMENTS, SegmentDoc, SegmentId, forget_segments, read_sightings, read_table,
+    IdentityMemory, SEGMENTS, SegmentDoc, SegmentId, forget_segments, read_identity_table, read_sightings,
 };
 use segments::{KnownSegments, read_newer_segments};
 
 /// The number of identities that one transaction may write as documents: more may take too much of MongoDB's cache
-/// ([`CommitResult::identity_documents`] is what keeps batches below it). A larger batch was gathered before its
+/// ([`CommitResult::stores_identity_documents`] is what keeps batches below it). A larger batch was gathered before its
 /// consumer knew that, and its identities are written as a segment.
 ///
-/// [`CommitResult::identity_documents`]: super::super::CommitResult::identity_documents
+/// [`CommitResult::stores_identity_documents`]: super::super::CommitResult::stores_identity_documents
 const MAX_DOCUMENTS_A_COMMIT: usize = 100_000;
 
 /// The identities of a batch: those that the archive knows, and those that the commit writes.
 pub(super) struct CommitIdentities {
-    /// The digests of the events' identities, sorted, each with the index of its record in the batch.
-    events: Vec<([u8; 16], usize)>,
+    /// The digests of the identities of the batch's events other than comments, sorted, each with the index of its record
+    /// in the batch.
+    event_digests: Vec<([u8; 16], usize)>,
     /// The segments that were read for this commit because they are newer than those in memory.
-    read: KnownSegments,
+    read_segments: KnownSegments,
     /// The segments that the commit writes.
-    written: KnownSegments,
+    written_segments: KnownSegments,
     /// The segments that were merged into those that the commit writes.
-    merged: Vec<SegmentId>,
+    merged_segments: Vec<SegmentId>,
     /// The names of identities that have a document in `seen` already.
     stored_documents: HashSet<String>,
     /// True if identities of events may be in documents, so that the commit reads the documents, too.
@@ -48,16 +52,16 @@ pub(super) struct CommitIdentities {
     /// True if new identities of events are written as documents.
     writes_documents: bool,
     /// True if batches are to be small enough for their identities to be documents.
-    pub takes_documents: bool,
+    pub bounds_batches: bool,
     /// The changes to the offset documents.
-    pub notes: OffsetNotes,
+    pub offset_changes: OffsetChanges,
     /// The time at which the log appended the batch's newest record.
-    newest_record: Millis,
+    newest_record_time: Millis,
 }
 
 /// The changes to offset documents that a commit makes because of identities.
 #[derive(Debug, Default)]
-pub(super) struct OffsetNotes {
+pub(super) struct OffsetChanges {
     /// The newest segment, if the commit writes one.
     pub newest_segment: Option<SegmentId>,
     /// The time until which documents may hold identities of a partition's events, by partition, for partitions for
@@ -65,9 +69,9 @@ pub(super) struct OffsetNotes {
     pub documents_until: HashMap<i64, Millis>,
 }
 
-impl OffsetNotes {
+impl OffsetChanges {
     /// Returns the members to be set in the offset document of a partition.
-    pub(super) fn of_partition(&self, partition: i64) -> Document {
+    pub(super) fn members_of_partition(&self, partition: i64) -> Document {
         let mut members = Document::new();
         if let Some(newest) = self.newest_segment.filter(|newest| newest.partition == partition) {
             members.insert("segments", newest.number);
@@ -82,40 +86,41 @@ impl OffsetNotes {
 impl CommitIdentities {
     /// Reads the segments that are not in memory, and decides whether documents are read and written, in the
     /// transaction of a commit.
-    pub(super) async fn begin(
+    pub(super) async fn prepare(
         transaction: &mut Transaction<'_>,
         batch: &Batch,
         meta: &MetaDoc,
         offsets: &HashMap<i64, OffsetDoc>,
         memory: &mut IdentityMemory,
-    ) -> Result<Self, Stop> {
-        memory.follow(meta);
+    ) -> Result<Self, AttemptEnd> {
+        memory.apply_meta(meta);
         let events = event_digests(batch);
         let times = || batch.records.iter().map(|record| record.broker_time);
-        let newest_record = times().max().unwrap_or_default();
-        let read = if events.is_empty() {
+        let newest_record_time = times().max().unwrap_or_default();
+        let read_segments = if events.is_empty() {
             KnownSegments::default()
         } else {
             read_newer_segments(transaction, offsets, memory).await?
         };
-        let is_full = memory.known.table.len() + read.table.len() >= memory.max;
-        let has_room = !is_full && times().all(|time| Sighting::of(&[0; 16], time).is_some());
+        let is_full =
+            memory.known_segments.identities.len() + read_segments.identities.len() >= memory.max_identities;
+        let has_room = !is_full && times().all(|time| Sighting::from_digest(&[0; 16], time).is_some());
         let older = offsets.values().any(OffsetDoc::is_of_a_release_without_segments);
-        let takes_documents = older || !has_room;
-        let writes_documents = takes_documents && events.len() <= MAX_DOCUMENTS_A_COMMIT;
+        let bounds_batches = older || !has_room;
+        let writes_documents = bounds_batches && events.len() <= MAX_DOCUMENTS_A_COMMIT;
         let until = offsets.values().filter_map(OffsetDoc::documents_until).max();
         let matter = |until: Millis| times().any(|time| time < until.saturating_add(REPEAT_WINDOW_MS));
         Ok(Self {
-            events,
-            read,
-            written: KnownSegments::default(),
-            merged: Vec::new(),
+            event_digests: events,
+            read_segments,
+            written_segments: KnownSegments::default(),
+            merged_segments: Vec::new(),
             stored_documents: HashSet::new(),
             reads_documents: writes_documents || until.is_some_and(matter),
             writes_documents,
-            takes_documents,
-            notes: OffsetNotes::default(),
-            newest_record,
+            bounds_batches,
+            offset_changes: OffsetChanges::default(),
+            newest_record_time,
         })
     }
 
@@ -125,12 +130,12 @@ impl CommitIdentities {
         transaction: &mut Transaction<'_>,
         batch: &Batch,
         memory: &IdentityMemory,
-    ) -> Result<Vec<(String, Millis)>, Stop> {
+    ) -> Result<Vec<(String, Millis)>, AttemptEnd> {
         let mut sightings: HashMap<String, Millis> = HashMap::new();
-        let digests: Vec<[u8; 16]> = self.events.iter().map(|(digest, _)| *digest).collect();
-        for table in [&memory.known.table, &self.read.table] {
+        let digests: Vec<[u8; 16]> = self.event_digests.iter().map(|(digest, _)| *digest).collect();
+        for table in [&memory.known_segments.identities, &self.read_segments.identities] {
             for (place, time) in table.find_sorted(&digests) {
-                let (_, record) = self.events[place];
+                let (_, record) = self.event_digests[place];
                 let Some(name) = identity_of_event(&batch.records[record].event) else { continue };
                 let known = sightings.entry(name).or_insert(time);
                 *known = time.max(*known);
@@ -153,7 +158,7 @@ impl CommitIdentities {
 
     /// Decides on the changes to the offset documents of these partitions; `new` are the identities that the commit
     /// adds.
-    pub(super) fn note_offsets(
+    pub(super) fn decide_offset_changes(
         &mut self,
         spans: &[OffsetRange],
         offsets: &HashMap<i64, OffsetDoc>,
@@ -161,25 +166,26 @@ impl CommitIdentities {
         memory: &IdentityMemory,
     ) {
         // If the age of a partition's documents is unknown, they are older than the records that come now.
-        let now = self.newest_record.saturating_add(OffsetDoc::CLOCKS_APART_MS);
-        for partition in moved_partitions(spans) {
+        let now = self.newest_record_time.saturating_add(OffsetDoc::MAX_CLOCK_DIFFERENCE_MS);
+        for partition in nonempty_partitions(spans) {
             let Some(found) = offsets.get(&partition) else { continue };
             if let Some(until) =
                 found.documents_until().map(|until| if until == Millis::MAX { now } else { until })
             {
-                self.notes.documents_until.insert(partition, until);
+                self.offset_changes.documents_until.insert(partition, until);
             }
         }
-        let adds = new.iter().any(|(name, _)| !is_comment(name));
-        let Some(lead) = moved_partitions(spans).next().filter(|_| adds) else { return };
+        let adds = new.iter().any(|(name, _)| !is_comment_identity(name));
+        let Some(lead) = nonempty_partitions(spans).next().filter(|_| adds) else { return };
         if self.writes_documents {
-            let until = self.notes.documents_until.entry(lead).or_insert(self.newest_record);
-            *until = self.newest_record.max(*until);
+            let until = self.offset_changes.documents_until.entry(lead).or_insert(self.newest_record_time);
+            *until = self.newest_record_time.max(*until);
         } else {
-            let counted = |known: &KnownSegments| known.newest.get(&lead).copied().unwrap_or_default();
+            let counted =
+                |known: &KnownSegments| known.newest_numbers.get(&lead).copied().unwrap_or_default();
             let noted = offsets.get(&lead).map_or(0, |found| found.segments);
-            let number = counted(&memory.known).max(counted(&self.read)).max(noted) + 1;
-            self.notes.newest_segment = Some(SegmentId { partition: lead, number });
+            let number = counted(&memory.known_segments).max(counted(&self.read_segments)).max(noted) + 1;
+            self.offset_changes.newest_segment = Some(SegmentId { partition: lead, number });
         }
     }
 
@@ -190,7 +196,7 @@ impl CommitIdentities {
         batch: &Batch,
         effects: &BatchEffects,
         memory: &IdentityMemory,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptEnd> {
         let moderated = batch.records.iter().filter(|record| record.event.kind == Kind::Moderation);
         let moderation: HashSet<String> =
             moderated.filter_map(|record| identity_of_event(&record.event)).collect();
@@ -198,9 +204,9 @@ impl CommitIdentities {
         let mut documents: HashMap<&str, Millis> = HashMap::new();
         let mut sightings: Vec<Sighting> = Vec::new();
         for (name, time) in &effects.new_identities {
-            let in_segment = self.notes.newest_segment.is_some() && !is_comment(name);
+            let in_segment = self.offset_changes.newest_segment.is_some() && !is_comment_identity(name);
             if in_segment {
-                sightings.extend(Sighting::of(&identity_digest(name), *time));
+                sightings.extend(Sighting::from_digest(&identity_digest(name), *time));
             }
             if !in_segment || moderation.contains(name) {
                 documents.insert(name, *time);
@@ -217,10 +223,11 @@ impl CommitIdentities {
         sightings: Vec<Sighting>,
         spans: &[OffsetRange],
         memory: &IdentityMemory,
-    ) -> Result<(), Stop> {
-        let Some(id) = self.notes.newest_segment else { return Ok(()) };
-        let partitions: BTreeSet<i64> = moved_partitions(spans).collect();
-        let open = memory.known.open.iter().chain(&self.read.open);
+    ) -> Result<(), AttemptEnd> {
+        let Some(id) = self.offset_changes.newest_segment else { return Ok(()) };
+        let partitions: BTreeSet<i64> = nonempty_partitions(spans).collect();
+        let open =
+            memory.known_segments.mergeable_segments.iter().chain(&self.read_segments.mergeable_segments);
         let open = open.filter(|(id, _)| partitions.contains(&id.partition));
         let small = segments_to_merge(open.map(|(id, count)| (*id, *count)), sightings.len());
         let ids = small.iter().map(|id| id.to_bson()).collect();
@@ -229,12 +236,12 @@ impl CommitIdentities {
         transaction.delete(SEGMENTS, found.iter().map(|segment| segment.id.to_bson()).collect()).await?;
         let mut whole = sightings.clone();
         for segment in &found {
-            whole = merged(&whole, &segment.sightings()?);
+            whole = merge_sorted(&whole, &segment.sightings()?);
         }
         let segments = transaction.archive.collection::<SegmentDoc>(SEGMENTS);
         segments.insert_one(SegmentDoc::of(id, &whole)).session(&mut *transaction.session).await?;
-        self.written.insert(id, whole.len(), sightings);
-        self.merged = small;
+        self.written_segments.insert(id, whole.len(), sightings);
+        self.merged_segments = small;
         Ok(())
     }
 }
@@ -251,21 +258,22 @@ fn event_digests(batch: &Batch) -> Vec<([u8; 16], usize)> {
 }
 
 /// Returns the partitions of the ranges that are not empty, in ascending order: their offset documents are written.
-fn moved_partitions(spans: &[OffsetRange]) -> impl Iterator<Item = i64> {
+fn nonempty_partitions(spans: &[OffsetRange]) -> impl Iterator<Item = i64> {
     let moved = spans.iter().filter(|span| span.next != span.first);
     moved.map(|span| i64::from(span.partition)).collect::<BTreeSet<_>>().into_iter()
 }
 
 /// Returns true if an identity is that of a comment ([`identity_of_event`]).
-fn is_comment(identity: &str) -> bool {
+fn is_comment_identity(identity: &str) -> bool {
     identity.starts_with("c:")
 }
 
-/// Reads which of these identities have documents, and the time in each. The names are given by their digests.
+/// Reads which of these identities have documents, and the time in each. `names` has the name of each identity by its
+/// digest.
 async fn stored_documents(
     transaction: &mut Transaction<'_>,
     mut names: HashMap<[u8; 16], String>,
-) -> Result<Vec<(String, Millis)>, Stop> {
+) -> Result<Vec<(String, Millis)>, AttemptEnd> {
     // In the order of the index: neighbours share pages, random ids do not.
     let mut digests: Vec<[u8; 16]> = names.keys().copied().collect();
     digests.sort_unstable();
@@ -274,13 +282,13 @@ async fn stored_documents(
     Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
 }
 
-/// Writes identities as documents. Those in `stored` are older than a day of the log's time, or their events would not
-/// have counted.
+/// Writes identities as documents. The identities in `stored` have documents already, whose times are more than a day
+/// ago by the log's clock (otherwise their events would not count): these documents get the new time.
 async fn write_documents(
     transaction: &mut Transaction<'_>,
     identities: HashMap<&str, Millis>,
     stored: &HashSet<String>,
-) -> Result<(), Stop> {
+) -> Result<(), AttemptEnd> {
     let (again, fresh): (Vec<_>, Vec<_>) = identities.into_iter().partition(|(id, _)| stored.contains(*id));
     if !fresh.is_empty() {
         let mut fresh: Vec<_> = fresh.into_iter().map(|(id, time)| (identity_digest(id), time)).collect();

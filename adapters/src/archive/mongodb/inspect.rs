@@ -15,7 +15,7 @@ impl MongoArchive {
     /// # Errors
     /// The server cannot be reached, or refuses this user.
     pub async fn inspect_server(&self) -> Result<Inspection, StoreError> {
-        let ask = |command: Document| async move { self.db.run_command(command).await };
+        let ask = |command: Document| async move { self.db().run_command(command).await };
         let hello = with_timeout(QUERY_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
         let build =
             with_timeout(QUERY_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;

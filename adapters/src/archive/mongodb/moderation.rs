@@ -10,20 +10,21 @@ use liverank_core::counting::{AuditEntry, Batch, BatchEffects, EntryRemoval, Sto
 use liverank_core::moderation::{
     ChangedRule, HeldComment, ReportedComment, RuleChange, RuleScope, ScopeRules, UserRestriction,
 };
-use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
+use liverank_core::{Comment, CommentId, UserId, VideoId};
 use mongodb::IndexModel;
 use mongodb::bson::oid::{self, ObjectId};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditLine, AuditPosition, ENTRIES_READ_PER_CALL, EntryPosition, ModerationArchive, ReportPosition,
-    ReportQueue, UserEntries,
+    AuditPosition, ENTRIES_READ_PER_CALL, EntryPosition, ModerationArchive, ReportPosition, ReportQueue,
+    StoredAuditEntry, UserEntries,
 };
-use super::documents::{CommentDoc, damaged};
-use super::transaction::{Stop, Transaction, to_raw_documents};
+use super::documents::comment::CommentDoc;
+use super::documents::damaged_document;
+use super::documents::moderated::{comment_key, parse_json, to_json};
+use super::transaction::{AttemptEnd, Transaction, to_raw_documents};
 use super::{MongoArchive, QUERY_TIMEOUT, reports, with_timeout};
 use crate::StoreError;
 
@@ -50,41 +51,33 @@ struct RuleDoc {
 /// The name of the member with the revision of comment rules that are in force. The member has an index of its own.
 const IN_FORCE_MEMBER: &str = "comments_in_force";
 
-pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| damaged("rules", &Invalid::new("rule", error.to_string())))
-}
-
-pub(super) fn text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("text and numbers always serialise")
-}
-
 impl RuleDoc {
     fn into_change(self) -> Result<RuleChange, StoreError> {
         let what = if let Some(scope) = self.scope {
-            let rules = self.comments.map(|rules| json::<ScopeRules>(&rules)).transpose()?;
-            ChangedRule::CommentRules { scope: json::<RuleScope>(&scope)?, rules: rules.map(Arc::new) }
+            let rules = self.comments.map(|rules| parse_json::<ScopeRules>(&rules)).transpose()?;
+            ChangedRule::CommentRules { scope: parse_json::<RuleScope>(&scope)?, rules: rules.map(Arc::new) }
         } else {
             let userid = UserId::parse(&self.userid.unwrap_or_default());
             ChangedRule::Restriction {
-                userid: userid.map_err(|error| damaged("rules", &error))?,
-                rule: self.rule.map(|rule| json::<UserRestriction>(&rule)).transpose()?,
+                userid: userid.map_err(|error| damaged_document("rules", &error))?,
+                rule: self.rule.map(|rule| parse_json::<UserRestriction>(&rule)).transpose()?,
             }
         };
         Ok(RuleChange { key: self.key, revision: self.revision as u64, changed_rule: what })
     }
 
-    fn update(change: &RuleChange) -> Document {
+    fn update_statement(change: &RuleChange) -> Document {
         let revision = change.revision as i64;
         let fields = match &change.changed_rule {
             ChangedRule::Restriction { userid, rule } => {
-                let rule = rule.as_ref().map_or(Bson::Null, |rule| text(rule).into());
+                let rule = rule.as_ref().map_or(Bson::Null, |rule| to_json(rule).into());
                 doc! { "$set": { "userid": userid.as_str(), "revision": revision, "rule": rule } }
             }
             ChangedRule::CommentRules { scope, rules: Some(rules) } => doc! { "$set": {
-                "scope": text(scope), "revision": revision, "comments": text(rules), IN_FORCE_MEMBER: revision,
+                "scope": to_json(scope), "revision": revision, "comments": to_json(rules), IN_FORCE_MEMBER: revision,
             } },
             ChangedRule::CommentRules { scope, rules: None } => doc! {
-                "$set": { "scope": text(scope), "revision": revision, "comments": Bson::Null },
+                "$set": { "scope": to_json(scope), "revision": revision, "comments": Bson::Null },
                 "$unset": { IN_FORCE_MEMBER: "" },
             },
         };
@@ -94,7 +87,7 @@ impl RuleDoc {
 
 /// The `_id` of a comment's document.
 #[derive(Debug, Deserialize)]
-struct PlaceDoc {
+struct CommentIdDoc {
     #[serde(rename = "_id")]
     id: ObjectId,
 }
@@ -104,7 +97,7 @@ struct PlaceDoc {
 const PINNED_ENTRY_FILTER: (&str, &str) = ("entry.kind", "pinned");
 
 /// Returns the index of entries that say which comment is pinned.
-pub(super) fn pins() -> IndexModel {
+pub(super) fn pins_index() -> IndexModel {
     let options = IndexOptions::builder()
         .name("pins".to_owned())
         .partial_filter_expression(doc! { PINNED_ENTRY_FILTER.0: PINNED_ENTRY_FILTER.1 })
@@ -113,15 +106,9 @@ pub(super) fn pins() -> IndexModel {
 }
 
 /// Returns the index of comment rules in force.
-pub(super) fn index() -> IndexModel {
+pub(super) fn rules_in_force_index() -> IndexModel {
     let options = IndexOptions::builder().sparse(true).build();
     IndexModel::builder().keys(doc! { IN_FORCE_MEMBER: 1 }).options(options).build()
-}
-
-/// Returns the `_id` under which data of a comment are kept: video and comment, separated by a line break, which no id
-/// contains.
-pub(super) fn comment_key(video: &VideoId, id: &CommentId) -> String {
-    format!("{video}\n{id}")
 }
 
 /// The document of a comment that waits for a moderator.
@@ -130,8 +117,8 @@ struct HeldDoc {
     /// The video and the comment, separated by a line break, which no id contains.
     #[serde(rename = "_id")]
     key: String,
-    /// The comment's [`AuditPosition`], as text. Its partition and offset are members of their own as well
-    /// ([`in_log_order`]).
+    /// The comment's [`AuditPosition`], as text. Partition and offset are stored in members of their own as well
+    /// ([`log_order_members`]).
     place: String,
     /// The held comment as JSON.
     held: String,
@@ -142,10 +129,10 @@ impl HeldDoc {
         comment_key(video, id)
     }
 
-    fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
-        let place = AuditPosition::of_held(held);
-        let mut fields = doc! { "place": place.to_string(), "held": text(held) };
-        fields.extend(in_log_order(place));
+    fn update_statement(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
+        let place = AuditPosition::of_held_comment(held);
+        let mut fields = doc! { "place": place.to_string(), "held": to_json(held) };
+        fields.extend(log_order_members(place));
         doc! { "q": { "_id": Self::held_key(video, id) }, "u": { "$set": fields }, "upsert": true }
     }
 }
@@ -155,28 +142,29 @@ pub(super) fn held_index() -> IndexModel {
     IndexModel::builder().keys(doc! { "place": 1 }).build()
 }
 
-/// Returns the members by which documents are read in the order of a partition. These members have an index; earlier
-/// releases wrote no such members.
-fn in_log_order(place: AuditPosition) -> Document {
+/// Returns the members by which documents are read in the order of a partition: partition and offset. The members have
+/// an index, and are absent in documents of earlier releases.
+fn log_order_members(place: AuditPosition) -> Document {
     doc! { "partition": i64::from(place.partition), "offset": place.offset as i64 }
 }
 
-/// Returns the index of these members. A document without them takes no space in it.
+/// Returns the index of the members by which documents are read in the order of a partition. A document without these
+/// members takes no space in the index.
 pub(super) fn log_order_index() -> IndexModel {
     let options = IndexOptions::builder().sparse(true).build();
     IndexModel::builder().keys(doc! { "partition": 1, "offset": 1 }).options(options).build()
 }
 
 /// Returns the filter for documents of a partition from an offset on.
-fn from_offset(partition: u32, offset: u64) -> Document {
+fn from_offset_filter(partition: u32, offset: u64) -> Document {
     doc! { "partition": i64::from(partition), "offset": { "$gte": i64::try_from(offset).unwrap_or(i64::MAX) } }
 }
 
-/// The document of an audit entry: one action of a moderator.
+/// The document of an audit entry: an action of a moderator, or the report of a comment.
 #[derive(Debug, Serialize, Deserialize)]
 struct AuditDoc {
-    /// The entry's [`AuditPosition`], as text. Its partition and offset are members of their own as well
-    /// ([`in_log_order`]).
+    /// The entry's [`AuditPosition`], as text. Partition and offset are stored in members of their own as well
+    /// ([`log_order_members`]).
     #[serde(rename = "_id")]
     place: String,
     /// The record of the action, as the log has it.
@@ -189,23 +177,24 @@ impl AuditDoc {
         Self { place: AuditPosition::of(entry).to_string(), record }
     }
 
-    fn update(entry: &AuditEntry) -> Document {
+    fn update_statement(entry: &AuditEntry) -> Document {
         let Self { place, record } = Self::audit_doc_of(entry);
         let mut fields = doc! { "record": record };
-        fields.extend(in_log_order(AuditPosition::of(entry)));
+        fields.extend(log_order_members(AuditPosition::of(entry)));
         doc! { "q": { "_id": place }, "u": { "$set": fields }, "upsert": true }
     }
 
-    fn into_line(self) -> Result<AuditLine, StoreError> {
-        let place = AuditPosition::parse(&self.place).map_err(|error| damaged("moderation", &error))?;
-        Ok(AuditLine::read(place, self.record.as_bytes()))
+    fn into_entry(self) -> Result<StoredAuditEntry, StoreError> {
+        let place =
+            AuditPosition::parse(&self.place).map_err(|error| damaged_document("moderation", &error))?;
+        Ok(StoredAuditEntry::decode(place, self.record.as_bytes()))
     }
 }
 
 impl Transaction<'_> {
     /// Reads the stored comments, reports and rules that a batch's moderation records refer to.
-    pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<StoredModeration, Stop> {
-        let reports = self.reported(&batch.reported_comments()).await?;
+    pub(super) async fn read_moderation(&mut self, batch: &Batch) -> Result<StoredModeration, AttemptEnd> {
+        let reports = self.read_reports(&batch.reported_comments()).await?;
         let mut moderated = StoredModeration { stored_reports: reports, ..StoredModeration::default() };
         let targets: HashSet<(&VideoId, &CommentId)> = batch.moderation_targets();
         if !targets.is_empty() {
@@ -221,7 +210,7 @@ impl Transaction<'_> {
         }
         if batch.changes_rules() {
             let latest = doc! { "revision": { "$gt": 0_i64 } };
-            let newest = self.newest::<RuleDoc>("rules", latest, doc! { "revision": -1 }).await?;
+            let newest = self.find_first::<RuleDoc>("rules", latest, doc! { "revision": -1 }).await?;
             moderated.rules_revision = newest.map_or(0, |newest| newest.revision as u64);
         }
         Ok(moderated)
@@ -229,7 +218,7 @@ impl Transaction<'_> {
 
     /// Writes the effects of a batch's moderation records: removed entries, rules, held comments, reports and the
     /// audit log.
-    pub(super) async fn moderate(&mut self, effects: &BatchEffects) -> Result<(), Stop> {
+    pub(super) async fn write_moderation(&mut self, effects: &BatchEffects) -> Result<(), AttemptEnd> {
         let removed = effects.removals.iter().map(
             |EntryRemoval { video, seq, removes_text: text, removes_author: author }| {
                 let mut gone = Document::new();
@@ -243,13 +232,17 @@ impl Transaction<'_> {
             },
         );
         self.update("comments", to_raw_documents(removed)?).await?;
-        let changed = effects.rule_changes.iter().map(RuleDoc::update);
+        let changed = effects.rule_changes.iter().map(RuleDoc::update_statement);
         self.update("rules", to_raw_documents(changed)?).await?;
         // Only the last change of each comment is written: a comment may be held and released in one batch.
-        let last: HashMap<_, _> =
-            effects.held_changes.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
-        let waiting =
-            last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
+        let last: HashMap<_, _> = effects
+            .held_comment_changes
+            .iter()
+            .map(|change| ((&change.video, &change.id), &change.held))
+            .collect();
+        let waiting = last
+            .iter()
+            .filter_map(|((video, id), held)| Some(HeldDoc::update_statement(video, id, held.as_ref()?)));
         self.update("held", to_raw_documents(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
         let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::held_key(video, id).into()).collect();
@@ -259,8 +252,8 @@ impl Transaction<'_> {
             let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
             self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
         }
-        self.report(&effects.changed_reports).await?;
-        let done = effects.audit_entries.iter().map(AuditDoc::update);
+        self.write_reports(&effects.changed_reports).await?;
+        let done = effects.audit_entries.iter().map(AuditDoc::update_statement);
         self.update("moderation", to_raw_documents(done)?).await
     }
 }
@@ -295,16 +288,16 @@ impl ModerationArchive for MongoArchive {
     ) -> Result<Vec<HeldComment>, StoreError> {
         let filter = after.map_or_else(Document::new, |place| doc! { "place": { "$gt": place.to_string() } });
         let found: Vec<HeldDoc> = self.find_documents("held", filter, doc! { "place": 1 }, limit).await?;
-        found.iter().map(|found| json(&found.held)).collect()
+        found.iter().map(|found| parse_json(&found.held)).collect()
     }
 
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
         let key = doc! { "_id": HeldDoc::held_key(video, id) };
         let found: Vec<HeldDoc> = self.find_documents("held", key, doc! {}, 1).await?;
-        found.first().map(|found| json(&found.held)).transpose()
+        found.first().map(|found| parse_json(&found.held)).transpose()
     }
 
-    async fn count_held(&self) -> Result<u64, StoreError> {
+    async fn count_held_comments(&self) -> Result<u64, StoreError> {
         with_timeout(QUERY_TIMEOUT, "counting held comments", async {
             self.collection::<Document>("held").estimated_document_count().await
         })
@@ -317,7 +310,7 @@ impl ModerationArchive for MongoArchive {
         after: Option<ReportPosition>,
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError> {
-        reports::of_queue(self, queue, after, limit).await
+        reports::read_report_queue(self, queue, after, limit).await
     }
 
     async fn reports_of_comment(
@@ -325,11 +318,11 @@ impl ModerationArchive for MongoArchive {
         video: &VideoId,
         id: &CommentId,
     ) -> Result<Option<ReportedComment>, StoreError> {
-        reports::of_comment(self, video, id).await
+        reports::read_reports_of_comment(self, video, id).await
     }
 
     async fn count_open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
-        reports::count(self, video, most).await
+        reports::count_open_reports(self, video, most).await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
@@ -338,7 +331,7 @@ impl ModerationArchive for MongoArchive {
         found.into_iter().next().map(|found| Ok(found.into_numbered()?.comment)).transpose()
     }
 
-    async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
+    async fn entries_of_user(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
         let wrong = |error: oid::Error| StoreError::unusable(super::PART_NAME, error.to_string());
         let mut part = Document::new();
         if let Some(from) = from {
@@ -351,8 +344,8 @@ impl ModerationArchive for MongoArchive {
                 doc! { "_id": part.clone() }
             }
         };
-        let last: Option<PlaceDoc> = with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
-            let comments = self.collection::<PlaceDoc>("comments");
+        let last: Option<CommentIdDoc> = with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
+            let comments = self.collection::<CommentIdDoc>("comments");
             let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
             found.skip(ENTRIES_READ_PER_CALL as u64 - 1).projection(doc! { "_id": 1 }).await
         })
@@ -376,39 +369,40 @@ impl ModerationArchive for MongoArchive {
         &self,
         before: Option<AuditPosition>,
         limit: usize,
-    ) -> Result<Vec<AuditLine>, StoreError> {
+    ) -> Result<Vec<StoredAuditEntry>, StoreError> {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
         let found: Vec<AuditDoc> =
             self.find_documents("moderation", filter, doc! { "_id": -1 }, limit).await?;
-        found.into_iter().map(AuditDoc::into_line).collect()
+        found.into_iter().map(AuditDoc::into_entry).collect()
     }
 
-    async fn audit_from(
+    async fn audit_entries_from(
         &self,
         partition: u32,
         offset: u64,
         limit: usize,
-    ) -> Result<Vec<AuditLine>, StoreError> {
-        let (filter, order) = (from_offset(partition, offset), doc! { "offset": 1 });
+    ) -> Result<Vec<StoredAuditEntry>, StoreError> {
+        let (filter, order) = (from_offset_filter(partition, offset), doc! { "offset": 1 });
         let found: Vec<AuditDoc> = self.find_documents("moderation", filter, order, limit).await?;
-        found.into_iter().map(AuditDoc::into_line).collect()
+        found.into_iter().map(AuditDoc::into_entry).collect()
     }
 
-    async fn held_from(
+    async fn held_comments_from(
         &self,
         partition: u32,
         offset: u64,
         limit: usize,
     ) -> Result<Vec<HeldComment>, StoreError> {
-        let (filter, order) = (from_offset(partition, offset), doc! { "offset": 1 });
+        let (filter, order) = (from_offset_filter(partition, offset), doc! { "offset": 1 });
         let found: Vec<HeldDoc> = self.find_documents("held", filter, order, limit).await?;
-        found.iter().map(|found| json(&found.held)).collect()
+        found.iter().map(|found| parse_json(&found.held)).collect()
     }
 }
 
 #[cfg(test)]
 mod fixtures {
     use mongodb::bson::{from_bson, to_bson};
+    use serde::de::DeserializeOwned;
     use serde_json::Value;
 
     use liverank_core::comment::EntryKind;
@@ -417,7 +411,7 @@ mod fixtures {
     use super::super::super::UnknownRecord;
     use super::*;
     use crate::fixtures::{
-        LATER_RELEASE_RECORD, check_json_fixture, comment_rules, deleted_by_a_moderator, fixture_comment,
+        LATER_RELEASE_RECORD, check_json_fixture, comment_rules, fixture_audit_entry, fixture_comment,
         fixture_held, fixture_mute, with_unknown_member,
     };
 
@@ -437,7 +431,7 @@ mod fixtures {
     #[test]
     fn rule_documents_have_fixtures() {
         for (name, today) in [("mongodb-rule", fixture_mute()), ("mongodb-comment-rules", comment_rules())] {
-            let write = |change: &RuleChange| document_made_by(&RuleDoc::update(change));
+            let write = |change: &RuleChange| document_made_by(&RuleDoc::update_statement(change));
             let read = |json: &Value| {
                 check_document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string())
             };
@@ -447,12 +441,13 @@ mod fixtures {
 
     #[test]
     fn held_documents_have_fixtures() {
-        let write = |held: &HeldComment| document_made_by(&HeldDoc::update(&held.video, &held.id, held));
+        let write =
+            |held: &HeldComment| document_made_by(&HeldDoc::update_statement(&held.video, &held.id, held));
         let read = |value: &Value| {
             let HeldDoc { key, place, held } = check_document(value)?;
-            let held: HeldComment = json(&held).map_err(|error| error.to_string())?;
+            let held: HeldComment = parse_json(&held).map_err(|error| error.to_string())?;
             let expected =
-                (HeldDoc::held_key(&held.video, &held.id), AuditPosition::of_held(&held).to_string());
+                (HeldDoc::held_key(&held.video, &held.id), AuditPosition::of_held_comment(&held).to_string());
             if (key, place) == expected { Ok(held) } else { Err("is somewhere else".to_owned()) }
         };
         check_json_fixture("mongodb-held", &fixture_held(), write, read);
@@ -460,11 +455,12 @@ mod fixtures {
 
     #[test]
     fn audit_documents_have_fixtures() {
-        let entry = deleted_by_a_moderator();
-        let today = AuditLine { place: AuditPosition::of(&entry), record: Ok(entry.record.clone()) };
-        let write = |_: &AuditLine| document_made_by(&AuditDoc::update(&entry));
+        let entry = fixture_audit_entry();
+        let today =
+            StoredAuditEntry { position: AuditPosition::of(&entry), record: Ok(entry.record.clone()) };
+        let write = |_: &StoredAuditEntry| document_made_by(&AuditDoc::update_statement(&entry));
         let read =
-            |json: &Value| check_document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
+            |json: &Value| check_document::<AuditDoc>(json)?.into_entry().map_err(|error| error.to_string());
         check_json_fixture("mongodb-moderation", &today, write, read);
     }
 
@@ -474,18 +470,21 @@ mod fixtures {
         let told = to_bson(&CommentDoc::of(&told)).expect("a document serialises").into_canonical_extjson();
         let told: CommentDoc = check_document(&with_unknown_member("entry", &told)).expect("a document");
         assert_eq!(told.into_numbered().expect("an entry").comment.entry, EntryKind::Unknown);
-        let waits =
-            document_made_by(&HeldDoc::update(&fixture_held().video, &fixture_held().id, &fixture_held()));
+        let waits = document_made_by(&HeldDoc::update_statement(
+            &fixture_held().video,
+            &fixture_held().id,
+            &fixture_held(),
+        ));
         let waits = with_unknown_member(
             "rule",
             &serde_json::from_str(waits["held"].as_str().expect("text")).expect("JSON"),
         );
-        let waits: HeldComment = json(&waits.to_string()).expect("one that waits");
+        let waits: HeldComment = parse_json(&waits.to_string()).expect("one that waits");
         assert_eq!(waits.rule.to_string(), "of_a_later_release");
         let done = AuditDoc {
             record: LATER_RELEASE_RECORD.to_owned(),
-            ..AuditDoc::audit_doc_of(&deleted_by_a_moderator())
+            ..AuditDoc::audit_doc_of(&fixture_audit_entry())
         };
-        assert_eq!(done.into_line().expect("a line").record, Err(UnknownRecord { version: Some(9) }));
+        assert_eq!(done.into_entry().expect("a line").record, Err(UnknownRecord { version: Some(9) }));
     }
 }

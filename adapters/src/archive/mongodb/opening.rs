@@ -11,26 +11,42 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::IndexOptions;
 
 use super::super::{Archive, ArchiveMeta};
-use super::documents::{CommentDoc, MetaDoc, VideoDoc};
+use super::documents::comment::CommentDoc;
+use super::documents::meta::MetaDoc;
+use super::documents::video::VideoDoc;
+use super::errors::{DUPLICATE_KEY, NAMESPACE_EXISTS, error_code};
 use super::identities::SEGMENTS;
-use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, with_timeout};
+use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, store_error, with_timeout};
 use crate::StoreError;
 
-/// The pause between two reads for the meta document that another process wrote.
+/// The pause between two attempts to read the meta document, which another process wrote and which cannot be read until
+/// a majority of the members has it.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// The lowest accepted version of the wire protocol: that of MongoDB 6.0.
 const MIN_WIRE_VERSION: i32 = 17;
 
 pub(super) async fn open(archive: &MongoArchive, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
-    let hello = with_timeout(OPEN_TIMEOUT, "connecting", async {
-        archive.client.database("admin").run_command(doc! { "hello": 1 }).await
-    });
-    check_server(&hello.await?)?;
-    with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
-    let fresh = MetaDoc::fresh(&CommentEpoch::from_bits(rand::random()), wanted);
-    with_timeout(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
+    check_server(&connect(archive).await?)?;
+    with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create_collections(archive)).await?;
+    let fresh = MetaDoc::for_new_archive(&CommentEpoch::from_bits(rand::random()), wanted);
+    with_timeout(OPEN_TIMEOUT, "creating the meta document", write_meta_if_absent(archive, &fresh)).await?;
     archive.archive_meta().await?.ok_or_else(|| {
         StoreError::unavailable(PART_NAME, "the meta document was removed while it was created")
+    })
+}
+
+/// Connects, and returns the server's answer to `hello`. Credentials that are refused now never were good.
+async fn connect(archive: &MongoArchive) -> Result<Document, StoreError> {
+    let client = archive.client();
+    let answer = tokio::time::timeout(OPEN_TIMEOUT, async {
+        client.database("admin").run_command(doc! { "hello": 1 }).await
+    });
+    let answer = answer.await.map_err(|_| {
+        StoreError::unavailable(PART_NAME, format!("connecting: no answer within {OPEN_TIMEOUT:?}"))
+    })?;
+    answer.map_err(|error| match &*error.kind {
+        ErrorKind::Authentication { .. } => StoreError::unusable(PART_NAME, format!("connecting: {error}")),
+        _ => store_error("connecting", &error),
     })
 }
 
@@ -63,12 +79,12 @@ const COLLECTIONS: [&str; 11] = [
     "meta",
 ];
 
-pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
+pub(super) async fn create_collections(archive: &MongoArchive) -> Result<(), Error> {
     // Collections are created beforehand, so that no transaction has to: two that create the same collection would
     // conflict.
     for name in COLLECTIONS {
-        match archive.db.create_collection(archive.collection_name(name)).await {
-            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
+        match archive.db().create_collection(archive.collection_name(name)).await {
+            Err(error) if error_code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,
         }
     }
@@ -83,25 +99,25 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
             unique(doc! { "video_id": 1, "seq": 1 }),
             index(doc! { "comment_id": 1 }),
             index(doc! { "partition": 1, "offset": 1 }),
-            moderation::pins(),
+            moderation::pins_index(),
         ])
         .await?;
     // Revisions are consecutive: two commits that use the same one conflict in this index, and one of them runs again.
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
-    archive.collection::<Document>("rules").create_index(moderation::index()).await?;
+    archive.collection::<Document>("rules").create_index(moderation::rules_in_force_index()).await?;
     archive
         .collection::<Document>("held")
         .create_indexes([moderation::held_index(), moderation::log_order_index()])
         .await?;
     archive.collection::<Document>("moderation").create_index(moderation::log_order_index()).await?;
-    archive.collection::<Document>("reports").create_indexes(reports::indexes()).await?;
+    archive.collection::<Document>("reports").create_indexes(reports::report_indexes()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     archive.collection::<Document>(SEGMENTS).create_index(index(doc! { "newest": 1 })).await?;
     Ok(())
 }
 
 /// Writes the meta document if there is none: the first process that opens the archive decides on its contents.
-pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
+pub(super) async fn write_meta_if_absent(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
     let meta = archive.collection::<Document>("meta");
     let key = doc! { "_id": MetaDoc::ID };
     if meta.find_one(key.clone()).await?.is_some() {
@@ -111,7 +127,7 @@ pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<()
     first.remove("_id");
     match meta.update_one(key.clone(), doc! { "$setOnInsert": first }).upsert(true).await {
         // Another process was faster.
-        Err(error) if code(&error) == Some(DUPLICATE_KEY) => {}
+        Err(error) if error_code(&error) == Some(DUPLICATE_KEY) => {}
         other => {
             other?;
         }
@@ -121,20 +137,6 @@ pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<()
         tokio::time::sleep(SETTLE_PAUSE).await;
     }
     Ok(())
-}
-
-/// The server's error code for a collection that exists already.
-pub(super) const NAMESPACE_EXISTS: i32 = 48;
-/// The server's error code for a second document with a key that must be unique.
-pub(super) const DUPLICATE_KEY: i32 = 11000;
-
-/// Returns the server's error code of a failed command or write; `None` for other errors.
-pub(super) fn code(error: &Error) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Command(command) => Some(command.code),
-        ErrorKind::Write(mongodb::error::WriteFailure::WriteError(write)) => Some(write.code),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

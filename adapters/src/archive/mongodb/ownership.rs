@@ -12,16 +12,17 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
 use super::super::ArchivePosition;
-use super::documents::{OffsetDoc, WayDoc};
+use super::documents::meta::YieldRequestDoc;
+use super::documents::offset::OffsetDoc;
+use super::errors::{DUPLICATE_KEY, error_code};
 use super::identities::IdentityMemory;
-use super::opening::{DUPLICATE_KEY, code};
 use super::states::VideoStateCache;
 use super::{MongoArchive, PART_NAME, store_error, with_timeout};
 use crate::StoreError;
 
 /// The time for which one attempt to store an owner waits for a transaction that locks the offset document; then the
 /// former owner's session is killed again, because it may have begun another transaction.
-const NOTE_OWNER_TIMEOUT: Duration = Duration::from_millis(300);
+const WRITE_OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 /// The time limit for claiming partitions.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(8);
 /// The server's error code of an operation that exceeded its time limit.
@@ -29,12 +30,12 @@ const OUT_OF_TIME_CODE: i32 = 50;
 
 /// The state that an archive keeps between its commits, which run one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Owner {
+pub(super) struct CommitState {
     /// The session for transactions. Absent while a commit uses the session, and after a commit that left the session
     /// in doubt.
     session: Option<ClientSession>,
     /// The session id that is stored beside the claimed partitions.
-    noted: Option<Bson>,
+    stored_session_id: Option<Bson>,
     /// The cached states of videos.
     pub state_cache: VideoStateCache,
     /// The identities of events that are in segments.
@@ -44,11 +45,11 @@ pub(super) struct Owner {
 }
 
 /// Returns a session's id, as the server's documents name it.
-pub(super) fn id_of(session: &ClientSession) -> Bson {
+pub(super) fn session_id(session: &ClientSession) -> Bson {
     session.id().get("id").cloned().unwrap_or(Bson::Null)
 }
 
-impl Owner {
+impl CommitState {
     /// Returns the session to run a transaction in. If it is a new one, its id is stored beside the claimed partitions
     /// before it is used.
     pub(super) async fn transaction_session(
@@ -58,10 +59,10 @@ impl Owner {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        let session = archive.client.start_session().await;
+        let session = archive.client().start_session().await;
         let session = session.map_err(|error| store_error("starting a session", &error))?;
-        let id = id_of(&session);
-        if let Some(before) = self.noted.clone().filter(|before| *before != id) {
+        let id = session_id(&session);
+        if let Some(before) = self.stored_session_id.clone().filter(|before| *before != id) {
             let renamed = async {
                 kill_sessions(archive, [before.clone()]).await?;
                 let offsets = archive.collection::<Document>("offsets");
@@ -71,9 +72,14 @@ impl Owner {
                 offsets.update_many(doc! { "session": before }, change).await
             };
             with_timeout(CLAIM_TIMEOUT, "replacing a session", renamed).await?;
-            self.noted = Some(id);
+            self.stored_session_id = Some(id);
         }
         Ok(session)
+    }
+
+    /// Forgets the kept session, so that the next transaction runs in a new one.
+    pub(super) fn forget_session(&mut self) {
+        self.session = None;
     }
 
     /// Keeps a session for the next transaction. The session must have no transaction open.
@@ -81,9 +87,9 @@ impl Owner {
         self.session = Some(session);
     }
 
-    /// Returns true while commits are to wait because of `way`: for as long as the request says, and not for ever,
-    /// because the process that asked may have died.
-    pub(super) fn makes_way(&mut self, way: &WayDoc) -> bool {
+    /// Returns true while commits must wait because of the request `way`. Commits wait only for the time that the
+    /// request gives, because the process that made the request may have died.
+    pub(super) fn must_yield(&mut self, way: &YieldRequestDoc) -> bool {
         let since = match &self.yielding_to {
             Some((token, since)) if *token == way.token => *since,
             _ => Instant::now(),
@@ -94,20 +100,20 @@ impl Owner {
 }
 
 /// Makes `archive` the owner of the partitions, and returns their positions.
-pub(super) async fn take_up(
+pub(super) async fn claim_partitions(
     archive: &MongoArchive,
     partitions: &[u32],
 ) -> Result<Vec<ArchivePosition>, StoreError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let mut owner = archive.owner.lock().await;
+    let mut owner = archive.commit_state.lock().await;
     let session = owner.transaction_session(archive).await?;
-    let id = id_of(&session);
+    let id = session_id(&session);
     owner.keep_session(session);
     // Set before the partitions are claimed: if the session is replaced meanwhile, it must be replaced in their
     // documents, too.
-    owner.noted = Some(id.clone());
+    owner.stored_session_id = Some(id.clone());
     let taken = async {
         while !write_owner(archive, partitions, &id).await? {}
         Ok(())
@@ -121,7 +127,7 @@ pub(super) async fn take_up(
 async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
-    kill_sessions(archive, noted_sessions(archive, mine).await?).await?;
+    kill_sessions(archive, stored_session_ids(archive, mine).await?).await?;
     // A former owner of an older release did not count its outside writes. That it was the owner is recorded together
     // with its end.
     let older = doc! { "$and": [{ "$ne": [{ "$type": "$session" }, "missing"] }, { "$ne": ["$session", "$keeper"] }] };
@@ -138,11 +144,13 @@ async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> R
         .map(|partition| doc! { "q": { "_id": partition }, "u": [change.clone()], "upsert": true })
         .collect();
     let command = doc! {
-        "update": archive.collection_name("offsets"), "updates": statements, "maxTimeMS": NOTE_OWNER_TIMEOUT.as_millis() as i64,
+        "update": archive.collection_name("offsets"), "updates": statements, "maxTimeMS": WRITE_OWNER_TIMEOUT.as_millis() as i64,
         "writeConcern": { "w": "majority", "j": true },
     };
-    let reply = match archive.db.run_command(command).await {
-        Err(error) if matches!(code(&error), Some(OUT_OF_TIME_CODE | DUPLICATE_KEY)) => return Ok(false),
+    let reply = match archive.db().run_command(command).await {
+        Err(error) if matches!(error_code(&error), Some(OUT_OF_TIME_CODE | DUPLICATE_KEY)) => {
+            return Ok(false);
+        }
         reply => reply?,
     };
     match reply.get_array("writeErrors") {
@@ -155,7 +163,7 @@ async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> R
 }
 
 /// Reads the ids of the sessions that are stored beside offsets.
-pub(super) async fn noted_sessions(archive: &MongoArchive, filter: Document) -> Result<Vec<Bson>, Error> {
+pub(super) async fn stored_session_ids(archive: &MongoArchive, filter: Document) -> Result<Vec<Bson>, Error> {
     use futures::TryStreamExt;
     let found = archive.collection::<OffsetDoc>("offsets").find(filter).await?;
     let found: Vec<OffsetDoc> = found.try_collect().await?;
@@ -168,7 +176,7 @@ pub(super) async fn noted_sessions(archive: &MongoArchive, filter: Document) -> 
     Ok(sessions)
 }
 
-/// Ends the transactions of these sessions. The sessions can begin new ones.
+/// Ends the open transactions of these sessions. The sessions can begin new transactions afterwards.
 pub(super) async fn kill_sessions(
     archive: &MongoArchive,
     sessions: impl IntoIterator<Item = Bson>,
@@ -177,5 +185,5 @@ pub(super) async fn kill_sessions(
     if named.is_empty() {
         return Ok(());
     }
-    archive.client.database("admin").run_command(doc! { "killSessions": named }).await.map(drop)
+    archive.client().database("admin").run_command(doc! { "killSessions": named }).await.map(drop)
 }

@@ -10,13 +10,15 @@ use mongodb::bson::{Document, doc};
 use mongodb::{ClientSession, IndexModel, options::IndexOptions};
 
 use super::super::{
-    ArchiveCut, ArchiveMeta, ArchiveRebuild, ArchiveReplay, CommitError, Progress, RebuildError,
+    ArchiveMeta, ArchiveRebuild, ArchiveReplay, ArchiveSnapshot, CommitError, Progress, RebuildError,
 };
-use super::barrier::{self, Change};
-use super::documents::{MetaDoc, RebuildDoc, VideoDoc, video_update};
-use super::transaction::{Stop, Transaction, abort, never_opened};
+use super::barrier::{self, MetaChange};
+use super::documents::meta::MetaDoc;
+use super::documents::rebuild::RebuildDoc;
+use super::documents::video::{VideoDoc, video_update};
+use super::transaction::{AttemptEnd, Transaction, abort, never_opened_error};
 use super::{
-    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, cut, identities, replay,
+    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, SINGLE_ANSWER_BATCH_SIZE, cut, identities, replay,
     store_error, swapping, with_timeout,
 };
 use crate::StoreError;
@@ -32,7 +34,7 @@ const PAGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 #[async_trait]
 impl ArchiveRebuild for MongoArchive {
     async fn bump_generation(&self) -> Result<ArchiveMeta, StoreError> {
-        swapping::finish_any(self).await?;
+        swapping::finish_pending_swap(self).await?;
         let bump = |meta: &MetaDoc, _: &[_]| {
             let mut more = doc! { "generation": 1_i64 };
             // A rescore under way goes on, towards a generation after this one.
@@ -45,12 +47,12 @@ impl ArchiveRebuild for MongoArchive {
             if !meta.decays.is_empty() {
                 more.insert("decays_of", 1_i64);
             }
-            Ok(Some(Change { meta_update: doc! { "$inc": more }, other_updates: Vec::new() }))
+            Ok(Some(MetaChange { meta_update: doc! { "$inc": more }, other_updates: Vec::new() }))
         };
         while !barrier::change_meta(self, &bump).await? {
-            swapping::finish_any(self).await?;
+            swapping::finish_pending_swap(self).await?;
         }
-        Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+        Ok(self.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?)
     }
 
     async fn rescore_videos(
@@ -58,8 +60,8 @@ impl ArchiveRebuild for MongoArchive {
         rules: &CountingRules,
         progress: Progress<'_>,
     ) -> Result<ArchiveMeta, RebuildError> {
-        swapping::finish_any(self).await?;
-        let meta = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        swapping::finish_pending_swap(self).await?;
+        let meta = self.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?;
         meta.counting_rules.check_rescore(rules).map_err(RebuildError::Refused)?;
         let rebuild = self.begin_filling(rules).await?;
         let filled = self.fill_next_collection(&rebuild.token, rules, progress).await;
@@ -69,8 +71,8 @@ impl ArchiveRebuild for MongoArchive {
             return Err(error.into());
         }
         self.begin_swapping(&rebuild.token).await?;
-        swapping::finish_any(self).await?;
-        Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+        swapping::finish_pending_swap(self).await?;
+        Ok(self.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?)
     }
 
     async fn begin_replay(
@@ -79,13 +81,13 @@ impl ArchiveRebuild for MongoArchive {
         from: Option<&str>,
         progress: Progress<'_>,
     ) -> Result<Box<dyn ArchiveReplay>, RebuildError> {
-        replay::begin(self, rules, from, progress).await
+        replay::begin_replay(self, rules, from, progress).await
     }
 
-    async fn read_cut(&self, of: Option<&str>) -> Result<ArchiveCut, StoreError> {
+    async fn read_snapshot(&self, of: Option<&str>) -> Result<ArchiveSnapshot, StoreError> {
         match of {
-            Some(database) => cut::read_cut(&self.beside_database(database, String::new())).await,
-            None => cut::read_cut(self).await,
+            Some(database) => cut::read_snapshot(&self.in_database(database, String::new())).await,
+            None => cut::read_snapshot(self).await,
         }
     }
 
@@ -96,28 +98,30 @@ impl ArchiveRebuild for MongoArchive {
     ) -> Result<Vec<(String, Millis)>, StoreError> {
         match of {
             Some(database) => {
-                let snapshot = self.beside_database(database, String::new());
+                let snapshot = self.in_database(database, String::new());
                 // Nobody writes to this database, so its segments are read once.
                 let mut tables = self.snapshot_identities.lock().await;
                 let table = match tables.remove(database) {
                     Some(table) => table,
-                    None => identities::read_table(&snapshot).await?,
+                    None => identities::read_identity_table(&snapshot).await?,
                 };
                 let found = identities::read_sightings(&snapshot, &table, names).await;
                 tables.insert(database.to_owned(), table);
                 found
             }
-            None => identities::read_sightings(self, &identities::read_table(self).await?, names).await,
+            None => {
+                identities::read_sightings(self, &identities::read_identity_table(self).await?, names).await
+            }
         }
     }
 
-    async fn set_marks(
+    async fn read_marks(
         &self,
         of: Option<&str>,
         keys: &[MarkKey],
     ) -> Result<Vec<(MarkKey, UniqueMark)>, StoreError> {
         match of {
-            Some(database) => cut::read_marks(&self.beside_database(database, String::new()), keys).await,
+            Some(database) => cut::read_marks(&self.in_database(database, String::new()), keys).await,
             None => cut::read_marks(self, keys).await,
         }
     }
@@ -129,9 +133,9 @@ fn overtaken_error() -> StoreError {
 }
 
 impl MongoArchive {
-    /// Creates an empty collection to fill, and passes a barrier from which on commits write the collection as well.
+    /// Creates an empty collection to fill, then makes all commits write to it as well, by a barrier.
     async fn begin_filling(&self, rules: &CountingRules) -> Result<RebuildDoc, StoreError> {
-        let found = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let found = self.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?;
         let next = |meta: &ArchiveMeta| ArchiveMeta {
             generation: meta.generation + 1,
             counting_rules: *rules,
@@ -139,13 +143,13 @@ impl MongoArchive {
         };
         let token = swapping::unique_rebuild_name(found.generation + 1);
         let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
-        let name = rebuild.source("videos");
+        let name = rebuild.next_collection_name("videos");
         with_timeout(OPEN_TIMEOUT, "making room for a rebuild", async {
-            swapping::clear(self, None).await?;
-            self.db.create_collection(&name).await?;
+            swapping::drop_leftovers(self, None).await?;
+            self.db().create_collection(&name).await?;
             let unique = IndexOptions::builder().unique(true).build();
             let index = IndexModel::builder().keys(doc! { "video_id": 1 }).options(unique).build();
-            self.db.collection::<Document>(&name).create_index(index).await
+            self.db().collection::<Document>(&name).create_index(index).await
         })
         .await?;
         let begin = |meta: &MetaDoc, _: &[_]| {
@@ -155,13 +159,17 @@ impl MongoArchive {
             let meta = meta.clone().into_meta()?;
             let rebuild = RebuildDoc::new(&token, &next(&meta), RebuildDoc::FILLING, &["videos"]);
             let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
-            Ok(Some(Change { meta_update: change, other_updates: Vec::new() }))
+            Ok(Some(MetaChange { meta_update: change, other_updates: Vec::new() }))
         };
         if !barrier::change_meta(self, &begin).await? {
             return Err(overtaken_error());
         }
-        with_timeout(QUERY_TIMEOUT, "dropping what an earlier rebuild left", swapping::clear(self, None))
-            .await?;
+        with_timeout(
+            QUERY_TIMEOUT,
+            "dropping what an earlier rebuild left",
+            swapping::drop_leftovers(self, None),
+        )
+        .await?;
         Ok(rebuild)
     }
 
@@ -199,15 +207,16 @@ impl MongoArchive {
         after: Option<&str>,
     ) -> Result<(u64, Option<String>), StoreError> {
         loop {
-            let session = self.client.start_session().await;
+            let session = self.client().start_session().await;
             let mut session = session.map_err(|error| store_error("starting a session", &error))?;
-            match self.try_rescore_page(&mut session, token, rules, after).await {
+            let archive = self.of_session(&session);
+            match archive.try_rescore_page(&mut session, token, rules, after).await {
                 Ok(done) => return Ok(done),
                 Err(stop) => {
                     abort(&mut session).await;
                     match stop {
-                        Stop::GiveUp(CommitError::Store(error)) => return Err(error),
-                        Stop::FinishSwap(_) => return Err(overtaken_error()),
+                        AttemptEnd::GiveUp(CommitError::Store(error)) => return Err(error),
+                        AttemptEnd::FinishSwap(_) => return Err(overtaken_error()),
                         _ => tokio::time::sleep(RETRY_AFTER).await,
                     }
                 }
@@ -221,11 +230,13 @@ impl MongoArchive {
         token: &str,
         rules: &CountingRules,
         after: Option<&str>,
-    ) -> Result<(u64, Option<String>), Stop> {
+    ) -> Result<(u64, Option<String>), AttemptEnd> {
         let mut transaction = Transaction::begin(self, session).await?;
-        let meta = transaction.meta().await?;
-        let rebuild =
-            meta.rebuilding()?.filter(|rebuild| rebuild.token == token).ok_or_else(overtaken_error)?;
+        let meta = transaction.read_meta().await?;
+        let rebuild = meta
+            .rebuild_being_filled()?
+            .filter(|rebuild| rebuild.token == token)
+            .ok_or_else(overtaken_error)?;
         let now = meta.into_meta()?.counting_rules;
         let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id } });
         let videos = self.collection::<VideoDoc>("videos");
@@ -233,12 +244,12 @@ impl MongoArchive {
             .find(filter)
             .sort(doc! { "video_id": 1 })
             .limit(VIDEOS_A_PAGE)
-            .batch_size(WHOLE_ANSWER_BATCH);
+            .batch_size(SINGLE_ANSWER_BATCH_SIZE);
         let mut found = find.session(&mut *transaction.session).await?;
         let mut statements = Vec::new();
         let mut last = None;
         while let Some(video) = found.next(&mut *transaction.session).await.transpose()? {
-            let state = swapping::carried_over(video.into_state()?, &now, rules);
+            let state = swapping::state_under_new_rules(video.into_state()?, &now, rules);
             last = Some(state.video_id.as_str().to_owned());
             statements.push(video_update(&state, &rules.weights));
         }
@@ -247,7 +258,7 @@ impl MongoArchive {
             abort(transaction.session).await;
             return Ok((0, None));
         }
-        transaction.update(&rebuild.source("videos"), statements).await?;
+        transaction.update(&rebuild.next_collection_name("videos"), statements).await?;
         transaction.commit().await?;
         Ok((count as u64, last.filter(|_| count == VIDEOS_A_PAGE as usize)))
     }
@@ -257,7 +268,7 @@ impl MongoArchive {
             let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
             let change = doc! { "$set": { "rebuild.phase": RebuildDoc::SWAPPING } };
             Ok((ours && !meta.is_swapping())
-                .then(|| Change { meta_update: change, other_updates: Vec::new() }))
+                .then(|| MetaChange { meta_update: change, other_updates: Vec::new() }))
         };
         if barrier::change_meta(self, &begin).await? { Ok(()) } else { Err(overtaken_error()) }
     }
@@ -267,9 +278,9 @@ impl MongoArchive {
             let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
             let change = doc! { "$unset": { "rebuild": "" } };
             Ok((ours && !meta.is_swapping())
-                .then(|| Change { meta_update: change, other_updates: Vec::new() }))
+                .then(|| MetaChange { meta_update: change, other_updates: Vec::new() }))
         };
         barrier::change_meta(self, &stop).await?;
-        with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await
+        with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::drop_leftovers(self, None)).await
     }
 }

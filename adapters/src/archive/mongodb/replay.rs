@@ -11,20 +11,24 @@ use mongodb::bson::{Document, RawArrayBuf, doc, rawdoc};
 use tokio::sync::Mutex;
 
 use super::super::{Archive, ArchiveMeta, ArchiveReplay, Progress, RebuildError, ReplayFinish, numbering};
-use super::barrier::{self, Change};
-use super::decays::{self, CountedDecayDoc};
-use super::documents::{MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, suffix, video_update};
-use super::transaction::never_opened;
-use super::windows::{self, CountedDoc};
+use super::barrier::{self, MetaChange};
+use super::decays;
+use super::documents::decay::CountedDecayDoc;
+use super::documents::meta::MetaDoc;
+use super::documents::offset::OffsetDoc;
+use super::documents::rebuild::{RebuildDoc, collection_suffix};
+use super::documents::video::{VideoDoc, video_update};
+use super::documents::windows::CountedWindowsDoc;
+use super::transaction::never_opened_error;
+use super::windows;
 use super::{
-    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, opening, store_error, swapping,
-    with_timeout,
+    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, SINGLE_ANSWER_BATCH_SIZE, opening, store_error,
+    swapping, with_timeout,
 };
 use crate::StoreError;
 
 /// The time for which consumers wait at the end of a replay, while the replay counts the records that they counted
-/// last: half of what they were ahead by is a second or two of counting. After this time they go on, and the end is
-/// tried again.
+/// last, which takes a second or two. After this time the consumers go on, and the end is tried again.
 const YIELD_AT_END: Duration = Duration::from_secs(30);
 /// The number of attempts to end a replay while consumers commit all the same, because they have waited long enough.
 const MAX_FINISH_ROUNDS: usize = 5;
@@ -36,26 +40,26 @@ const REPLAYED_COLLECTIONS: [&str; 10] =
 
 /// A replay under way: the archive that serves, and the one that is counted into.
 struct MongoReplay {
-    live: MongoArchive,
+    live_archive: MongoArchive,
     replayed_archive: MongoArchive,
     token: String,
-    checked: Mutex<numbering::Checked>,
+    numbering_comparison: Mutex<numbering::NumberingComparison>,
 }
 
 /// Begins a replay, into an empty archive or into a copy of another database.
-pub(super) async fn begin(
+pub(super) async fn begin_replay(
     live: &MongoArchive,
     rules: &CountingRules,
     from: Option<&str>,
     progress: Progress<'_>,
 ) -> Result<Box<dyn ArchiveReplay>, RebuildError> {
-    swapping::finish_any(live).await?;
-    let meta = live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+    swapping::finish_pending_swap(live).await?;
+    let meta = live.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?;
     let token = swapping::unique_rebuild_name(meta.generation + 1);
-    let next = live.beside_database(live.db.name(), suffix(&token));
-    let source = from.map(|database| live.beside_database(database, String::new()));
-    let windows = windows::of_replay(&meta.windows, source.as_ref()).await?;
-    let decays = decays::of_replay(&meta.decays, source.as_ref()).await?;
+    let next = live.in_database(&live.database, collection_suffix(&token));
+    let source = from.map(|database| live.in_database(database, String::new()));
+    let windows = windows::replay_windows(&meta.windows, source.as_ref()).await?;
+    let decays = decays::replay_decays(&meta.decays, source.as_ref()).await?;
     let has_windows = !windows.is_empty();
     let start = MetaDoc::of(&ArchiveMeta {
         generation: meta.generation + 1,
@@ -65,18 +69,23 @@ pub(super) async fn begin(
         ..meta
     });
     with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
-        swapping::clear(live, None).await?;
-        opening::create(&next).await?;
+        swapping::drop_leftovers(live, None).await?;
+        opening::create_collections(&next).await?;
         if has_windows {
-            windows::create(&next).await?;
+            windows::create_collection(&next).await?;
         }
-        opening::settle(&next, &start).await
+        opening::write_meta_if_absent(&next, &start).await
     })
     .await?;
     if let Some(source) = &source {
         copy_archive(source, &next, rules, progress).await?;
     }
-    Ok(Box::new(MongoReplay { live: live.clone(), replayed_archive: next, token, checked: Mutex::default() }))
+    Ok(Box::new(MongoReplay {
+        live_archive: live.clone(),
+        replayed_archive: next,
+        token,
+        numbering_comparison: Mutex::default(),
+    }))
 }
 
 async fn copy_archive(
@@ -85,7 +94,7 @@ async fn copy_archive(
     rules: &CountingRules,
     progress: Progress<'_>,
 ) -> Result<(), RebuildError> {
-    let name = from.db.name();
+    let name = &from.database;
     let meta = from.read_meta_doc().await?;
     let meta =
         meta.ok_or_else(|| RebuildError::Refused(format!("there is no archive in database {name}")))?;
@@ -99,7 +108,7 @@ async fn copy_archive(
         collections.push("windows");
     }
     for collection in collections {
-        let out = doc! { "$out": { "db": to.db.name(), "coll": to.collection_name(collection) } };
+        let out = doc! { "$out": { "db": &to.database, "coll": to.collection_name(collection) } };
         // Without a time limit: the server copies alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;
         copied.map_err(|error| store_error("copying an archive", &error))?;
@@ -144,7 +153,7 @@ async fn copy_videos(
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.video_id.clone());
         done += page.len() as u64;
-        let carried = page.into_iter().map(|state| swapping::carried_over(state, before, rules));
+        let carried = page.into_iter().map(|state| swapping::state_under_new_rules(state, before, rules));
         let mut statements = RawArrayBuf::new();
         for state in carried {
             statements.push(video_update(&state, &rules.weights));
@@ -154,7 +163,7 @@ async fn copy_videos(
             "writeConcern": { "w": "majority", "j": true },
         };
         let reply =
-            with_timeout(OPEN_TIMEOUT, "copying videos", async { to.db.run_raw_command(command).await })
+            with_timeout(OPEN_TIMEOUT, "copying videos", async { to.db().run_raw_command(command).await })
                 .await?;
         if let Ok(errors) = reply.get_array("writeErrors") {
             return Err(StoreError::unavailable(PART_NAME, format!("copying videos: {errors:?}")));
@@ -169,18 +178,18 @@ impl ArchiveReplay for MongoReplay {
         &self.replayed_archive
     }
 
-    async fn put_in_place(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError> {
+    async fn swap_in(&self, anyway: bool, progress: Progress<'_>) -> Result<ReplayFinish, StoreError> {
         // Most of the comments are compared before the consumers have to wait.
-        let live = offsets(&self.live).await?;
-        let next = offsets(&self.replayed_archive).await?;
+        let live = read_offset_docs(&self.live_archive).await?;
+        let next = read_offset_docs(&self.replayed_archive).await?;
         let common: Vec<(u32, u64)> = partition_offsets(&live)
             .map(|(partition, offset)| (partition, offset.min(offset_of_partition(&next, partition))))
             .collect();
-        let mut checked = self.checked.lock().await;
-        checked.go_on(&self.live, &self.replayed_archive, &common, progress).await?;
-        let way = barrier::ask_for_way(&self.live, YIELD_AT_END).await?;
+        let mut checked = self.numbering_comparison.lock().await;
+        checked.compare_up_to(&self.live_archive, &self.replayed_archive, &common, progress).await?;
+        let way = barrier::request_yield(&self.live_archive, YIELD_AT_END).await?;
         for _ in 0..MAX_FINISH_ROUNDS {
-            let live = offsets(&self.live).await?;
+            let live = read_offset_docs(&self.live_archive).await?;
             let behind: Vec<(u32, u64)> = partition_offsets(&live)
                 .filter(|(partition, offset)| offset_of_partition(&next, *partition) < *offset)
                 .collect();
@@ -188,42 +197,45 @@ impl ArchiveReplay for MongoReplay {
                 return Ok(ReplayFinish::Behind(behind));
             }
             let all: Vec<(u32, u64)> = partition_offsets(&live).collect();
-            checked.go_on(&self.live, &self.replayed_archive, &all, progress).await?;
-            let renumbered = checked.differ();
+            checked.compare_up_to(&self.live_archive, &self.replayed_archive, &all, progress).await?;
+            let renumbered = checked.found_difference();
             if self.note_swap(&all, renumbered).await? {
-                swapping::finish_any(&self.live).await?;
-                let meta = self.live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+                swapping::finish_pending_swap(&self.live_archive).await?;
+                let meta =
+                    self.live_archive.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?;
                 return Ok(ReplayFinish::Done { meta, renumbered });
             }
         }
-        barrier::give_way_back(&self.live, &way).await?;
+        barrier::cancel_yield(&self.live_archive, &way).await?;
         Err(StoreError::unavailable(PART_NAME, "consumers went on committing; finish the replay again"))
     }
 
     async fn discard_replay(&self) -> Result<(), StoreError> {
-        with_timeout(QUERY_TIMEOUT, "dropping a replay", swapping::clear(&self.live, None)).await
+        with_timeout(QUERY_TIMEOUT, "dropping a replay", swapping::drop_leftovers(&self.live_archive, None))
+            .await
     }
 }
 
 impl MongoReplay {
     /// Returns the description of the swap: the collections to be put in place, and `meta` as the result.
-    fn swap_of(&self, meta: &ArchiveMeta) -> RebuildDoc {
+    fn swap_description(&self, meta: &ArchiveMeta) -> RebuildDoc {
         let mut collections = REPLAYED_COLLECTIONS.to_vec();
         if !meta.windows.is_empty() {
             collections.push("windows");
         }
         let mut rebuild = RebuildDoc::new(&self.token, meta, RebuildDoc::SWAPPING, &collections);
-        rebuild.windows = Some(CountedDoc::all(&meta.windows));
-        rebuild.decays = Some(CountedDecayDoc::all(&meta.decays));
+        rebuild.windows = Some(CountedWindowsDoc::from_windows(&meta.windows));
+        rebuild.decays = Some(CountedDecayDoc::from_decays(&meta.decays));
         rebuild
     }
 
     /// Stores in the meta document that the new collections are to be put in place; returns false if the live
     /// archive's offsets are no longer `checked`.
     async fn note_swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
-        let counted = self.replayed_archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let counted =
+            self.replayed_archive.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()?;
         let minted = CommentEpoch::from_bits(rand::random());
-        let next = offsets(&self.replayed_archive).await?;
+        let next = read_offset_docs(&self.replayed_archive).await?;
         let decide = |meta: &MetaDoc, live: &[OffsetDoc]| {
             let mut now: Vec<(u32, u64)> = partition_offsets(live).collect();
             now.sort_unstable();
@@ -236,7 +248,7 @@ impl MongoReplay {
             let numbering = if renumber { minted.clone() } else { meta.comment_epoch };
             let meta =
                 ArchiveMeta { comment_epoch: numbering, generation: meta.generation + 1, ..counted.clone() };
-            let rebuild = self.swap_of(&meta);
+            let rebuild = self.swap_description(&meta);
             // Partitions stay with their owners.
             let owner = |found: &OffsetDoc| {
                 let owner = live.iter().find(|live| live.partition == found.partition);
@@ -254,16 +266,16 @@ impl MongoReplay {
                 }
                 doc! { "q": { "_id": found.partition }, "u": change }
             };
-            let owners = (rebuild.source("offsets"), next.iter().map(owner).collect());
+            let owners = (rebuild.next_collection_name("offsets"), next.iter().map(owner).collect());
             let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
-            Ok(Some(Change { meta_update: change, other_updates: vec![owners] }))
+            Ok(Some(MetaChange { meta_update: change, other_updates: vec![owners] }))
         };
-        barrier::change_meta_while_yielding(&self.live, &decide).await
+        barrier::change_meta_while_yielding(&self.live_archive, &decide).await
     }
 }
 
-async fn offsets(archive: &MongoArchive) -> Result<Vec<OffsetDoc>, StoreError> {
-    archive.find_documents("offsets", doc! {}, doc! { "_id": 1 }, WHOLE_ANSWER_BATCH as usize).await
+async fn read_offset_docs(archive: &MongoArchive) -> Result<Vec<OffsetDoc>, StoreError> {
+    archive.find_documents("offsets", doc! {}, doc! { "_id": 1 }, SINGLE_ANSWER_BATCH_SIZE as usize).await
 }
 
 /// Returns each partition with its next offset.

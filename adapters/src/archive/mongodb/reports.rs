@@ -9,8 +9,8 @@ use mongodb::bson::{Bson, Document, doc};
 use serde::Deserialize;
 
 use super::super::{ReportPosition, ReportQueue};
-use super::moderation::{comment_key, json, text};
-use super::transaction::{Stop, Transaction, to_raw_documents};
+use super::documents::moderated::{comment_key, parse_json, to_json};
+use super::transaction::{AttemptEnd, Transaction, to_raw_documents};
 use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
 use crate::StoreError;
 
@@ -24,10 +24,10 @@ struct ReportsDoc {
 
 impl ReportsDoc {
     fn reports_update(comment: &ReportedComment) -> Document {
-        let mut set = doc! { "video": comment.video.as_str(), "reported": text(comment) };
+        let mut set = doc! { "video": comment.video.as_str(), "reported": to_json(comment) };
         let mut unset = Document::new();
         for queue in ReportQueue::ALL {
-            match queue.place(comment) {
+            match queue.sort_key(comment) {
                 Some(place) => set.insert(queue.name(), place),
                 None => unset.insert(queue.name(), ""),
             };
@@ -37,12 +37,12 @@ impl ReportsDoc {
     }
 
     fn into_comment(self) -> Result<ReportedComment, StoreError> {
-        json(&self.reported)
+        parse_json(&self.reported)
     }
 }
 
-/// Returns the indexes: one for each queue, and one for the open reports of a video.
-pub(super) fn indexes() -> Vec<IndexModel> {
+/// Returns the indexes of the collection of reports: one for each queue, and one for the open reports of a video.
+pub(super) fn report_indexes() -> Vec<IndexModel> {
     let sparse = |keys: Document| {
         let options = mongodb::options::IndexOptions::builder().sparse(true).build();
         IndexModel::builder().keys(keys).options(options).build()
@@ -58,10 +58,10 @@ pub(super) fn indexes() -> Vec<IndexModel> {
 
 impl Transaction<'_> {
     /// Reads those of these comments that were reported.
-    pub(super) async fn reported(
+    pub(super) async fn read_reports(
         &mut self,
         comments: &HashSet<(&VideoId, &CommentId)>,
-    ) -> Result<Vec<ReportedComment>, Stop> {
+    ) -> Result<Vec<ReportedComment>, AttemptEnd> {
         if comments.is_empty() {
             return Ok(Vec::new());
         }
@@ -72,12 +72,12 @@ impl Transaction<'_> {
     }
 
     /// Writes the reported comments that have changed.
-    pub(super) async fn report(&mut self, changed: &[ReportedComment]) -> Result<(), Stop> {
+    pub(super) async fn write_reports(&mut self, changed: &[ReportedComment]) -> Result<(), AttemptEnd> {
         self.update("reports", to_raw_documents(changed.iter().map(ReportsDoc::reports_update))?).await
     }
 }
 
-pub(super) async fn of_queue(
+pub(super) async fn read_report_queue(
     archive: &MongoArchive,
     queue: ReportQueue,
     after: Option<ReportPosition>,
@@ -85,13 +85,13 @@ pub(super) async fn of_queue(
 ) -> Result<Vec<ReportedComment>, StoreError> {
     let name = queue.name();
     // Documents that are not in the queue have no such member, so no upper bound finds them.
-    let until = after.map_or_else(|| "~".to_owned(), |place| queue.place_of(place));
+    let until = after.map_or_else(|| "~".to_owned(), |place| queue.sort_key_of(place));
     let part = doc! { name: { "$lt": until } };
     let found: Vec<ReportsDoc> = archive.find_documents("reports", part, doc! { name: -1 }, limit).await?;
     found.into_iter().map(ReportsDoc::into_comment).collect()
 }
 
-pub(super) async fn of_comment(
+pub(super) async fn read_reports_of_comment(
     archive: &MongoArchive,
     video: &VideoId,
     id: &CommentId,
@@ -101,7 +101,7 @@ pub(super) async fn of_comment(
     found.into_iter().next().map(ReportsDoc::into_comment).transpose()
 }
 
-pub(super) async fn count(
+pub(super) async fn count_open_reports(
     archive: &MongoArchive,
     video: Option<&VideoId>,
     most: u64,

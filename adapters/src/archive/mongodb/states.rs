@@ -16,7 +16,7 @@
 //! If this archive has counted a partition from its first record on and has evicted nothing, the cache holds every
 //! video whose home is that partition. A video that is not in the cache is then taken for a new one and not read
 //! either. This is a guess: a video may have come from another partition. If the guess is wrong, inserting the
-//! document fails because it exists, and the transaction fails. From then on ([`VideoStateCache::stop_guessing`])
+//! document fails because it exists, and the transaction fails. From then on ([`VideoStateCache::stop_assuming_new`])
 //! videos that are not in the cache are read.
 //!
 //! The cache is bounded: the video states that were unused for the longest time are evicted first, and are read from
@@ -39,19 +39,19 @@ const STATE_OVERHEAD_BYTES: usize = 2 * size_of::<CachedState>() + 96;
 #[derive(Debug, Clone)]
 struct CachedState {
     state: VideoState,
-    home: u32,
-    /// The run of the home partition in which the state was cached.
-    run: u64,
+    home_partition: u32,
+    /// The `cache_epoch` of the home partition when the state was cached.
+    cache_epoch: u64,
 }
 
 /// The contents of a partition's offset document when this archive wrote it last.
 #[derive(Debug, Clone, Copy)]
 struct CachedPosition {
     next_offset: u64,
-    outside_writes: i64,
-    /// A number that changes whenever another archive has written the partition: a state that was cached in an earlier
-    /// run is void.
-    run: u64,
+    outside_write_count: i64,
+    /// A number that changes whenever another archive has written the partition: a state that was cached under another
+    /// number is void.
+    cache_epoch: u64,
     /// True if the cache holds all videos whose home is the partition, as far as this archive has written them.
     is_complete: bool,
 }
@@ -70,15 +70,16 @@ pub(super) enum CachedVideo {
 /// The cache of video states of one archive.
 #[derive(Debug)]
 pub(super) struct VideoStateCache {
-    /// Half of the largest size in bytes: the bound of `young` and of `old_states` each.
-    half: usize,
+    /// Half of the largest size in bytes: the bound of `recent_states` and of `old_states` each.
+    max_half_bytes: usize,
     generation: u64,
     partitions: HashMap<u32, CachedPosition>,
-    runs: u64,
+    last_cache_epoch: u64,
     /// The states used since the two halves were last exchanged.
-    young: HashMap<VideoId, CachedState>,
-    young_bytes: usize,
-    /// The states not used since the two halves were last exchanged. These states are evicted when `young` is full.
+    recent_states: HashMap<VideoId, CachedState>,
+    recent_bytes: usize,
+    /// The states not used since the two halves were last exchanged. These states are evicted when `recent_states` is
+    /// full.
     old_states: HashMap<VideoId, CachedState>,
 }
 
@@ -91,19 +92,20 @@ impl Default for VideoStateCache {
 impl VideoStateCache {
     fn with_max_bytes(bytes: usize) -> Self {
         Self {
-            half: bytes / 2,
+            max_half_bytes: bytes / 2,
             generation: 0,
             partitions: HashMap::new(),
-            runs: 0,
-            young: HashMap::new(),
-            young_bytes: 0,
+            last_cache_epoch: 0,
+            recent_states: HashMap::new(),
+            recent_bytes: 0,
             old_states: HashMap::new(),
         }
     }
 
     /// Removes all states from the cache.
     pub(super) fn clear(&mut self) {
-        *self = Self { runs: self.runs, ..Self::with_max_bytes(2 * self.half) };
+        *self =
+            Self { last_cache_epoch: self.last_cache_epoch, ..Self::with_max_bytes(2 * self.max_half_bytes) };
     }
 
     /// Invalidates the states of each partition whose offset document is not as this cache's archive wrote it last.
@@ -120,12 +122,15 @@ impl VideoStateCache {
             self.generation = generation;
         }
         for span in spans {
-            let (next, outside_writes) = (span.first, outside_writes(span.partition));
-            let same = |was: &CachedPosition| was.next_offset == next && was.outside_writes == outside_writes;
+            let (next, outside_write_count) = (span.first, outside_writes(span.partition));
+            let same = |was: &CachedPosition| {
+                was.next_offset == next && was.outside_write_count == outside_write_count
+            };
             if !self.partitions.get(&span.partition).is_some_and(same) {
-                self.runs += 1;
-                let (run, is_complete) = (self.runs, next == 0);
-                let position = CachedPosition { next_offset: next, outside_writes, run, is_complete };
+                self.last_cache_epoch += 1;
+                let (cache_epoch, is_complete) = (self.last_cache_epoch, next == 0);
+                let position =
+                    CachedPosition { next_offset: next, outside_write_count, cache_epoch, is_complete };
                 self.partitions.insert(span.partition, position);
             }
         }
@@ -139,11 +144,11 @@ impl VideoStateCache {
         partition: u32,
         covered: impl Fn(u32) -> bool,
     ) -> CachedVideo {
-        if let Some(kept) = self.young.get(id) {
-            return self.usable(kept, covered);
+        if let Some(kept) = self.recent_states.get(id) {
+            return self.check_cached_state(kept, covered);
         }
         if let Some((id, kept)) = self.old_states.remove_entry(id) {
-            let found = self.usable(&kept, covered);
+            let found = self.check_cached_state(&kept, covered);
             self.insert(id, kept);
             return found;
         }
@@ -151,24 +156,27 @@ impl VideoStateCache {
         if is_complete { CachedVideo::New } else { CachedVideo::Unknown }
     }
 
-    fn usable(&self, kept: &CachedState, covered: impl Fn(u32) -> bool) -> CachedVideo {
-        let current = self.partitions.get(&kept.home).is_some_and(|standing| standing.run == kept.run);
-        if current && covered(kept.home) {
-            CachedVideo::Known(Box::new(kept.state.clone()), kept.home)
+    fn check_cached_state(&self, kept: &CachedState, covered: impl Fn(u32) -> bool) -> CachedVideo {
+        let current = self
+            .partitions
+            .get(&kept.home_partition)
+            .is_some_and(|standing| standing.cache_epoch == kept.cache_epoch);
+        if current && covered(kept.home_partition) {
+            CachedVideo::Known(Box::new(kept.state.clone()), kept.home_partition)
         } else {
             CachedVideo::Unknown
         }
     }
 
     /// Stops taking unknown videos for new: one was not new, or another archive may have created one meanwhile.
-    pub(super) fn stop_guessing(&mut self) {
+    pub(super) fn stop_assuming_new(&mut self) {
         for standing in self.partitions.values_mut() {
             standing.is_complete = false;
         }
     }
 
-    /// Caches the states that a transaction over these ranges has written. `home` returns the home partition of a
-    /// video after it.
+    /// Caches the states that a transaction over these ranges has written. `home` returns the home partition that a
+    /// video has after the transaction.
     pub(super) fn insert_written(
         &mut self,
         spans: &[OffsetRange],
@@ -181,34 +189,39 @@ impl VideoStateCache {
             }
         }
         for state in states {
-            let known = home(&state.video_id).and_then(|home| Some((home, self.partitions.get(&home)?.run)));
-            if let Some((home, run)) = known {
-                self.insert(state.video_id.clone(), CachedState { state: state.clone(), home, run });
+            let known =
+                home(&state.video_id).and_then(|home| Some((home, self.partitions.get(&home)?.cache_epoch)));
+            if let Some((home_partition, cache_epoch)) = known {
+                self.insert(
+                    state.video_id.clone(),
+                    CachedState { state: state.clone(), home_partition, cache_epoch },
+                );
             }
         }
     }
 
     fn insert(&mut self, id: VideoId, kept: CachedState) {
         let bytes = state_bytes(&kept.state);
-        match self.young.entry(id) {
+        match self.recent_states.entry(id) {
             Entry::Occupied(mut known) => {
                 let before = known.insert(kept);
-                self.young_bytes -= self::state_bytes(&before.state);
+                self.recent_bytes -= self::state_bytes(&before.state);
             }
             Entry::Vacant(vacant) => {
                 self.old_states.remove(vacant.key());
                 vacant.insert(kept);
-                if self.young_bytes + bytes > self.half {
-                    let forgotten = std::mem::replace(&mut self.old_states, std::mem::take(&mut self.young));
-                    self.young_bytes = 0;
+                if self.recent_bytes + bytes > self.max_half_bytes {
+                    let forgotten =
+                        std::mem::replace(&mut self.old_states, std::mem::take(&mut self.recent_states));
+                    self.recent_bytes = 0;
                     if !forgotten.is_empty() {
-                        self.stop_guessing();
+                        self.stop_assuming_new();
                     }
                     return;
                 }
             }
         }
-        self.young_bytes += bytes;
+        self.recent_bytes += bytes;
     }
 }
 
@@ -216,7 +229,7 @@ impl VideoStateCache {
 fn state_bytes(state: &VideoState) -> usize {
     // The owner's text may not be shared with any other state.
     let metadata = state.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
-    let decayed = size_of_val(state.decayed.as_slice());
+    let decayed = size_of_val(state.decayed_scores.as_slice());
     STATE_OVERHEAD_BYTES + state.video_id.as_str().len() + state.owner.as_str().len() + metadata + decayed
 }
 
@@ -233,18 +246,18 @@ mod tests {
         VideoState {
             video_id: VideoId::parse(id).unwrap(),
             owner: UserId::parse("o").unwrap(),
-            owner_given: false,
+            is_owner_given: false,
             counters: Counters { views, ..Counters::default() },
             last_seq: 0,
-            trending: 0.0,
-            decayed: DecayedScores::default(),
-            corrections: 0,
+            trending_log2: 0.0,
+            decayed_scores: DecayedScores::default(),
+            revision_corrections: 0,
             metadata: None,
             removed_by: None,
         }
     }
 
-    fn offset_range(partition: u32, from: u64) -> OffsetRange {
+    fn one_record_range(partition: u32, from: u64) -> OffsetRange {
         OffsetRange { partition, first: from, next: from + 1, last_record: None }
     }
 
@@ -263,7 +276,7 @@ mod tests {
     /// Returns a cache after one counted record of each of the partitions 1 and 2; the home of "v" is partition 1.
     fn cache_with_counts() -> VideoStateCache {
         let mut states = VideoStateCache::default();
-        let spans = [offset_range(1, 0), offset_range(2, 0)];
+        let spans = [one_record_range(1, 0), one_record_range(2, 0)];
         states.invalidate_unless_at(1, &spans, |_| 0);
         states.insert_written(&spans, &[state("v", 7)], |_| Some(1));
         states
@@ -272,7 +285,7 @@ mod tests {
     #[test]
     fn a_written_state_stays_cached_until_another_writer_commits() {
         let mut states = cache_with_counts();
-        states.invalidate_unless_at(1, &[offset_range(1, 1)], |_| 0);
+        states.invalidate_unless_at(1, &[one_record_range(1, 1)], |_| 0);
         assert_eq!(cached_views(&mut states, "v", &[1]), Some(7));
         assert_eq!(cached_views(&mut states, "w", &[1]), None);
     }
@@ -280,7 +293,7 @@ mod tests {
     #[test]
     fn a_state_is_not_used_when_its_home_partition_is_not_covered() {
         let mut states = cache_with_counts();
-        states.invalidate_unless_at(1, &[offset_range(2, 1)], |_| 0);
+        states.invalidate_unless_at(1, &[one_record_range(2, 1)], |_| 0);
         assert_eq!(cached_views(&mut states, "v", &[2]), None);
     }
 
@@ -288,17 +301,19 @@ mod tests {
     fn another_writer_invalidates_the_cache_for_good() {
         type CacheChange = fn(&mut VideoStateCache);
         let cases: [CacheChange; 3] = [
-            |states| states.invalidate_unless_at(1, &[offset_range(1, 2)], |_| 0),
+            |states| states.invalidate_unless_at(1, &[one_record_range(1, 2)], |_| 0),
             |states| {
-                states.invalidate_unless_at(1, &[offset_range(1, 1)], |partition| i64::from(partition == 1));
+                states.invalidate_unless_at(1, &[one_record_range(1, 1)], |partition| {
+                    i64::from(partition == 1)
+                });
             },
-            |states| states.invalidate_unless_at(2, &[offset_range(1, 1)], |_| 0),
+            |states| states.invalidate_unless_at(2, &[one_record_range(1, 1)], |_| 0),
         ];
         for stand in cases {
             let mut states = cache_with_counts();
             stand(&mut states);
             assert_eq!(cached_views(&mut states, "v", &[1, 2]), None);
-            states.invalidate_unless_at(1, &[offset_range(1, 1)], |_| 0);
+            states.invalidate_unless_at(1, &[one_record_range(1, 1)], |_| 0);
             assert_eq!(cached_views(&mut states, "v", &[1, 2]), None, "also where it stands as before again");
         }
     }
@@ -306,13 +321,13 @@ mod tests {
     #[test]
     fn the_cache_evicts_the_least_used_and_is_bounded() {
         let mut states = VideoStateCache::with_max_bytes(20 * (STATE_OVERHEAD_BYTES + 4));
-        let spans = [offset_range(1, 0)];
+        let spans = [one_record_range(1, 0)];
         states.invalidate_unless_at(1, &spans, |_| 0);
         states.insert_written(&spans, &[state("hot", 1)], |_| Some(1));
         for at in 0..1000 {
             states.insert_written(&[], &[state(&format!("{:03}", at % 500), 2)], |_| Some(1));
             assert_eq!(cached_views(&mut states, "hot", &[1]), Some(1));
-            let kept = states.young.values().chain(states.old_states.values());
+            let kept = states.recent_states.values().chain(states.old_states.values());
             let taken: usize = kept.map(|kept| state_bytes(&kept.state)).sum();
             assert!(taken <= 21 * (STATE_OVERHEAD_BYTES + 4), "{taken}");
         }
@@ -328,17 +343,17 @@ mod tests {
             "it is kept"
         );
         assert!(!is_taken_for_new(&mut states, "w", 3), "nothing is known of it");
-        states.invalidate_unless_at(1, &[offset_range(1, 2)], |_| 0);
+        states.invalidate_unless_at(1, &[one_record_range(1, 2)], |_| 0);
         assert!(!is_taken_for_new(&mut states, "w", 1), "another one has counted there");
         assert!(is_taken_for_new(&mut states, "w", 2));
-        states.stop_guessing();
+        states.stop_assuming_new();
         assert!(!is_taken_for_new(&mut states, "w", 2));
     }
 
     #[test]
     fn nothing_is_taken_for_new_once_something_was_forgotten() {
         let mut states = VideoStateCache::with_max_bytes(4 * (STATE_OVERHEAD_BYTES + 4));
-        let spans = [offset_range(1, 0)];
+        let spans = [one_record_range(1, 0)];
         states.invalidate_unless_at(1, &spans, |_| 0);
         let mut taken_for_new = Vec::new();
         for at in 0..8 {
@@ -378,7 +393,7 @@ mod tests {
             for DocumentWrite { mine, partition, video } in writes {
                 let name = format!("{video}");
                 let id = VideoId::parse(&name).unwrap();
-                let spans = [offset_range(partition, next[partition as usize])];
+                let spans = [one_record_range(partition, next[partition as usize])];
                 let document = documents[video];
                 if mine {
                     states.invalidate_unless_at(1, &spans, |at| outside[at as usize]);
@@ -390,7 +405,7 @@ mod tests {
                             let is_at_home = document.is_some_and(|(_, home)| home == partition);
                             prop_assert!(!is_at_home, "{:?}", document);
                             if document.is_some() {
-                                states.stop_guessing();
+                                states.stop_assuming_new();
                             }
                         }
                         CachedVideo::Unknown => {}

@@ -17,7 +17,7 @@ impl Default for Stopwatch {
 
 impl Stopwatch {
     /// Ends a step: its duration is the time since the step before it ended.
-    pub(super) fn lap(&mut self, step: &'static str) {
+    pub(super) fn end_step(&mut self, step: &'static str) {
         let now = Instant::now();
         self.laps.push((step, now - self.last_step_end));
         self.last_step_end = now;

@@ -11,8 +11,9 @@ use mongodb::bson::doc;
 use mongodb::bson::{self, Document};
 use mongodb::error::Error;
 
-use super::documents::{MetaDoc, NEXT, RebuildDoc, suffix};
-use super::opening::code;
+use super::documents::meta::MetaDoc;
+use super::documents::rebuild::{NEXT_COLLECTION_INFIX, RebuildDoc, collection_suffix};
+use super::errors::error_code;
 use super::{MongoArchive, PART_NAME, ownership, with_timeout};
 use crate::StoreError;
 
@@ -23,22 +24,26 @@ const NAMESPACE_NOT_FOUND: i32 = 26;
 
 /// Returns the state with which a video begins a generation with other rules: the trending score is kept only under
 /// the same half-life.
-pub(super) fn carried_over(mut state: VideoState, now: &CountingRules, next: &CountingRules) -> VideoState {
+pub(super) fn state_under_new_rules(
+    mut state: VideoState,
+    now: &CountingRules,
+    next: &CountingRules,
+) -> VideoState {
     if now.half_life_ms != next.half_life_ms {
-        state.trending = f64::NEG_INFINITY;
+        state.trending_log2 = f64::NEG_INFINITY;
     }
     state
 }
 
 /// Finishes a swap: renames the new collections and writes the result into the meta document.
 pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
-    let outcome = rebuild.outcome()?;
+    let outcome = rebuild.meta_fields()?;
     with_timeout(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
         // A stopped process may have read the old collections in a transaction that is still open, and a rename would
         // wait for this transaction.
-        ownership::kill_sessions(archive, ownership::noted_sessions(archive, doc! {}).await?).await?;
+        ownership::kill_sessions(archive, ownership::stored_session_ids(archive, doc! {}).await?).await?;
         for collection in &rebuild.collections {
-            rename_collection(archive, &rebuild.source(collection), collection).await?;
+            rename_collection(archive, &rebuild.next_collection_name(collection), collection).await?;
         }
         let ours = doc! {
             "_id": MetaDoc::ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::SWAPPING,
@@ -48,13 +53,13 @@ pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) ->
         if done.modified_count > 0 {
             tracing::info!(part = PART_NAME, generation = rebuild.generation, "a new generation is in place");
         }
-        clear(archive, None).await
+        drop_leftovers(archive, None).await
     })
     .await
 }
 
 /// Finishes a swap that another process left unfinished, if there is one.
-pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError> {
+pub(super) async fn finish_pending_swap(archive: &MongoArchive) -> Result<(), StoreError> {
     match archive.read_meta_doc().await? {
         Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::SWAPPING => {
             finish_swap(archive, &rebuild).await
@@ -64,28 +69,28 @@ pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError>
 }
 
 async fn rename_collection(archive: &MongoArchive, from: &str, to: &str) -> Result<(), Error> {
-    let database = archive.db.name();
+    let database = &archive.database;
     let command = doc! {
         "renameCollection": format!("{database}.{from}"), "to": format!("{database}.{to}"), "dropTarget": true,
         "writeConcern": { "w": "majority" },
     };
-    match archive.client.database("admin").run_command(command).await {
+    match archive.client().database("admin").run_command(command).await {
         // Another process was faster.
-        Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
+        Err(error) if error_code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
         other => other.map(drop),
     }
 }
 
 /// Drops the collections that rebuilds left behind, except those of the rebuild in the meta document and of the one to
 /// be `spared`.
-pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Result<(), Error> {
+pub(super) async fn drop_leftovers(archive: &MongoArchive, spared: Option<&str>) -> Result<(), Error> {
     let meta: Option<MetaDoc> = archive.collection("meta").find_one(doc! { "_id": MetaDoc::ID }).await?;
     let current = meta.and_then(|meta| meta.rebuild).map(|rebuild| rebuild.token);
-    let in_use: Vec<String> = current.as_deref().into_iter().chain(spared).map(suffix).collect();
-    let left = doc! { "name": { "$regex": format!("^[a-z]+{NEXT}[0-9]+-[0-9a-f]+$") } };
-    for name in archive.db.list_collection_names().filter(left).await? {
+    let in_use: Vec<String> = current.as_deref().into_iter().chain(spared).map(collection_suffix).collect();
+    let left = doc! { "name": { "$regex": format!("^[a-z]+{NEXT_COLLECTION_INFIX}[0-9]+-[0-9a-f]+$") } };
+    for name in archive.db().list_collection_names().filter(left).await? {
         if !in_use.iter().any(|suffix| name.ends_with(suffix)) {
-            archive.db.collection::<Document>(&name).drop().await?;
+            archive.db().collection::<Document>(&name).drop().await?;
         }
     }
     Ok(())

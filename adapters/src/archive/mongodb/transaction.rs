@@ -13,15 +13,16 @@ use serde::de::DeserializeOwned;
 
 use super::super::CommitError;
 use super::config::durable_write_concern;
-use super::documents::{MetaDoc, RebuildDoc};
-use super::opening::{DUPLICATE_KEY, code};
-use super::{MongoArchive, PART_NAME, WHOLE_ANSWER_BATCH, store_error};
+use super::documents::meta::MetaDoc;
+use super::documents::rebuild::RebuildDoc;
+use super::errors::{DUPLICATE_KEY, error_code};
+use super::{MongoArchive, PART_NAME, SINGLE_ANSWER_BATCH_SIZE, store_error};
 use crate::StoreError;
 
 /// The time limit for the server to make one commit durable.
-const MAX_COMMIT: Duration = Duration::from_secs(5);
-/// The longest time for which ending an attempt delays the next one, or the answer: without a server it would take
-/// seconds.
+const MAX_COMMIT_TIME: Duration = Duration::from_secs(5);
+/// The longest time that aborting a failed transaction may take before the next attempt or the answer; without a server
+/// an abort would take seconds.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The pause before the server is asked again whether a commit took effect.
 const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -34,32 +35,33 @@ const INTERRUPTED_CODE: i32 = 11601;
 const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 
 /// The reason why an attempt at a transaction ended.
-pub(super) enum Stop {
-    /// Nothing of the attempt took effect, and it may if tried again. The flag: a unique index had the document that was
-    /// inserted, so something that was taken for new is not.
-    Retry(Error, WasThere),
+pub(super) enum AttemptEnd {
+    /// Nothing of the attempt took effect; another attempt may succeed. The flag is true if a unique index already had
+    /// the inserted document, so that something taken for new is not new.
+    Retry(Error, DocumentExisted),
     /// A rebuild asks for a moment without commits.
     YieldToRebuild,
     /// Records were counted without windows and decays before the batch; this gap has to be noted first.
-    Gap,
+    CountingGap,
     /// A rebuild is about to put its collections in place: the swap has to be finished first.
     FinishSwap(Box<RebuildDoc>),
     /// The batch must not be applied.
     GiveUp(CommitError),
 }
 
-/// Whether an insert failed because the document is there already.
+/// True if an insert failed because the document existed already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WasThere(pub(super) bool);
+pub(super) struct DocumentExisted(pub(super) bool);
 
-impl From<Error> for Stop {
+impl From<Error> for AttemptEnd {
     fn from(error: Error) -> Self {
-        let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
+        let passing = matches!(error_code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
         // Without a server there is no use in trying again at once.
         let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
         let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
         if conflict && !gone {
-            let was_there = WasThere(code(&error) == Some(DUPLICATE_KEY) || is_duplicate(&error));
+            let was_there =
+                DocumentExisted(error_code(&error) == Some(DUPLICATE_KEY) || is_duplicate(&error));
             Self::Retry(error, was_there)
         } else {
             Self::GiveUp(store_error("committing", &error).into())
@@ -67,20 +69,31 @@ impl From<Error> for Stop {
     }
 }
 
-impl From<StoreError> for Stop {
+impl From<StoreError> for AttemptEnd {
     fn from(error: StoreError) -> Self {
         Self::GiveUp(error.into())
     }
 }
 
-impl Stop {
+impl AttemptEnd {
     /// Returns true if the session can be used for another transaction because the server itself reported the end of
     /// this one. If the end is unknown, the transaction may still hold locks on what it wrote.
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
-            Self::Retry(error, _) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
-            Self::YieldToRebuild | Self::Gap | Self::FinishSwap(_) => true,
+            Self::Retry(error, _) => error_code(error).is_some_and(|code| code != INTERRUPTED_CODE),
+            Self::YieldToRebuild | Self::CountingGap | Self::FinishSwap(_) => true,
             Self::GiveUp(error) => !matches!(error, CommitError::Store(_)),
+        }
+    }
+}
+
+impl MetaDoc {
+    /// Returns the rebuild that is being filled, if any. A rebuild in the swapping phase is an error that tells the
+    /// caller to finish it.
+    pub(super) fn rebuild_being_filled(&self) -> Result<Option<RebuildDoc>, AttemptEnd> {
+        match &self.rebuild {
+            Some(rebuild) if self.is_swapping() => Err(AttemptEnd::FinishSwap(Box::new(rebuild.clone()))),
+            other => Ok(other.clone()),
         }
     }
 }
@@ -104,7 +117,7 @@ fn is_duplicate(error: &Error) -> bool {
 }
 
 /// Returns the error for an archive that was never opened.
-pub(super) fn never_opened() -> StoreError {
+pub(super) fn never_opened_error() -> StoreError {
     StoreError::unusable(
         PART_NAME,
         "the archive is not there: it was never opened, or its database was dropped",
@@ -125,7 +138,7 @@ impl<'a> Transaction<'a> {
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(durable_write_concern())
-            .max_commit_time(MAX_COMMIT)
+            .max_commit_time(MAX_COMMIT_TIME)
             .build();
         session.start_transaction().with_options(options).await?;
         Ok(Self { archive, session })
@@ -138,12 +151,12 @@ impl<'a> Transaction<'a> {
     ) -> Result<Vec<T>, Error> {
         let collection = self.archive.collection::<T>(collection);
         let mut found =
-            collection.find(filter).batch_size(WHOLE_ANSWER_BATCH).session(&mut *self.session).await?;
+            collection.find(filter).batch_size(SINGLE_ANSWER_BATCH_SIZE).session(&mut *self.session).await?;
         found.stream(self.session).try_collect().await
     }
 
     /// Reads the first document that matches a filter, in this order.
-    pub(super) async fn newest<T: DeserializeOwned + Send + Sync + Unpin>(
+    pub(super) async fn find_first<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,
         collection: &str,
         filter: Document,
@@ -168,9 +181,9 @@ impl<'a> Transaction<'a> {
     }
 
     /// Reads the meta document in force: with each batch, because a rebuild may change it.
-    pub(super) async fn meta(&mut self) -> Result<MetaDoc, Stop> {
+    pub(super) async fn read_meta(&mut self) -> Result<MetaDoc, AttemptEnd> {
         let found: Vec<MetaDoc> = self.find("meta", doc! { "_id": MetaDoc::ID }).await?;
-        Ok(found.into_iter().next().ok_or_else(never_opened)?)
+        Ok(found.into_iter().next().ok_or_else(never_opened_error)?)
     }
 
     /// Runs `update` commands; an error if any statement does not find or create its document.
@@ -178,12 +191,12 @@ impl<'a> Transaction<'a> {
         &mut self,
         collection: &str,
         statements: Vec<RawDocumentBuf>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptEnd> {
         self.run_command("update", "updates", collection, statements).await
     }
 
     /// Deletes the documents with these ids; an error if any does not exist.
-    pub(super) async fn delete(&mut self, collection: &str, ids: Vec<Bson>) -> Result<(), Stop> {
+    pub(super) async fn delete(&mut self, collection: &str, ids: Vec<Bson>) -> Result<(), AttemptEnd> {
         let statement = |id: Bson| RawDocumentBuf::from_document(&doc! { "q": { "_id": id }, "limit": 1 });
         let statements =
             ids.into_iter().map(statement).collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
@@ -196,7 +209,7 @@ impl<'a> Transaction<'a> {
         member: &str,
         collection: &str,
         statements: Vec<RawDocumentBuf>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), AttemptEnd> {
         let mut statements = statements.into_iter().peekable();
         while statements.peek().is_some() {
             let (mut chunk, mut count) = (RawArrayBuf::new(), 0);
@@ -207,13 +220,13 @@ impl<'a> Transaction<'a> {
             let mut whole = RawDocumentBuf::new();
             whole.append(command, self.archive.collection_name(collection));
             whole.append(member, chunk);
-            let reply = self.archive.db.run_raw_command(whole).session(&mut *self.session).await?;
+            let reply = self.archive.db().run_raw_command(whole).session(&mut *self.session).await?;
             check_reply(command, collection, count, &reply)?;
         }
         Ok(())
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), Stop> {
+    pub(super) async fn commit(&mut self) -> Result<(), AttemptEnd> {
         loop {
             match self.session.commit_transaction().await {
                 // When asked again, the server says whether the commit took effect; the time limit is the caller's.
@@ -236,13 +249,13 @@ pub(super) async fn abort(session: &mut ClientSession) -> bool {
 /// Converts statements into the form in which they are sent.
 pub(super) fn to_raw_documents(
     statements: impl IntoIterator<Item = Document>,
-) -> Result<Vec<RawDocumentBuf>, Stop> {
+) -> Result<Vec<RawDocumentBuf>, AttemptEnd> {
     let statements = statements.into_iter().map(|statement| RawDocumentBuf::from_document(&statement));
     Ok(statements.collect::<Result<_, _>>().map_err(Error::from)?)
 }
 
-/// Checks the reply of a command: it reports statements that failed, although the command itself succeeded.
-fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) -> Result<(), Stop> {
+/// Checks the reply of a command, which reports failed statements even if the command itself succeeded.
+fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) -> Result<(), AttemptEnd> {
     if let Ok(errors) = reply.get_array("writeErrors") {
         let codes: Vec<i32> = errors
             .iter()
@@ -252,9 +265,9 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
         let conflict = codes.iter().all(|code| matches!(*code, WRITE_CONFLICT | DUPLICATE_KEY));
         let what = format!("{command} of {collection}: {errors:?}");
         return Err(if conflict {
-            Stop::Retry(Error::custom(what), WasThere(codes.contains(&DUPLICATE_KEY)))
+            AttemptEnd::Retry(Error::custom(what), DocumentExisted(codes.contains(&DUPLICATE_KEY)))
         } else {
-            Stop::GiveUp(StoreError::unavailable(PART_NAME, what).into())
+            AttemptEnd::GiveUp(StoreError::unavailable(PART_NAME, what).into())
         });
     }
     let touched = reply.get_i32("n").unwrap_or_default();
@@ -263,6 +276,6 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
     } else {
         // Within a snapshot this cannot happen: the documents that were read exist.
         let what = format!("{command} of {collection}: {touched} of {count} statements took effect");
-        Err(Stop::GiveUp(StoreError::unavailable(PART_NAME, what).into()))
+        Err(AttemptEnd::GiveUp(StoreError::unavailable(PART_NAME, what).into()))
     }
 }

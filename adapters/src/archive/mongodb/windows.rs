@@ -2,58 +2,32 @@
 
 use liverank_core::counting::VideoState;
 use liverank_core::score::Counters;
-use liverank_core::windows::{CountedKind, CountedWindows, WindowChange, WindowKey, WindowKind};
+use liverank_core::windows::{CountedWindows, WindowChange, WindowKey, WindowKind};
 use liverank_core::{Millis, VideoId};
-use mongodb::bson::{self, Bson, Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Archive, ArchiveMeta, WindowCount};
-use super::barrier::{self, Change};
-use super::documents::{IdDoc, MetaDoc, OffsetDoc, VideoDoc, damaged};
-use super::opening::{NAMESPACE_EXISTS, code};
-use super::transaction::{Stop, Transaction, never_opened, to_raw_documents};
-use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, swapping, with_timeout};
+use super::barrier::{self, MetaChange};
+use super::documents::meta::MetaDoc;
+use super::documents::offset::OffsetDoc;
+use super::documents::video::VideoDoc;
+use super::documents::windows::CountedWindowsDoc;
+use super::documents::{IdDoc, damaged_document};
+use super::errors::{NAMESPACE_EXISTS, error_code};
+use super::transaction::{AttemptEnd, Transaction, never_opened_error, to_raw_documents};
+use super::{MongoArchive, OPEN_TIMEOUT, QUERY_TIMEOUT, swapping, with_timeout};
 use crate::StoreError;
 
 /// The number of counts that are deleted in one call: some ten milliseconds of work.
 const COUNTS_FORGOTTEN_AT_ONCE: usize = 5_000;
 
-/// A kind of windows that is counted, as stored in the meta document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CountedDoc {
-    kind: String,
-    /// The time after which windows are complete; absent if all windows are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    whole_after: Option<Millis>,
-}
-
-impl CountedDoc {
-    pub(super) fn all(windows: &CountedWindows) -> Vec<Self> {
-        let of = |CountedKind { kind, whole_after }: &CountedKind| Self {
-            kind: kind.to_string(),
-            whole_after: *whole_after,
-        };
-        windows.iter().map(of).collect()
-    }
-
-    pub(super) fn read(stored: &[Self]) -> Result<CountedWindows, StoreError> {
-        let of = |Self { kind, whole_after }: &Self| {
-            let kind = WindowKind::parse(kind).map_err(|error| damaged("meta", &error))?;
-            Ok(CountedKind { kind, whole_after: *whole_after })
-        };
-        stored.iter().map(of).collect()
-    }
-
-    pub(super) fn to_bson(stored: &[Self]) -> Result<Bson, StoreError> {
-        bson::to_bson(stored).map_err(|error| StoreError::unusable(PART_NAME, error))
-    }
-}
-
 /// The counters of a video in a window. A counter that is absent is 0.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WindowDoc {
-    /// The kind, start and video, as text in whose byte order the videos of a window are together.
+    /// The kind, the start and the video as one text; in byte order of this text the videos of a window follow one
+    /// another.
     #[serde(rename = "_id")]
     id: String,
     kind: String,
@@ -65,7 +39,7 @@ pub(super) struct WindowDoc {
 
 impl WindowDoc {
     pub(super) fn into_count(self) -> Result<WindowCount, StoreError> {
-        let wrong = |error| damaged("windows", &error);
+        let wrong = |error| damaged_document("windows", &error);
         let kind = WindowKind::parse(&self.kind).map_err(wrong)?;
         let video = VideoId::parse(&self.video_id).map_err(wrong)?;
         let window = WindowKey { kind, start: self.start };
@@ -75,12 +49,12 @@ impl WindowDoc {
 
 /// Returns the prefix of the ids of all videos of a window. The prefix ends with a blank, which keeps the ids of two
 /// windows apart.
-fn prefix(WindowKey { kind, start }: &WindowKey) -> String {
+fn window_id_prefix(WindowKey { kind, start }: &WindowKey) -> String {
     format!("{kind} {start:015} ")
 }
 
 /// Returns the statement that adds to the counters of a video in a window.
-fn addition(WindowChange { window, video, counters }: &WindowChange) -> Document {
+fn addition_statement(WindowChange { window, video, counters }: &WindowChange) -> Document {
     // The fields are named, so that the compiler finds a counter that is not stored.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
     let added = [
@@ -94,81 +68,86 @@ fn addition(WindowChange { window, video, counters }: &WindowChange) -> Document
     ];
     let added = added.into_iter().filter(|(_, count)| *count != 0);
     let added: Document = added.map(|(name, count)| (name.to_owned(), Bson::from(count))).collect();
-    let id = format!("{}{video}", prefix(window));
+    let id = format!("{}{video}", window_id_prefix(window));
     let what = doc! { "kind": window.kind.to_string(), "start": window.start, "video_id": video.as_str() };
     doc! { "q": { "_id": id }, "u": { "$inc": added, "$setOnInsert": what }, "upsert": true }
 }
 
 impl Transaction<'_> {
-    pub(super) async fn add_to_windows(&mut self, changes: &[WindowChange]) -> Result<(), Stop> {
-        self.update("windows", to_raw_documents(changes.iter().map(addition))?).await
+    pub(super) async fn add_to_windows(&mut self, changes: &[WindowChange]) -> Result<(), AttemptEnd> {
+        self.update("windows", to_raw_documents(changes.iter().map(addition_statement))?).await
     }
 }
 
 /// Creates the collection of counts if it is absent, so that no transaction has to.
-pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
-    match archive.db.create_collection(archive.collection_name("windows")).await {
-        Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
+pub(super) async fn create_collection(archive: &MongoArchive) -> Result<(), Error> {
+    match archive.db().create_collection(archive.collection_name("windows")).await {
+        Err(error) if error_code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
         other => other,
     }
 }
 
-/// Counts these kinds of windows from now on, and no others. The change is made by a barrier, so no commit overlaps
-/// it.
-pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
+/// Makes the archive count these kinds of windows from now on, and no others. The change is made by a barrier, so no
+/// commit overlaps it.
+pub(super) async fn set_counted_windows(
+    archive: &MongoArchive,
+    kinds: &[WindowKind],
+) -> Result<ArchiveMeta, StoreError> {
     if !kinds.is_empty() {
-        with_timeout(OPEN_TIMEOUT, "creating a collection", create(archive)).await?;
+        with_timeout(OPEN_TIMEOUT, "creating a collection", create_collection(archive)).await?;
     }
     let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
         if meta.is_swapping() {
             return Ok(None);
         }
         let before = meta.clone().into_meta()?;
-        let last = last_counted(offsets);
-        let windows = CountedDoc::to_bson(&CountedDoc::all(&before.windows.changed_to(kinds, last)))?;
+        let last = last_counted_time(offsets);
+        let windows = CountedWindowsDoc::to_bson(&CountedWindowsDoc::from_windows(
+            &before.windows.with_wanted_kinds(kinds, last),
+        ))?;
         let meta = doc! { "$set": { "windows": windows } };
-        Ok(Some(Change {
+        Ok(Some(MetaChange {
             meta_update: meta,
-            other_updates: vec![("offsets".to_owned(), begin_here(&before, offsets))],
+            other_updates: vec![("offsets".to_owned(), counting_start_statements(&before, offsets))],
         }))
     };
     while !barrier::change_meta(archive, &decide).await? {
-        swapping::finish_any(archive).await?;
+        swapping::finish_pending_swap(archive).await?;
     }
-    archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()
+    archive.read_meta_doc().await?.ok_or_else(never_opened_error)?.into_meta()
 }
 
 /// Returns the statements that record that windows and decays are counted from here on; none if either was counted
 /// `before`.
-pub(super) fn begin_here(before: &ArchiveMeta, offsets: &[OffsetDoc]) -> Vec<Document> {
+pub(super) fn counting_start_statements(before: &ArchiveMeta, offsets: &[OffsetDoc]) -> Vec<Document> {
     if !before.windows.is_empty() || !before.decays.is_empty() {
         return Vec::new();
     }
-    offsets.iter().map(OffsetDoc::counted_to_here).collect()
+    offsets.iter().map(OffsetDoc::end_gap_statement).collect()
 }
 
 /// Returns the time at which the log appended the last counted record; `None` if nothing was counted.
-pub(super) fn last_counted<'a>(offsets: impl IntoIterator<Item = &'a OffsetDoc>) -> Option<Millis> {
+pub(super) fn last_counted_time<'a>(offsets: impl IntoIterator<Item = &'a OffsetDoc>) -> Option<Millis> {
     offsets.into_iter().filter_map(|found| Some(found.position().last_record?.broker_time)).max()
 }
 
 /// Returns the windows that a replay counts, for an archive that counts `windows`. A replay that starts as a copy of
 /// `source` has complete counts only for the kinds that `source` counted.
-pub(super) async fn of_replay(
+pub(super) async fn replay_windows(
     windows: &CountedWindows,
     source: Option<&MongoArchive>,
 ) -> Result<CountedWindows, StoreError> {
     let kinds: Vec<WindowKind> = windows.iter().map(|counted| counted.kind.clone()).collect();
-    let Some(source) = source else { return Ok(CountedWindows::default().changed_to(&kinds, None)) };
+    let Some(source) = source else { return Ok(CountedWindows::default().with_wanted_kinds(&kinds, None)) };
     let known = source.archive_meta().await?.map(|meta| meta.windows).unwrap_or_default();
     let offsets: Vec<OffsetDoc> = source.find_documents("offsets", doc! {}, doc! {}, usize::MAX).await?;
-    let last = last_counted(&offsets);
-    Ok(known.changed_to(&kinds, last))
+    let last = last_counted_time(&offsets);
+    Ok(known.with_wanted_kinds(&kinds, last))
 }
 
 /// Reads those of these videos that have counts in a window, with these counts. The videos are read first, so counts
 /// may be newer than states.
-pub(super) async fn read(
+pub(super) async fn window_videos(
     archive: &MongoArchive,
     window: &WindowKey,
     ids: &[VideoId],
@@ -178,36 +157,37 @@ pub(super) async fn read(
     let found: Vec<VideoDoc> = archive.find_documents("videos", filter, doc! {}, ids.len()).await?;
     let states: Vec<VideoState> =
         found.into_iter().map(VideoDoc::into_state).collect::<Result<_, StoreError>>()?;
-    let prefix = prefix(window);
+    let prefix = window_id_prefix(window);
     let keys: Vec<String> = states.iter().map(|state| format!("{prefix}{}", state.video_id)).collect();
     let counters = archive
         .find_by_values("windows", "_id", &keys, |found: WindowDoc| (found.id, found.counters))
         .await?;
     let within = states.into_iter().zip(counters);
-    Ok(within.filter_map(|(state, counters)| Some(state.within_window(counters?))).collect())
+    Ok(within.filter_map(|(state, counters)| Some(state.with_window_counters(counters?))).collect())
 }
 
 /// Reads up to `limit` videos of a window with ids after `after`, in ascending order of ids.
-pub(super) async fn read_after(
+pub(super) async fn read_window_videos_after(
     archive: &MongoArchive,
     window: &WindowKey,
     after: Option<&VideoId>,
     limit: usize,
 ) -> Result<Vec<VideoState>, StoreError> {
-    let prefix = prefix(window);
+    let prefix = window_id_prefix(window);
     // In byte order, `!` follows the blank with which the prefix ends.
     let end = format!("{}!", prefix.trim_end());
     let begin = format!("{prefix}{}", after.map_or("", VideoId::as_str));
     let filter = doc! { "_id": { "$gt": begin, "$lt": end } };
     let found: Vec<WindowDoc> = archive.find_documents("windows", filter, doc! { "_id": 1 }, limit).await?;
     let ids: Result<Vec<VideoId>, _> = found.iter().map(|found| VideoId::parse(&found.video_id)).collect();
-    let mut videos = read(archive, window, &ids.map_err(|error| damaged("windows", &error))?).await?;
+    let mut videos =
+        window_videos(archive, window, &ids.map_err(|error| damaged_document("windows", &error))?).await?;
     videos.sort_unstable_by(|a, b| a.video_id.cmp(&b.video_id));
     Ok(videos)
 }
 
 /// Deletes some of the counts of windows of this kind that begin before `start`; returns how many were deleted.
-pub(super) async fn forget(
+pub(super) async fn delete_old_windows(
     archive: &MongoArchive,
     kind: &WindowKind,
     start: Millis,
@@ -227,6 +207,8 @@ pub(super) async fn forget(
 
 #[cfg(test)]
 mod tests {
+    use mongodb::bson;
+
     use super::*;
     use crate::fixtures::{check_json_fixture, video};
 
@@ -239,7 +221,7 @@ mod tests {
         let today = WindowChange { window, video: video().video_id, counters: video().counters };
         // The document that the statement creates if there is none.
         let write = |change: &WindowChange| {
-            let statement = addition(change);
+            let statement = addition_statement(change);
             let part = |of: &Document, name: &str| of.get_document(name).expect("a document").clone();
             let (query, update) = (part(&statement, "q"), part(&statement, "u"));
             let mut made = query;

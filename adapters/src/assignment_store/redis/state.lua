@@ -44,8 +44,9 @@ local function mint(name, seen)
   if is_other then redis.call('HSET', KEYS[2], name .. ':server', server) end
   local jumped = next + (tonumber(string.sub(server, 1, 2), 16) + 1) * 60000000
   -- A number that was seen and not counted here was minted by another server, which may have minted more: jump ahead,
-  -- but never beyond `latest`.
-  if is_other or (tonumber(seen) > counted and jumped <= latest) then next = jumped end
+  -- but to no number that is implausible at a clock an hour behind. It would count as absent here, and the next one
+  -- would go back.
+  if is_other or tonumber(seen) > counted then next = math.max(next, math.min(jumped, latest - 3600000000)) end
   return text(next)
 end
 
@@ -66,11 +67,11 @@ local function planner()
   return {office[1], office[2] or '', office[3] or '0', office[4] or ''}
 end
 
--- Returns the version. If there is none, it begins far above those of a store that lost everything, so that nobody
--- confuses the two.
+-- Returns the version. If there is none, or one that cannot be counted on from, it begins far above those of a store
+-- that lost everything, so that nobody confuses the two.
 local function version()
   local stored = redis.call('HGET', KEYS[2], 'version')
-  if stored then return stored end
+  if stored and string.match(stored, '^%d+$') and tonumber(stored) < 9007199254740991 then return stored end
   stored = text(micros())
   redis.call('HSET', KEYS[2], 'format', '1', 'version', stored)
   return stored

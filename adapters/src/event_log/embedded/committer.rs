@@ -9,18 +9,18 @@ use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::{DeadLetter, RecordPosition};
-use super::SharedLog;
 use super::records::{
-    LETTER_NOTES_TABLE, LETTER_PARTITION, LETTERS_TABLE, LogHeads, RECORDS_TABLE, encode_letter,
-    encode_record,
+    DEAD_LETTER_DETAILS_TABLE, DEAD_LETTER_PARTITION, DEAD_LETTERS_TABLE, LogEnds, RECORDS_TABLE,
+    encode_dead_letter, encode_record,
 };
+use super::shared::SharedLog;
 use crate::StoreError;
 use crate::clock::Clock;
-use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
+use crate::redb_file::{FileFailure, RETRY_INTERVAL, begin_durable};
 
 /// The largest number of appends written in one transaction: with more, sharing the fsync saves nothing further, and
 /// the first append would wait for the last.
-const MAX_GROUP: usize = 4096;
+const MAX_APPENDS_PER_COMMIT: usize = 4096;
 /// The largest number of bytes written in one transaction.
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
@@ -33,14 +33,14 @@ pub enum AppendedEntry {
         trace: Option<TraceContext>,
     },
     /// A dead letter, and the size of its whole value in bytes if the value or the key was truncated.
-    Letter(DeadLetter, Option<u64>),
+    DeadLetter(DeadLetter, Option<u64>),
 }
 
 impl AppendedEntry {
     pub fn size_bytes(&self) -> usize {
         match self {
             Self::Record { key, value, .. } => key.as_ref().map_or(0, Bytes::len) + value.len(),
-            Self::Letter(letter, _) => {
+            Self::DeadLetter(letter, _) => {
                 letter.record.key.as_ref().map_or(0, Bytes::len)
                     + letter.record.value.len()
                     + letter.reason.len()
@@ -61,14 +61,14 @@ pub struct AppendRequest {
 pub struct AppendCommitter {
     shared: Arc<SharedLog>,
     clock: Clock,
-    heads: LogHeads,
-    /// The number of the file's opening (`RedbFile` generation) at which `heads` were read.
+    log_ends: LogEnds,
+    /// The number of the file's opening (`RedbFile` generation) at which `log_ends` were read.
     generation: u64,
 }
 
 impl AppendCommitter {
     pub fn new(shared: Arc<SharedLog>, clock: Clock) -> Result<Self, StoreError> {
-        let mut committer = Self { shared, clock, heads: LogHeads::default(), generation: 0 };
+        let mut committer = Self { shared, clock, log_ends: LogEnds::default(), generation: 0 };
         committer.reread_if_reopened()?;
         Ok(committer)
     }
@@ -80,7 +80,7 @@ impl AppendCommitter {
             let first = if self.shared.file.file_health().is_ok() {
                 waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                waiting.recv_timeout(RETRY_PACE)
+                waiting.recv_timeout(RETRY_INTERVAL)
             };
             match first {
                 Ok(first) => self.write_group(gather_waiting(first, waiting)),
@@ -94,27 +94,27 @@ impl AppendCommitter {
     /// Reads the ends of the log from the file, if the file was opened again since the last read.
     fn reread_if_reopened(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        shared.file.with_database(|database, generation| self.read_heads(database, generation))
+        shared.file.with_database(|database, generation| self.read_log_ends(database, generation))
     }
 
-    fn read_heads(&mut self, database: &Database, generation: u64) -> Result<(), Failure> {
+    fn read_log_ends(&mut self, database: &Database, generation: u64) -> Result<(), FileFailure> {
         if generation != self.generation {
             // A commit that failed may be in the file all the same.
-            self.heads = LogHeads::load_heads(database)?;
+            self.log_ends = LogEnds::load_ends(database)?;
             self.generation = generation;
-            self.publish_heads();
+            self.publish_durable_ends();
         }
         Ok(())
     }
 
-    fn publish_heads(&self) {
-        self.shared.signal.send_modify(|signal| signal.durable_ends = self.heads.next_offsets);
+    fn publish_durable_ends(&self) {
+        self.shared.signal.send_modify(|signal| signal.durable_ends = self.log_ends.next_offsets);
     }
 
     fn write_group(&mut self, group: Vec<AppendRequest>) {
         let shared = Arc::clone(&self.shared);
         let result = shared.file.with_database(|database, generation| {
-            self.read_heads(database, generation)?;
+            self.read_log_ends(database, generation)?;
             self.commit_group(database, &group)
         });
         match result {
@@ -124,7 +124,7 @@ impl AppendCommitter {
                     let AppendedEntry::Record { trace, .. } = &request.entry else { return None };
                     Some((*place, (*trace)?))
                 }));
-                self.publish_heads();
+                self.publish_durable_ends();
                 for (request, place) in group.into_iter().zip(places) {
                     let _gone = request.answer_sender.send(Ok(place));
                 }
@@ -141,15 +141,15 @@ impl AppendCommitter {
         &mut self,
         database: &Database,
         group: &[AppendRequest],
-    ) -> Result<Vec<RecordPosition>, Failure> {
-        let mut heads = self.heads.clone();
+    ) -> Result<Vec<RecordPosition>, FileFailure> {
+        let mut heads = self.log_ends.clone();
         let mut places = Vec::with_capacity(group.len());
         let now = (self.clock)();
         let transaction = begin_durable(database)?;
         {
             let mut records = transaction.open_table(RECORDS_TABLE)?;
-            let mut letters = transaction.open_table(LETTERS_TABLE)?;
-            let mut notes = transaction.open_table(LETTER_NOTES_TABLE)?;
+            let mut letters = transaction.open_table(DEAD_LETTERS_TABLE)?;
+            let mut notes = transaction.open_table(DEAD_LETTER_DETAILS_TABLE)?;
             for request in group {
                 match &request.entry {
                     AppendedEntry::Record { partition, key, value, trace: _ } => {
@@ -161,18 +161,21 @@ impl AppendCommitter {
                         records.insert((partition, offset), bytes.as_slice())?;
                         places.push(RecordPosition { partition, offset });
                     }
-                    AppendedEntry::Letter(letter, cut) => {
-                        letters.insert(heads.next_letter, encode_letter(letter).as_slice())?;
-                        notes.insert(heads.next_letter, (now, *cut))?;
-                        places
-                            .push(RecordPosition { partition: LETTER_PARTITION, offset: heads.next_letter });
-                        heads.next_letter += 1;
+                    AppendedEntry::DeadLetter(letter, cut) => {
+                        letters
+                            .insert(heads.next_dead_letter_number, encode_dead_letter(letter).as_slice())?;
+                        notes.insert(heads.next_dead_letter_number, (now, *cut))?;
+                        places.push(RecordPosition {
+                            partition: DEAD_LETTER_PARTITION,
+                            offset: heads.next_dead_letter_number,
+                        });
+                        heads.next_dead_letter_number += 1;
                     }
                 }
             }
         }
         transaction.commit()?;
-        self.heads = heads;
+        self.log_ends = heads;
         Ok(places)
     }
 }
@@ -181,7 +184,7 @@ impl AppendCommitter {
 fn gather_waiting(first: AppendRequest, waiting: &Receiver<AppendRequest>) -> Vec<AppendRequest> {
     let mut bytes = first.entry.size_bytes();
     let mut group = vec![first];
-    while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {
+    while group.len() < MAX_APPENDS_PER_COMMIT && bytes < MAX_GROUP_BYTES {
         let Ok(next) = waiting.try_recv() else { break };
         bytes += next.entry.size_bytes();
         group.push(next);

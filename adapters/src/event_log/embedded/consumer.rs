@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::{ConsumerEvent, LogConsumer, RawRecord, ReadStart};
 use super::reading::check_starts;
 use super::records::{StoredRange, read_records};
-use super::{ConsumerSignal, SharedLog, run_blocking};
+use super::shared::{ConsumerSignal, SharedLog, run_blocking};
 use crate::StoreError;
 
 /// A member of the consumer group; leaves the group when it is dropped.
@@ -22,7 +22,7 @@ pub struct EmbeddedConsumer {
     positions: BTreeMap<u32, u64>,
     signal: watch::Receiver<ConsumerSignal>,
     /// The partition to read first in the next call, so that a partition with many records does not starve the others.
-    first_partition: u32,
+    partition_to_read_first: u32,
 }
 
 impl EmbeddedConsumer {
@@ -30,7 +30,7 @@ impl EmbeddedConsumer {
         let signal = shared.signal.subscribe();
         let id = shared.group.add_member();
         shared.signal_consumers();
-        Self { shared, id, positions: BTreeMap::new(), signal, first_partition: 0 }
+        Self { shared, id, positions: BTreeMap::new(), signal, partition_to_read_first: 0 }
     }
 
     /// Returns the partitions that were revoked or assigned since the last call, if there are any.
@@ -41,22 +41,22 @@ impl EmbeddedConsumer {
             self.shared.signal_consumers();
             return Some(ConsumerEvent::Revoked(gone));
         }
-        let taken = self.shared.group.take_due(self.id);
+        let taken = self.shared.group.take_assigned(self.id);
         (!taken.is_empty()).then_some(ConsumerEvent::Assigned(taken))
     }
 
     /// Returns the ranges that can be read, beginning with the partition whose turn it is.
-    fn readable_extents(&self, signal: &ConsumerSignal) -> Vec<StoredRange> {
-        let later = self.positions.range(self.first_partition..);
-        let earlier = self.positions.range(..self.first_partition);
+    fn readable_ranges(&self, signal: &ConsumerSignal) -> Vec<StoredRange> {
+        let later = self.positions.range(self.partition_to_read_first..);
+        let earlier = self.positions.range(..self.partition_to_read_first);
         later
             .chain(earlier)
             .map(|(partition, from)| StoredRange {
                 partition: *partition,
-                first: *from,
-                end: signal.durable_ends[*partition as usize],
+                first_offset: *from,
+                end_offset: signal.durable_ends[*partition as usize],
             })
-            .filter(|extent| extent.first < extent.end)
+            .filter(|extent| extent.first_offset < extent.end_offset)
             .collect()
     }
 
@@ -64,7 +64,7 @@ impl EmbeddedConsumer {
         for record in records {
             self.positions.insert(record.partition, record.offset + 1);
         }
-        self.first_partition = records.last().map_or(0, |record| record.partition + 1);
+        self.partition_to_read_first = records.last().map_or(0, |record| record.partition + 1);
     }
 }
 
@@ -83,7 +83,7 @@ impl LogConsumer for EmbeddedConsumer {
             if let Some(change) = self.pending_rebalance() {
                 return Ok(change);
             }
-            let extents = self.readable_extents(&signal);
+            let extents = self.readable_ranges(&signal);
             if !extents.is_empty() {
                 let shared = Arc::clone(&self.shared);
                 let limit = max_records.max(1);
@@ -100,7 +100,7 @@ impl LogConsumer for EmbeddedConsumer {
         }
     }
 
-    async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
+    async fn start_partitions(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
         let owned = starts.iter().filter(|start| self.shared.group.holds_partition(self.id, start.partition));
         let owned: Vec<ReadStart> = owned.copied().collect();
         // Nothing of these partitions is read until their starts are checked.
@@ -110,7 +110,7 @@ impl LogConsumer for EmbeddedConsumer {
         Ok(())
     }
 
-    /// Does nothing: only this process could ask for the group's progress, and it knows.
+    /// Does nothing: only this process could ask for the group's progress, and this process knows it already.
     async fn report_offsets(&mut self, _offsets: &[(u32, u64)]) {}
 }
 

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use redb::Database;
 
 use super::super::{
-    CREATED_PARTITIONS, LetterReader, LogReader, OTHER_RECORD_SEEN, RawRecord, ReadRange, ReadStart,
+    CREATED_PARTITION_COUNT, DeadLetterReader, LogReader, OTHER_RECORD_SEEN, RawRecord, ReadRange, ReadStart,
     RecordPosition, StoredDeadLetter, another_log_error,
 };
-use super::records::{LETTER_PARTITION, LogHeads, StoredRange, read_letters, read_records};
-use super::{PART_NAME, SharedLog, run_blocking};
+use super::records::{DEAD_LETTER_PARTITION, LogEnds, StoredRange, read_dead_letters, read_records};
+use super::shared::{PART_NAME, SharedLog, run_blocking};
 use crate::StoreError;
-use crate::redb_file::Failure;
+use crate::redb_file::FileFailure;
 
 /// Checks that the log reaches each of these starts, and that the record before it is the one that was read there.
 pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Result<(), StoreError> {
@@ -20,8 +20,9 @@ pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Re
     let mut marked = Vec::new();
     for ReadStart { partition, offset, previous_record: after } in starts {
         let Some(end) = ends.get(partition as usize).copied() else {
-            let reason =
-                format!("there is no partition {partition}, only {CREATED_PARTITIONS} of them, from 0 on");
+            let reason = format!(
+                "there is no partition {partition}, only {CREATED_PARTITION_COUNT} of them, from 0 on"
+            );
             return Err(StoreError::unusable(PART_NAME, reason));
         };
         if offset > end {
@@ -34,7 +35,7 @@ pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Re
             ));
         }
         if let (Some(mark), Some(before)) = (after, offset.checked_sub(1)) {
-            marked.push((StoredRange { partition, first: before, end: offset }, mark));
+            marked.push((StoredRange { partition, first_offset: before, end_offset: offset }, mark));
         }
     }
     if marked.is_empty() {
@@ -43,8 +44,10 @@ pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Re
     let file = Arc::clone(shared);
     let (extents, marks): (Vec<_>, Vec<_>) = marked.into_iter().unzip();
     let count = extents.len();
-    let found =
-        run_blocking(move || file.file.with_database(|database, _| read_each(database, &extents))).await?;
+    let found = run_blocking(move || {
+        file.file.with_database(|database, _| read_one_of_each_range(database, &extents))
+    })
+    .await?;
     debug_assert_eq!(found.len(), count, "`read` fails where a record is missing");
     match found.iter().zip(marks).find(|(record, mark)| record.fingerprint() != *mark) {
         None => Ok(()),
@@ -59,7 +62,10 @@ pub async fn check_starts(shared: &Arc<SharedLog>, starts: Vec<ReadStart>) -> Re
 }
 
 /// Reads one record of each of these ranges, one range at a time, so that no bound on a single read leaves any out.
-fn read_each(database: &Database, extents: &[StoredRange]) -> Result<Vec<RawRecord>, Failure> {
+fn read_one_of_each_range(
+    database: &Database,
+    extents: &[StoredRange],
+) -> Result<Vec<RawRecord>, FileFailure> {
     let mut records = Vec::with_capacity(extents.len());
     for extent in extents {
         records.extend(read_records(database, std::slice::from_ref(extent), 1)?);
@@ -76,11 +82,12 @@ pub struct EmbeddedReader {
 
 impl EmbeddedReader {
     pub async fn open(shared: Arc<SharedLog>, stretches: &[ReadRange]) -> Result<Self, StoreError> {
-        let ends =
-            stretches.iter().map(|stretch| ReadStart::without_previous(stretch.partition, stretch.end));
+        let ends = stretches
+            .iter()
+            .map(|stretch| ReadStart::without_previous(stretch.partition, stretch.end_offset));
         let starts = stretches.iter().map(|stretch| ReadStart {
             partition: stretch.partition,
-            offset: stretch.first,
+            offset: stretch.first_offset,
             previous_record: stretch.previous_record,
         });
         check_starts(&shared, ends.chain(starts).collect()).await?;
@@ -88,10 +95,10 @@ impl EmbeddedReader {
             .iter()
             .map(|stretch| StoredRange {
                 partition: stretch.partition,
-                first: stretch.first,
-                end: stretch.end,
+                first_offset: stretch.first_offset,
+                end_offset: stretch.end_offset,
             })
-            .filter(|extent| extent.first < extent.end)
+            .filter(|extent| extent.first_offset < extent.end_offset)
             .collect();
         Ok(Self { shared, ranges_left: left })
     }
@@ -113,51 +120,51 @@ impl LogReader for EmbeddedReader {
             if let Some(extent) =
                 self.ranges_left.iter_mut().find(|extent| extent.partition == record.partition)
             {
-                extent.first = record.offset + 1;
+                extent.first_offset = record.offset + 1;
             }
         }
-        self.ranges_left.retain(|extent| extent.first < extent.end);
+        self.ranges_left.retain(|extent| extent.first_offset < extent.end_offset);
         Ok(records)
     }
 }
 
 /// Reads the dead letters of the embedded log.
-pub struct EmbeddedLetterReader {
+pub struct EmbeddedDeadLetterReader {
     shared: Arc<SharedLog>,
-    /// The number of the next letter to read; `end` is the number after the last one.
-    numbers_left: u64,
-    end: u64,
+    /// The number of the next letter to read; `end_number` is the number after the last one.
+    next_number: u64,
+    end_number: u64,
 }
 
-impl EmbeddedLetterReader {
+impl EmbeddedDeadLetterReader {
     pub async fn open(shared: Arc<SharedLog>, only: Option<RecordPosition>) -> Result<Self, StoreError> {
         let file = Arc::clone(&shared);
-        let end = run_blocking(move || file.file.with_database(|database, _| LogHeads::load_heads(database)))
+        let end = run_blocking(move || file.file.with_database(|database, _| LogEnds::load_ends(database)))
             .await?
-            .next_letter;
-        let (next, end) = match only {
+            .next_dead_letter_number;
+        let (next, end_number) = match only {
             None => (0, end),
-            Some(place) if place.partition == LETTER_PARTITION && place.offset < end => {
+            Some(place) if place.partition == DEAD_LETTER_PARTITION && place.offset < end => {
                 (place.offset, place.offset + 1)
             }
             Some(_) => (0, 0),
         };
-        Ok(Self { shared, numbers_left: next, end })
+        Ok(Self { shared, next_number: next, end_number })
     }
 }
 
 #[async_trait]
-impl LetterReader for EmbeddedLetterReader {
-    async fn next_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
-        let (from, to, limit) = (self.numbers_left, self.end, max_letters.max(1));
+impl DeadLetterReader for EmbeddedDeadLetterReader {
+    async fn next_dead_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
+        let (from, to, limit) = (self.next_number, self.end_number, max_letters.max(1));
         if from >= to {
             return Ok(Vec::new());
         }
         let shared = Arc::clone(&self.shared);
         let reading =
-            move || shared.file.with_database(|database, _| read_letters(database, from, to, limit));
+            move || shared.file.with_database(|database, _| read_dead_letters(database, from, to, limit));
         let letters = run_blocking(reading).await?;
-        self.numbers_left = letters.last().map_or(self.end, |letter| letter.letter_position.offset + 1);
+        self.next_number = letters.last().map_or(self.end_number, |letter| letter.letter_position.offset + 1);
         Ok(letters)
     }
 }

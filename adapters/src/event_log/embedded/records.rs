@@ -9,24 +9,24 @@ use liverank_core::Millis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::super::{
-    CREATED_PARTITIONS, DeadLetter, LetterOrigin, RawRecord, RecordPosition, StoredDeadLetter,
+    CREATED_PARTITION_COUNT, DeadLetter, DeadLetterOrigin, RawRecord, RecordPosition, StoredDeadLetter,
 };
-use super::{MAX_RECORD_BYTES, PART_NAME};
-use crate::redb_file::{Failure, Purpose, begin_durable};
+use super::shared::{MAX_RECORD_BYTES, PART_NAME};
+use crate::redb_file::{FileFailure, FileKind, begin_durable};
 
 /// The records, by partition and offset.
 pub const RECORDS_TABLE: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 /// The dead letters, by number from 0.
-pub const LETTERS_TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+pub const DEAD_LETTERS_TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 /// The time at which a record became a dead letter, and the size of its whole value in bytes if it was truncated; by
-/// the letter's number. A table of its own, so that releases which do not know it can read the letters all the same.
-pub const LETTER_NOTES_TABLE: TableDefinition<u64, (Millis, Option<u64>)> =
+/// the letter's number. The table is separate so that releases that do not know it can still read the letters.
+pub const DEAD_LETTER_DETAILS_TABLE: TableDefinition<u64, (Millis, Option<u64>)> =
     TableDefinition::new("dead_letter_notes");
 
-pub const LOG_PURPOSE: Purpose = Purpose { store_name: PART_NAME, version: 1, create_tables };
+pub const LOG_FILE_KIND: FileKind = FileKind { store_name: PART_NAME, version: 1, create_tables };
 
 /// The one partition of all dead letters.
-pub const LETTER_PARTITION: u32 = 0;
+pub const DEAD_LETTER_PARTITION: u32 = 0;
 
 /// The version of a single record's encoding; older ones must stay readable while newer ones are appended.
 const RECORD_VERSION: u8 = 1;
@@ -34,10 +34,10 @@ const NO_KEY_LENGTH: u32 = u32::MAX;
 /// The largest number of bytes in one read, whatever the number of records: it bounds a consumer's memory.
 const MAX_READ_BYTES: usize = 16 << 20;
 
-fn create_tables(transaction: &WriteTransaction) -> Result<(), Failure> {
+fn create_tables(transaction: &WriteTransaction) -> Result<(), FileFailure> {
     transaction.open_table(RECORDS_TABLE)?;
-    transaction.open_table(LETTERS_TABLE)?;
-    transaction.open_table(LETTER_NOTES_TABLE)?;
+    transaction.open_table(DEAD_LETTERS_TABLE)?;
+    transaction.open_table(DEAD_LETTER_DETAILS_TABLE)?;
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub fn partition_of(key: &[u8]) -> u32 {
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    ((hash ^ (hash >> 32)) % u64::from(CREATED_PARTITIONS)) as u32
+    ((hash ^ (hash >> 32)) % u64::from(CREATED_PARTITION_COUNT)) as u32
 }
 
 pub fn encode_record(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
@@ -77,91 +77,92 @@ fn decode_parts(bytes: &[u8]) -> Option<RecordParts<'_>> {
     Some((Millis::from_le_bytes(*time), (length != NO_KEY_LENGTH).then_some(key), value))
 }
 
-fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failure> {
+fn decode_record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, FileFailure> {
     let (broker_time, key, value) = decode_parts(bytes).ok_or_else(|| {
-        Failure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
+        FileFailure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
     })?;
     let (key, value) = (key.map(Bytes::copy_from_slice), Bytes::copy_from_slice(value));
     Ok(RawRecord { partition, offset, broker_time, key, value, trace: None })
 }
 
-/// A range of offsets of one partition: from `first` (inclusive) to `end` (exclusive).
+/// A range of offsets of one partition: from `first_offset` (inclusive) to `end_offset` (exclusive).
 #[derive(Debug, Clone, Copy)]
 pub struct StoredRange {
     pub partition: u32,
-    pub first: u64,
-    pub end: u64,
+    pub first_offset: u64,
+    pub end_offset: u64,
 }
 
-/// Reads up to `limit` records of these ranges, in their order. All of them exist, because they were durable when the
-/// ranges were made: a missing record is an error.
+/// Reads up to `limit` records of these ranges, in their order. All records of the ranges exist, because they were
+/// durable when the ranges were made: a missing record is an error.
 pub fn read_records(
     database: &Database,
     extents: &[StoredRange],
     limit: usize,
-) -> Result<Vec<RawRecord>, Failure> {
+) -> Result<Vec<RawRecord>, FileFailure> {
     let table = database.begin_read()?.open_table(RECORDS_TABLE)?;
     let mut records = Vec::new();
     let mut bytes = 0;
-    for StoredRange { partition, first: from, end } in extents.iter().copied() {
+    for StoredRange { partition, first_offset: from, end_offset } in extents.iter().copied() {
         let mut expected = from;
-        for entry in table.range((partition, from)..(partition, end))? {
+        for entry in table.range((partition, from)..(partition, end_offset))? {
             if records.len() >= limit || bytes >= MAX_READ_BYTES {
                 return Ok(records);
             }
             let (key, value) = entry?;
             let offset = key.value().1;
             if offset != expected {
-                return Err(missing_record(partition, expected));
+                return Err(missing_record_failure(partition, expected));
             }
             expected += 1;
             bytes += value.value().len();
-            records.push(record(partition, offset, value.value())?);
+            records.push(decode_record(partition, offset, value.value())?);
         }
-        if expected != end && records.len() < limit {
-            return Err(missing_record(partition, expected));
+        if expected != end_offset && records.len() < limit {
+            return Err(missing_record_failure(partition, expected));
         }
     }
     Ok(records)
 }
 
-fn missing_record(partition: u32, offset: u64) -> Failure {
-    Failure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
+fn missing_record_failure(partition: u32, offset: u64) -> FileFailure {
+    FileFailure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
 }
 
 /// The ends of the log: the next offset and the last time of each partition, and the next dead letter.
 #[derive(Debug, Clone, Default)]
-pub struct LogHeads {
+pub struct LogEnds {
     /// The next offset of each partition.
-    pub next_offsets: [u64; CREATED_PARTITIONS as usize],
+    pub next_offsets: [u64; CREATED_PARTITION_COUNT as usize],
     /// The time of the last record of each partition.
-    pub last_times: [Millis; CREATED_PARTITIONS as usize],
+    pub last_times: [Millis; CREATED_PARTITION_COUNT as usize],
     /// The number of the next dead letter.
-    pub next_letter: u64,
+    pub next_dead_letter_number: u64,
 }
 
-impl LogHeads {
-    pub fn load_heads(database: &Database) -> Result<Self, Failure> {
+impl LogEnds {
+    pub fn load_ends(database: &Database) -> Result<Self, FileFailure> {
         let transaction = database.begin_read()?;
         let table = transaction.open_table(RECORDS_TABLE)?;
         let mut heads = Self::default();
-        for partition in 0..CREATED_PARTITIONS {
+        for partition in 0..CREATED_PARTITION_COUNT {
             if let Some(entry) = table.range((partition, 0)..=(partition, u64::MAX))?.next_back() {
                 let (key, value) = entry?;
                 let offset = key.value().1;
                 heads.next_offsets[partition as usize] = offset + 1;
-                heads.last_times[partition as usize] = record(partition, offset, value.value())?.broker_time;
+                heads.last_times[partition as usize] =
+                    decode_record(partition, offset, value.value())?.broker_time;
             }
         }
-        heads.next_letter =
-            transaction.open_table(LETTERS_TABLE)?.last()?.map_or(0, |(key, _)| key.value() + 1);
+        heads.next_dead_letter_number =
+            transaction.open_table(DEAD_LETTERS_TABLE)?.last()?.map_or(0, |(key, _)| key.value() + 1);
         Ok(heads)
     }
 }
 
 /// Returns the letter as it is stored: reason, key and value truncated so that together they stay within the log's
 /// limit. Also returns the size of the whole value in bytes if the value or the key was truncated.
-pub fn truncate_letter(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
+pub fn truncate_dead_letter(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
     const MAX_REASON_BYTES: usize = 4096;
     let sizes = |letter: &DeadLetter| (letter.record.key.as_ref().map(Bytes::len), letter.record.value.len());
     let whole = sizes(letter);
@@ -176,7 +177,7 @@ pub fn truncate_letter(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
     (letter, cut.then_some(whole.1 as u64))
 }
 
-pub fn encode_letter(letter: &DeadLetter) -> Vec<u8> {
+pub fn encode_dead_letter(letter: &DeadLetter) -> Vec<u8> {
     let record = &letter.record;
     let mut bytes = Vec::with_capacity(64 + letter.reason.len() + record.value.len());
     bytes.extend_from_slice(&record.partition.to_le_bytes());
@@ -187,25 +188,25 @@ pub fn encode_letter(letter: &DeadLetter) -> Vec<u8> {
     bytes
 }
 
-fn decode_letter(bytes: &[u8]) -> Option<DeadLetter> {
+fn decode_dead_letter(bytes: &[u8]) -> Option<DeadLetter> {
     let (partition, rest) = bytes.split_first_chunk()?;
     let (offset, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (reason, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let record = record(u32::from_le_bytes(*partition), u64::from_le_bytes(*offset), rest).ok()?;
+    let record = decode_record(u32::from_le_bytes(*partition), u64::from_le_bytes(*offset), rest).ok()?;
     Some(DeadLetter { record, reason: std::str::from_utf8(reason).ok()?.to_owned() })
 }
 
 /// Reads up to `limit` dead letters with numbers from `from` on and below `to`.
-pub fn read_letters(
+pub fn read_dead_letters(
     database: &Database,
     from: u64,
     to: u64,
     limit: usize,
-) -> Result<Vec<StoredDeadLetter>, Failure> {
+) -> Result<Vec<StoredDeadLetter>, FileFailure> {
     let transaction = database.begin_read()?;
-    let letters = transaction.open_table(LETTERS_TABLE)?;
-    let notes = transaction.open_table(LETTER_NOTES_TABLE)?;
+    let letters = transaction.open_table(DEAD_LETTERS_TABLE)?;
+    let notes = transaction.open_table(DEAD_LETTER_DETAILS_TABLE)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     for entry in letters.range(from..to)? {
@@ -215,17 +216,17 @@ pub fn read_letters(
         let (number, encoded) = entry?;
         let number = number.value();
         bytes += encoded.value().len();
-        let letter = decode_letter(encoded.value())
-            .ok_or_else(|| Failure::Damaged(format!("dead letter {number} is not one")))?;
+        let letter = decode_dead_letter(encoded.value())
+            .ok_or_else(|| FileFailure::Damaged(format!("dead letter {number} is not one")))?;
         let DeadLetter { record, reason } = letter;
         // Earlier releases wrote no notes.
         let note = notes.get(number)?.map(|kept| kept.value());
         let (dead_lettered_at, truncated_from) = note.unwrap_or((record.broker_time, None));
         let origin = RecordPosition { partition: record.partition, offset: record.offset };
         found.push(StoredDeadLetter {
-            letter_position: RecordPosition { partition: LETTER_PARTITION, offset: number },
+            letter_position: RecordPosition { partition: DEAD_LETTER_PARTITION, offset: number },
             dead_lettered_at,
-            origin: Some(LetterOrigin { log_position: origin, broker_time: record.broker_time }),
+            origin: Some(DeadLetterOrigin { log_position: origin, broker_time: record.broker_time }),
             reason,
             key: record.key,
             value: record.value,
@@ -236,11 +237,11 @@ pub fn read_letters(
 }
 
 /// Removes dead letters by their numbers, in one transaction.
-pub fn remove_letters(database: &Database, numbers: &[u64]) -> Result<(), Failure> {
+pub fn remove_dead_letters(database: &Database, numbers: &[u64]) -> Result<(), FileFailure> {
     let transaction = begin_durable(database)?;
     {
-        let mut letters = transaction.open_table(LETTERS_TABLE)?;
-        let mut notes = transaction.open_table(LETTER_NOTES_TABLE)?;
+        let mut letters = transaction.open_table(DEAD_LETTERS_TABLE)?;
+        let mut notes = transaction.open_table(DEAD_LETTER_DETAILS_TABLE)?;
         for number in numbers {
             letters.remove(number)?;
             notes.remove(number)?;
@@ -272,10 +273,10 @@ mod tests {
     fn the_partition_of_a_key_never_changes() {
         let partitions: Vec<u32> =
             ["a", "v1", "video-7", "日本"].iter().map(|key| partition_of(key.as_bytes())).collect();
-        assert_eq!(partitions, KNOWN_PARTITIONS, "logs that exist were written with these");
+        assert_eq!(partitions, EXPECTED_PARTITIONS, "logs that exist were written with these");
     }
 
-    const KNOWN_PARTITIONS: [u32; 4] = [4, 7, 1, 4];
+    const EXPECTED_PARTITIONS: [u32; 4] = [4, 7, 1, 4];
 
     #[test]
     fn dead_letters_are_truncated_to_the_limit_and_round_trip() {
@@ -287,11 +288,11 @@ mod tests {
             value: Bytes::from(vec![b'v'; 3 << 20]),
             trace: None,
         };
-        let (letter, cut) = truncate_letter(&DeadLetter { record, reason: "ü".repeat(5000) });
+        let (letter, cut) = truncate_dead_letter(&DeadLetter { record, reason: "ü".repeat(5000) });
         assert_eq!(cut, Some(3 << 20));
-        let bytes = encode_letter(&letter);
+        let bytes = encode_dead_letter(&letter);
         assert!(bytes.len() <= MAX_RECORD_BYTES + 64, "{}", bytes.len());
-        assert_eq!(decode_letter(&bytes), Some(letter));
+        assert_eq!(decode_dead_letter(&bytes), Some(letter));
     }
 
     /// The records are lines of hexadecimal digits. Nothing in them is optional: a record is read as it was, or has
@@ -314,7 +315,7 @@ mod tests {
         let (key, value) = (Some(Bytes::from_static(b"cats")), Bytes::from_static(b"{"));
         let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value, trace: None };
         let expected = DeadLetter { record, reason: "body: no JSON".to_owned() };
-        assert_eq!(decode_letter(&letter), Some(expected.clone()));
-        assert_eq!(encode_letter(&expected), letter);
+        assert_eq!(decode_dead_letter(&letter), Some(expected.clone()));
+        assert_eq!(encode_dead_letter(&expected), letter);
     }
 }

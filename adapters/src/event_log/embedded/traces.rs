@@ -17,12 +17,12 @@ pub struct RecordTraces(Mutex<KeptTraces>);
 
 #[derive(Default)]
 struct KeptTraces {
-    by_place: HashMap<(u32, u64), TraceContext>,
-    in_order: VecDeque<(u32, u64)>,
+    by_position: HashMap<(u32, u64), TraceContext>,
+    positions_oldest_first: VecDeque<(u32, u64)>,
 }
 
 impl RecordTraces {
-    fn kept(&self) -> MutexGuard<'_, KeptTraces> {
+    fn lock_traces(&self) -> MutexGuard<'_, KeptTraces> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -30,26 +30,27 @@ impl RecordTraces {
     pub fn keep_traces(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
         let mut kept = None;
         for (place, trace) in records {
-            let KeptTraces { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
+            let KeptTraces { by_position, positions_oldest_first } =
+                &mut **kept.get_or_insert_with(|| self.lock_traces());
             let place = (place.partition, place.offset);
-            by_place.insert(place, trace);
-            in_order.push_back(place);
-            if in_order.len() > MAX_KEPT_TRACES
-                && let Some(oldest) = in_order.pop_front()
+            by_position.insert(place, trace);
+            positions_oldest_first.push_back(place);
+            if positions_oldest_first.len() > MAX_KEPT_TRACES
+                && let Some(oldest) = positions_oldest_first.pop_front()
             {
-                by_place.remove(&oldest);
+                by_position.remove(&oldest);
             }
         }
     }
 
     /// Sets the trace of each record for which one is stored. The traces stay stored: a record may be read again.
     pub fn attach_to(&self, records: &mut [RawRecord]) {
-        let kept = self.kept();
-        if kept.by_place.is_empty() {
+        let kept = self.lock_traces();
+        if kept.by_position.is_empty() {
             return;
         }
         for record in records {
-            let trace = kept.by_place.get(&(record.partition, record.offset));
+            let trace = kept.by_position.get(&(record.partition, record.offset));
             record.trace = trace.copied().map(Box::new);
         }
     }
@@ -78,6 +79,6 @@ mod tests {
         traces.attach_to(&mut records);
         let found = records.map(|record| record.trace.map(|trace| *trace));
         assert_eq!(found, [None, Some(trace(6)), Some(trace(more)), None]);
-        assert_eq!(traces.kept().in_order.len(), MAX_KEPT_TRACES);
+        assert_eq!(traces.lock_traces().positions_oldest_first.len(), MAX_KEPT_TRACES);
     }
 }

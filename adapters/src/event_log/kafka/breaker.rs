@@ -28,7 +28,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(200);
 pub(super) enum ProbeAction {
     /// Ask the brokers for metadata, within this time, and call [`Breaker::note_probe_result`] with the result.
     Probe(Duration),
-    /// Replace the producer, which cannot go on; if that fails, call [`Breaker::not_renewed`].
+    /// Replace the producer, which cannot go on; if that fails, call [`Breaker::note_renewal_failure`].
     Renew,
     /// The thread ends: the breaker is no longer in use.
     End,
@@ -36,38 +36,39 @@ pub(super) enum ProbeAction {
 
 #[derive(Default)]
 struct BreakerState {
-    suspect: bool,
+    is_suspect: bool,
     open_reason: Option<String>,
-    renew: bool,
+    needs_renewal: bool,
     is_ended: bool,
     /// The last error of a connection that the library reported.
     last_error: Option<StoreError>,
     /// The earliest time of the next probe or renewal; `None`: at once.
-    not_before: Option<Instant>,
+    next_action_at: Option<Instant>,
 }
 
-/// A circuit breaker, shared by the appending tasks, the library's callbacks, and the thread that probes.
+/// A circuit breaker that refuses appends while the brokers do not answer. It is shared by the appending tasks, the
+/// library's callbacks, and the thread that probes the brokers.
 pub(super) struct Breaker {
     /// True while `open_reason` is set: an append reads this flag and takes no lock.
     is_open: AtomicBool,
-    /// The time of the last delivery, in milliseconds after `epoch`.
-    delivered: AtomicU64,
-    epoch: Instant,
+    /// The time of the last delivery, in milliseconds after `created_at`.
+    last_delivery_ms: AtomicU64,
+    created_at: Instant,
     /// If nothing was delivered for this long, a delivery that timed out opens the breaker.
-    patience: Duration,
+    max_time_without_delivery: Duration,
     state: Mutex<BreakerState>,
-    duty: Condvar,
+    action_due: Condvar,
 }
 
 impl Breaker {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(max_time_without_delivery: Duration) -> Self {
         Self {
             is_open: AtomicBool::new(false),
-            delivered: AtomicU64::new(0),
-            epoch: Instant::now(),
-            patience,
+            last_delivery_ms: AtomicU64::new(0),
+            created_at: Instant::now(),
+            max_time_without_delivery,
             state: Mutex::default(),
-            duty: Condvar::new(),
+            action_due: Condvar::new(),
         }
     }
 
@@ -76,7 +77,7 @@ impl Breaker {
     }
 
     /// Returns an error if appends are refused at present.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
+    pub(super) fn check_is_closed(&self) -> Result<(), StoreError> {
         if !self.is_open.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -96,14 +97,14 @@ impl Breaker {
 
     /// Notes that a record was delivered, which shows that the brokers answer.
     pub(super) fn note_delivery(&self) {
-        self.delivered.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.last_delivery_ms.store(self.created_at.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Notes that a delivery timed out. Opens the breaker only if nothing at all is delivered, because one partition's
     /// failure does not affect the others.
-    pub(super) fn timed_out(&self, reason: &str) {
-        let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));
-        if self.epoch.elapsed().saturating_sub(last) >= self.patience {
+    pub(super) fn note_delivery_timeout(&self, reason: &str) {
+        let last = Duration::from_millis(self.last_delivery_ms.load(Ordering::Relaxed));
+        if self.created_at.elapsed().saturating_sub(last) >= self.max_time_without_delivery {
             self.open_breaker(&mut self.lock(), reason);
         }
     }
@@ -119,19 +120,19 @@ impl Breaker {
     }
 
     /// Notes that the library has no connection left: starts probing.
-    pub(super) fn all_down(&self, reason: &str) {
+    pub(super) fn note_all_brokers_down(&self, reason: &str) {
         let mut state = self.lock();
-        if state.open_reason.is_none() && !state.suspect {
+        if state.open_reason.is_none() && !state.is_suspect {
             tracing::debug!(reason, "no connection to any broker: probing");
-            state.suspect = true;
-            self.duty.notify_all();
+            state.is_suspect = true;
+            self.action_due.notify_all();
         }
     }
 
     /// Notes that the producer can never deliver again: opens the breaker until the producer is replaced.
     pub(super) fn note_fatal_error(&self, reason: &str) {
         let mut state = self.lock();
-        state.renew = true;
+        state.needs_renewal = true;
         self.open_breaker(&mut state, reason);
     }
 
@@ -141,34 +142,38 @@ impl Breaker {
             state.open_reason = Some(reason.to_owned());
             self.is_open.store(true, Ordering::Release);
         }
-        self.duty.notify_all();
+        self.action_due.notify_all();
     }
 
     /// Ends the probing thread, by [`ProbeAction::End`].
-    pub(super) fn end(&self) {
+    pub(super) fn stop_probing(&self) {
         self.lock().is_ended = true;
-        self.duty.notify_all();
+        self.action_due.notify_all();
     }
 
     /// Waits for the next action of the probing thread.
-    pub(super) fn next_duty(&self) -> ProbeAction {
+    pub(super) fn next_action(&self) -> ProbeAction {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
             if state.is_ended {
                 return ProbeAction::End;
             }
-            match state.not_before.filter(|at| *at > now) {
+            match state.next_action_at.filter(|at| *at > now) {
                 Some(at) => {
-                    state = self.duty.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner).0;
+                    state = self
+                        .action_due
+                        .wait_timeout(state, at - now)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
                 }
-                None if state.renew => {
-                    state.renew = false;
+                None if state.needs_renewal => {
+                    state.needs_renewal = false;
                     return ProbeAction::Renew;
                 }
                 None if state.open_reason.is_some() => return ProbeAction::Probe(PROBE_TIMEOUT),
-                None if state.suspect => return ProbeAction::Probe(FIRST_PROBE_TIMEOUT),
-                None => state = self.duty.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None if state.is_suspect => return ProbeAction::Probe(FIRST_PROBE_TIMEOUT),
+                None => state = self.action_due.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -176,13 +181,13 @@ impl Breaker {
     /// Notes the outcome of a probe: success closes the breaker, failure opens it.
     pub(super) fn note_probe_result(&self, outcome: Result<(), String>) {
         let mut state = self.lock();
-        state.not_before = Some(Instant::now() + PROBE_PAUSE);
+        state.next_action_at = Some(Instant::now() + PROBE_PAUSE);
         match outcome {
             Ok(()) => {
-                state.suspect = false;
+                state.is_suspect = false;
                 state.last_error = None;
                 // A producer with a fatal error delivers nothing, whatever the brokers answer.
-                if !state.renew && state.open_reason.take().is_some() {
+                if !state.needs_renewal && state.open_reason.take().is_some() {
                     tracing::info!(part = PART_NAME, "the log is back");
                     self.note_delivery();
                     self.is_open.store(false, Ordering::Release);
@@ -193,10 +198,10 @@ impl Breaker {
     }
 
     /// Notes that the producer could not be replaced: the next attempt comes after the pause.
-    pub(super) fn not_renewed(&self) {
+    pub(super) fn note_renewal_failure(&self) {
         let mut state = self.lock();
-        state.renew = true;
-        state.not_before = Some(Instant::now() + PROBE_PAUSE);
+        state.needs_renewal = true;
+        state.next_action_at = Some(Instant::now() + PROBE_PAUSE);
     }
 }
 
@@ -207,25 +212,25 @@ mod tests {
     #[test]
     fn a_lost_connection_starts_a_probe_and_does_not_open_the_breaker() {
         let breaker = Breaker::new(Duration::from_secs(5));
-        breaker.all_down("1/1 brokers are down");
-        assert!(breaker.check().is_ok());
-        assert_eq!(breaker.next_duty(), ProbeAction::Probe(FIRST_PROBE_TIMEOUT));
+        breaker.note_all_brokers_down("1/1 brokers are down");
+        assert!(breaker.check_is_closed().is_ok());
+        assert_eq!(breaker.next_action(), ProbeAction::Probe(FIRST_PROBE_TIMEOUT));
         breaker.note_probe_result(Ok(()));
-        assert!(breaker.check().is_ok());
+        assert!(breaker.check_is_closed().is_ok());
     }
 
     #[test]
     fn a_failed_probe_opens_the_breaker_and_a_good_one_closes_it() {
         let breaker = Breaker::new(Duration::from_secs(5));
-        breaker.all_down("1/1 brokers are down");
+        breaker.note_all_brokers_down("1/1 brokers are down");
         breaker.note_probe_result(Err("timed out".to_owned()));
-        let error = breaker.check().unwrap_err();
+        let error = breaker.check_is_closed().unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("timed out"), "{error}");
         let begun = Instant::now();
-        assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
+        assert_eq!(breaker.next_action(), ProbeAction::Probe(PROBE_TIMEOUT));
         assert!(begun.elapsed() >= PROBE_PAUSE / 2, "probes are paced");
         breaker.note_probe_result(Ok(()));
-        assert!(breaker.check().is_ok());
+        assert!(breaker.check_is_closed().is_ok());
     }
 
     #[test]
@@ -233,11 +238,11 @@ mod tests {
         let breaker = Breaker::new(Duration::from_millis(50));
         std::thread::sleep(Duration::from_millis(60));
         breaker.note_delivery();
-        breaker.timed_out("one partition has no leader");
-        assert!(breaker.check().is_ok());
+        breaker.note_delivery_timeout("one partition has no leader");
+        assert!(breaker.check_is_closed().is_ok());
         std::thread::sleep(Duration::from_millis(60));
-        breaker.timed_out("no partition has");
-        assert!(breaker.check().is_err());
+        breaker.note_delivery_timeout("no partition has");
+        assert!(breaker.check_is_closed().is_err());
     }
 
     #[test]
@@ -245,14 +250,14 @@ mod tests {
         let breaker = Breaker::new(Duration::from_secs(5));
         breaker.note_fatal_error("fenced");
         breaker.note_probe_result(Ok(()));
-        assert!(breaker.check().is_err(), "brokers that answer do not mend a producer");
-        assert_eq!(breaker.next_duty(), ProbeAction::Renew);
-        breaker.not_renewed();
-        assert_eq!(breaker.next_duty(), ProbeAction::Renew);
-        assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
+        assert!(breaker.check_is_closed().is_err(), "brokers that answer do not mend a producer");
+        assert_eq!(breaker.next_action(), ProbeAction::Renew);
+        breaker.note_renewal_failure();
+        assert_eq!(breaker.next_action(), ProbeAction::Renew);
+        assert_eq!(breaker.next_action(), ProbeAction::Probe(PROBE_TIMEOUT));
         breaker.note_probe_result(Ok(()));
-        assert!(breaker.check().is_ok());
-        breaker.end();
-        assert_eq!(breaker.next_duty(), ProbeAction::End);
+        assert!(breaker.check_is_closed().is_ok());
+        breaker.stop_probing();
+        assert_eq!(breaker.next_action(), ProbeAction::End);
     }
 }

@@ -53,7 +53,7 @@ impl std::str::FromStr for SaslMechanism {
 /// The addresses of the brokers, the topic and the group, and our credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
-    /// The brokers as `host:port`, several separated by commas. One that answers is enough.
+    /// The brokers as `host:port`, several separated by commas. One broker that answers is enough.
     pub brokers: String,
     /// The topic of the log; its dead letters are in the topic of the same name with the suffix `.dlq`.
     pub topic: String,
@@ -63,13 +63,13 @@ pub struct KafkaConfig {
     /// outside of their `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; the consumer reports the
     /// refusal as an error of the log.
     pub session_timeout: Duration,
-    /// True for connections with TLS. A CA file implies TLS.
+    /// True for connections with TLS, which a CA file implies. A CA file implies TLS.
     pub tls: bool,
     /// The file with the CA's certificate (PEM); if absent, the system's certificates are trusted.
     pub ca_file: Option<PathBuf>,
-    /// The user for SASL; absent: no SASL.
+    /// The user name for SASL; `None` if SASL is not used.
     pub username: Option<String>,
-    /// The user's password. It is never printed.
+    /// The user's password. The password is never printed.
     pub password: Option<String>,
     /// The SASL mechanism for user and password.
     pub sasl: SaslMechanism,
@@ -150,9 +150,9 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// Writes the client library's own log lines at a low level: the library repeats them every second while a broker is
-/// unreachable, and liverank logs only the change.
-pub(super) fn trace_library(level: RDKafkaLogLevel, facility: &str, line: &str) {
+/// Passes a log line of the client library to `tracing`, most of them at the level debug: the library repeats its lines
+/// every second while a broker is unreachable, and liverank itself logs only the change.
+pub(super) fn log_library_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{line}");
@@ -162,12 +162,13 @@ pub(super) fn trace_library(level: RDKafkaLogLevel, facility: &str, line: &str) 
     }
 }
 
-/// The context of clients that are no member of a group: it only passes the library's log lines to `tracing`.
-pub(super) struct TracingContext;
+/// The callbacks of a client that is no member of a group: they only pass the library's log lines and errors to
+/// `tracing`.
+pub(super) struct LibraryLogContext;
 
-impl ClientContext for TracingContext {
+impl ClientContext for LibraryLogContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        trace_library(level, facility, line);
+        log_library_line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -175,9 +176,9 @@ impl ClientContext for TracingContext {
     }
 }
 
-impl ConsumerContext for TracingContext {}
+impl ConsumerContext for LibraryLogContext {}
 
-impl ProducerContext for TracingContext {
+impl ProducerContext for LibraryLogContext {
     type DeliveryOpaque = ();
 
     /// Does nothing: the failure of a record is reported by its transaction.

@@ -5,8 +5,8 @@
 //!
 //! The group's protocol never waits for us: an assignment is acknowledged at once with nothing to read, and the
 //! partitions are given to the library (`incremental_assign`, which may come at any later time) when
-//! [`LogConsumer::start`] gives the offsets. Otherwise an unreachable archive would keep the whole group from
-//! rebalancing, and a library that starts at a committed offset would read from the wrong one.
+//! [`LogConsumer::start_partitions`] gives the offsets. Otherwise an unreachable archive would keep the whole group
+//! from rebalancing, and a library that starts at a committed offset would read from the wrong one.
 //!
 //! The record before the start shows whether the log is the one that was read before: reading begins one offset
 //! earlier, so that the check costs no request of its own. During reading, a topic that was deleted and created anew
@@ -29,48 +29,48 @@ use tokio::time::Instant;
 
 use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, ReadStart, another_log_error};
 use super::config::KafkaConfig;
-use super::inbox::{Command, Inbox};
+use super::inbox::{ConsumerCommand, Inbox};
 use super::rebalance::{Member, RebalanceContext};
 use super::record_buffer::RecordBuffer;
 use super::{PART_NAME, QUERY_TIMEOUT, store_error};
 use crate::StoreError;
 
-/// The time for which the thread waits for records before it looks for commands: the longest delay of a start, and at
-/// most forty wake-ups a second without records.
-const THREAD_POLL: Duration = Duration::from_millis(25);
+/// The time for which the thread waits for records before it looks for commands. This time bounds the delay of a
+/// command; without records the thread wakes up at most forty times a second.
+const THREAD_POLL_TIME: Duration = Duration::from_millis(25);
 /// The number of records that the thread reads before it looks for commands: a fraction of a millisecond's work. The
 /// inbox may exceed its bound by this number.
 const MAX_RECORDS_AT_ONCE: usize = 256;
 /// The time limit for the thread to carry out a command. The thread waits for the library by the wall clock, which may
 /// jump.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
-/// The time for which dropping a member waits until it has left the group. Its partitions move at once then, not when
-/// its session ends.
+/// The time for which dropping a member waits until it has left the group. The partitions of a member that has left
+/// move to other members at once, not when the member's session ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause before a member with a fatal error joins the group again.
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 /// The time limit of a seek, which is a message to the library's own threads.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A member of the consumer group, for its owner; a thread does the reading.
+/// A member of the consumer group, as its owner uses it. A separate thread reads the records.
 pub(super) struct KafkaConsumer {
     inbox: Arc<Inbox>,
     /// A channel that closes when the thread has left the group.
-    gone: mpsc::Receiver<()>,
+    left_group: mpsc::Receiver<()>,
 }
 
 impl KafkaConsumer {
     /// Joins the group in the background.
     pub(super) fn join(config: &KafkaConfig) -> Result<Self, StoreError> {
         let inbox = Arc::new(Inbox::default());
-        let (tell, gone) = mpsc::channel();
+        let (tell, left_group) = mpsc::channel();
         let reader = ConsumerThread {
             settings: consumer_settings(config),
             topic: config.topic.clone(),
             inbox: Arc::clone(&inbox),
         };
         // The first client is created here, so that the caller gets the error of a configuration that cannot work.
-        let member = reader.member()?;
+        let member = reader.create_member()?;
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
             .spawn(move || {
@@ -78,7 +78,7 @@ impl KafkaConsumer {
                 drop(tell);
             })
             .map_err(|error| StoreError::unavailable(PART_NAME, format!("starting a thread: {error}")))?;
-        Ok(Self { inbox, gone })
+        Ok(Self { inbox, left_group })
     }
 }
 
@@ -91,18 +91,18 @@ impl LogConsumer for KafkaConsumer {
     ) -> Result<ConsumerEvent, StoreError> {
         let deadline = Instant::now() + max_wait;
         loop {
-            if let Some(polled) = self.inbox.take(max_records)? {
+            if let Some(polled) = self.inbox.take_event(max_records)? {
                 return Ok(polled);
             }
-            if tokio::time::timeout_at(deadline, self.inbox.arrival()).await.is_err() {
-                return Ok(self.inbox.take(max_records)?.unwrap_or(ConsumerEvent::Idle));
+            if tokio::time::timeout_at(deadline, self.inbox.wait_for_arrival()).await.is_err() {
+                return Ok(self.inbox.take_event(max_records)?.unwrap_or(ConsumerEvent::Idle));
             }
         }
     }
 
-    async fn start(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
+    async fn start_partitions(&mut self, starts: &[ReadStart]) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
-        self.inbox.command(Command::Start(starts.to_vec(), tell));
+        self.inbox.send_command(ConsumerCommand::Start(starts.to_vec(), tell));
         tokio::time::timeout(COMMAND_TIMEOUT, told)
             .await
             .unwrap_or_else(|_| {
@@ -112,15 +112,15 @@ impl LogConsumer for KafkaConsumer {
     }
 
     async fn report_offsets(&mut self, offsets: &[(u32, u64)]) {
-        self.inbox.command(Command::Report(offsets.to_vec()));
+        self.inbox.send_command(ConsumerCommand::Report(offsets.to_vec()));
     }
 }
 
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
-        self.inbox.leave();
+        self.inbox.request_leave();
         // The process may end right after: then the group would miss this member only when its session ends.
-        let _ = self.gone.recv_timeout(LEAVE_TIMEOUT);
+        let _ = self.left_group.recv_timeout(LEAVE_TIMEOUT);
     }
 }
 
@@ -132,7 +132,7 @@ struct ConsumerThread {
 }
 
 impl ConsumerThread {
-    fn member(&self) -> Result<Member, StoreError> {
+    fn create_member(&self) -> Result<Member, StoreError> {
         let turns = RebalanceContext { inbox: Arc::clone(&self.inbox), topic: self.topic.clone() };
         let member: Member = self
             .settings
@@ -146,17 +146,17 @@ impl ConsumerThread {
     fn run_until_left(&self, mut member: Member) {
         while let Err(error) = self.read_until_left(&member) {
             tracing::warn!(part = PART_NAME, %error, "the consumer broke; joining anew");
-            self.inbox.stumble(error);
+            self.inbox.set_transient_error(error);
             drop(member);
-            self.inbox.all_revoked();
+            self.inbox.note_all_revoked();
             member = loop {
-                if self.inbox.left() {
+                if self.inbox.owner_has_left() {
                     return;
                 }
                 std::thread::sleep(REJOIN_PAUSE);
-                match self.member() {
+                match self.create_member() {
                     Ok(member) => break member,
-                    Err(error) => self.inbox.stumble(error),
+                    Err(error) => self.inbox.set_transient_error(error),
                 }
             };
         }
@@ -165,22 +165,22 @@ impl ConsumerThread {
     /// Reads until the owner is gone, or returns the error after which the member cannot go on.
     fn read_until_left(&self, member: &Member) -> Result<(), StoreError> {
         let mut buffer = RecordBuffer::default();
-        while !self.inbox.left() {
+        while !self.inbox.owner_has_left() {
             while let Some(command) = self.inbox.next_command() {
-                self.carry_out(member, command);
+                self.run_command(member, command);
             }
             // Without room the library is not polled: a member that accepts no records for `max.poll.interval.ms` is
             // meant to lose its partitions to one that does.
-            if !self.inbox.has_room(THREAD_POLL) {
+            if !self.inbox.wait_for_room(THREAD_POLL_TIME) {
                 continue;
             }
-            match self.read_what_is_there(member, &mut buffer) {
+            match self.read_available_records(member, &mut buffer) {
                 None => {}
                 Some(KafkaError::PartitionEOF(partition)) => {
                     let partition = partition as u32;
-                    if let Some(offset) = self.inbox.ended(partition) {
+                    if let Some(offset) = self.inbox.on_partition_end(partition) {
                         let seen = format!("the log ends at {}", offset.saturating_sub(1));
-                        self.handle_other_record(partition, offset, &seen);
+                        self.stop_partition_of_other_log(partition, offset, &seen);
                     }
                 }
                 Some(KafkaError::MessageConsumptionFatal(code)) => {
@@ -188,7 +188,7 @@ impl ConsumerThread {
                 }
                 Some(error) => self.handle_error(member, &error),
             }
-            if self.inbox.doubted() {
+            if self.inbox.take_log_invalidated() {
                 tracing::warn!(
                     part = PART_NAME,
                     topic = self.topic,
@@ -205,13 +205,13 @@ impl ConsumerThread {
     ///
     /// The group may take partitions away in any of these polls; then the inbox refuses the records that were read of
     /// them before.
-    fn read_what_is_there(&self, member: &Member, buffer: &mut RecordBuffer) -> Option<KafkaError> {
-        let (mut records, mut wait) = (Vec::new(), THREAD_POLL);
+    fn read_available_records(&self, member: &Member, buffer: &mut RecordBuffer) -> Option<KafkaError> {
+        let (mut records, mut wait) = (Vec::new(), THREAD_POLL_TIME);
         let mut ended = None;
         while records.len() < MAX_RECORDS_AT_ONCE {
             match member.poll(wait) {
                 None => break,
-                Some(Ok(message)) => records.push(buffer.record(&message)),
+                Some(Ok(message)) => records.push(buffer.copy_record(&message)),
                 Some(Err(error)) => {
                     ended = Some(error);
                     break;
@@ -220,20 +220,20 @@ impl ConsumerThread {
             wait = Duration::ZERO;
         }
         for (partition, offset) in self.inbox.push(records) {
-            self.handle_other_record(partition, offset, OTHER_RECORD_SEEN);
+            self.stop_partition_of_other_log(partition, offset, OTHER_RECORD_SEEN);
         }
         ended
     }
 
-    fn carry_out(&self, member: &Member, command: Command) {
+    fn run_command(&self, member: &Member, command: ConsumerCommand) {
         match command {
-            Command::Start(starts, tell) => {
+            ConsumerCommand::Start(starts, tell) => {
                 // The caller may be gone; the offsets are the ones to read from all the same.
-                let _ = tell.send(self.start(member, starts));
+                let _ = tell.send(self.start_partitions(member, starts));
             }
-            Command::Report(offsets) => {
+            ConsumerCommand::Report(offsets) => {
                 if let Err(error) =
-                    self.list(&offsets).and_then(|list| member.commit(&list, CommitMode::Async))
+                    self.partition_list(&offsets).and_then(|list| member.commit(&list, CommitMode::Async))
                 {
                     tracing::debug!(part = PART_NAME, %error, "the group's progress was not reported");
                 }
@@ -241,11 +241,11 @@ impl ConsumerThread {
         }
     }
 
-    fn start(&self, member: &Member, starts: Vec<ReadStart>) -> Result<(), StoreError> {
+    fn start_partitions(&self, member: &Member, starts: Vec<ReadStart>) -> Result<(), StoreError> {
         let failed = |error: KafkaError| store_error("starting to read", &error);
-        let (fresh, again) = self.inbox.starting(starts);
+        let (fresh, again) = self.inbox.start_partitions(starts);
         if !fresh.is_empty() {
-            member.incremental_assign(&self.list(&fresh).map_err(failed)?).map_err(failed)?;
+            member.incremental_assign(&self.partition_list(&fresh).map_err(failed)?).map_err(failed)?;
         }
         self.seek_partitions(member, &again).map_err(failed)
     }
@@ -255,7 +255,7 @@ impl ConsumerThread {
         if offsets.is_empty() {
             return Ok(());
         }
-        let list = self.list(offsets)?;
+        let list = self.partition_list(offsets)?;
         let sought = member.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
         // A partition whose reading has ended with an error, or not begun yet, cannot seek; after a new assignment it
         // can.
@@ -266,7 +266,7 @@ impl ConsumerThread {
         Ok(())
     }
 
-    fn list(&self, offsets: &[(u32, u64)]) -> Result<TopicPartitionList, KafkaError> {
+    fn partition_list(&self, offsets: &[(u32, u64)]) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, offset) in offsets {
             list.add_partition_offset(&self.topic, *partition as i32, Offset::Offset(*offset as i64))?;
@@ -282,7 +282,7 @@ impl ConsumerThread {
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition,
             ) => {
-                self.inbox.stumble(store_error("reading", error));
+                self.inbox.set_transient_error(store_error("reading", error));
                 self.revoke_and_reassign(member);
             }
             // The next poll joins again; the lost partitions are reported as a revocation.
@@ -292,28 +292,28 @@ impl ConsumerThread {
                     "records were not taken for too long: left the group for now"
                 );
             }
-            _ => self.inbox.stumble(store_error("reading", error)),
+            _ => self.inbox.set_transient_error(store_error("reading", error)),
         }
     }
 
     /// Handles an offset that was to be read and is not in the log. The error does not name the partition.
     fn handle_out_of_range(&self, member: &Member) {
         let (mut stopped, mut told) = (Vec::new(), false);
-        let reading = self.inbox.reading();
+        let reading = self.inbox.next_offsets();
         for (partition, position, next) in reading.iter().copied() {
             let (low, high) = match member.fetch_watermarks(&self.topic, partition as i32, QUERY_TIMEOUT) {
                 Ok((low, high)) => (low.max(0) as u64, high.max(0) as u64),
                 Err(error) => {
-                    self.inbox.stumble(store_error("looking what the log holds", &error));
+                    self.inbox.set_transient_error(store_error("looking what the log holds", &error));
                     return self.revoke_and_reassign(member);
                 }
             };
             if next < low || next > high {
-                self.handle_other_record(partition, next, &format!("the log holds {low} to {high}"));
+                self.stop_partition_of_other_log(partition, next, &format!("the log holds {low} to {high}"));
                 told = true;
             } else if position < low {
                 // Records expired up to here, and no further: nothing is missing, and there is nothing to compare.
-                self.inbox.unmark(partition);
+                self.inbox.skip_previous_record_check(partition);
                 stopped.push((partition, next));
             }
         }
@@ -323,25 +323,27 @@ impl ConsumerThread {
             stopped = reading.iter().map(|(partition, position, _)| (*partition, *position)).collect();
         }
         if let Err(error) = self.seek_partitions(member, &stopped) {
-            self.inbox.stumble(store_error("going on where the log begins", &error));
+            self.inbox.set_transient_error(store_error("going on where the log begins", &error));
             self.revoke_and_reassign(member);
         }
     }
 
-    fn handle_other_record(&self, partition: u32, offset: u64, seen: &str) {
+    fn stop_partition_of_other_log(&self, partition: u32, offset: u64, seen: &str) {
         let log = format!("topic {}", self.topic);
-        self.inbox.break_off(Some(partition), another_log_error(PART_NAME, &log, partition, offset, seen));
+        self.inbox
+            .set_fatal_error(Some(partition), another_log_error(PART_NAME, &log, partition, offset, seen));
     }
 
     /// Revokes all partitions that are being read and assigns them again, so that every start is checked again.
     fn revoke_and_reassign(&self, member: &Member) {
-        let partitions: Vec<u32> = self.inbox.reading().iter().map(|(partition, ..)| *partition).collect();
+        let partitions: Vec<u32> =
+            self.inbox.next_offsets().iter().map(|(partition, ..)| *partition).collect();
         let read: Vec<(u32, u64)> =
-            self.inbox.revoked(partitions.clone()).into_iter().map(|partition| (partition, 0)).collect();
-        if let Err(error) = self.list(&read).and_then(|list| member.incremental_unassign(&list)) {
+            self.inbox.note_revoked(partitions.clone()).into_iter().map(|partition| (partition, 0)).collect();
+        if let Err(error) = self.partition_list(&read).and_then(|list| member.incremental_unassign(&list)) {
             tracing::debug!(part = PART_NAME, %error, "the library had let go of some already");
         }
-        self.inbox.assigned(partitions);
+        self.inbox.note_assigned(partitions);
     }
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
-use super::super::{DeadLetter, LetterOrigin, RawRecord, RecordPosition, StoredDeadLetter};
-use super::record_buffer::record;
+use super::super::{DeadLetter, DeadLetterOrigin, RawRecord, RecordPosition, StoredDeadLetter};
+use super::record_buffer::copy_record;
 
 const REASON_HEADER: &str = "reason";
 const PARTITION_HEADER: &str = "partition";
@@ -13,15 +13,15 @@ const BROKER_TIME_HEADER: &str = "broker_time";
 const TRUNCATED_FROM_HEADER: &str = "truncated_from";
 
 /// The number of bytes reserved in a dead letter for its headers; the reason is truncated to half of it.
-pub(super) const LETTER_HEADERS: usize = 2048;
+pub(super) const LETTER_HEADER_BYTES: usize = 2048;
 
 /// Returns key, value and headers of the record that stores a dead letter, truncated to fit into `limit` bytes.
-pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8], OwnedHeaders) {
+pub(super) fn encode_letter(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8], OwnedHeaders) {
     let record = &letter.record;
-    let room = limit.saturating_sub(LETTER_HEADERS);
+    let room = limit.saturating_sub(LETTER_HEADER_BYTES);
     let key = record.key.as_ref().map(|key| &key[..key.len().min(room / 2)]);
     let value = &record.value[..record.value.len().min(room - key.map_or(0, <[u8]>::len))];
-    let reason = &letter.reason[..letter.reason.floor_char_boundary(LETTER_HEADERS / 2)];
+    let reason = &letter.reason[..letter.reason.floor_char_boundary(LETTER_HEADER_BYTES / 2)];
     let mut headers = OwnedHeaders::new_with_capacity(5);
     for (name, text) in [
         (REASON_HEADER, reason),
@@ -55,11 +55,11 @@ pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
 }
 
 /// Reads a letter from its record; any program may have written it, with any headers.
-pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
-    letter(record(message), message.headers())
+pub(super) fn decode_letter(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
+    letter_from_record(copy_record(message), message.headers())
 }
 
-fn letter(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter {
+fn letter_from_record(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter {
     let text = |name: &str| {
         let header = headers?.iter().find(|header| header.key == name)?;
         std::str::from_utf8(header.value?).ok().map(str::to_owned)
@@ -68,7 +68,7 @@ fn letter(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter
     let origin = || {
         let partition = u32::try_from(number(PARTITION_HEADER)?).ok()?;
         let broker_time = text(BROKER_TIME_HEADER)?.parse().ok()?;
-        Some(LetterOrigin {
+        Some(DeadLetterOrigin {
             log_position: RecordPosition { partition, offset: number(OFFSET_HEADER)? },
             broker_time,
         })
@@ -114,20 +114,24 @@ mod fixtures {
             ..dead_record(b"cats", b"{{{{")
         };
         let poison = DeadLetter { record, reason: "body: no JSON".to_owned() };
-        let (key, value, _) = write(&poison, LETTER_HEADERS + 6);
+        let (key, value, _) = encode_letter(&poison, LETTER_HEADER_BYTES + 6);
         assert_eq!((key, value), (Some(&b"cat"[..]), &b"{{{"[..]));
-        let today = letter(dead_record(b"cat", b"{{{"), Some(&write(&poison, LETTER_HEADERS + 6).2));
+        let today = letter_from_record(
+            dead_record(b"cat", b"{{{"),
+            Some(&encode_letter(&poison, LETTER_HEADER_BYTES + 6).2),
+        );
         assert_eq!(today.truncated_from, Some(4));
         let written = |_: &StoredDeadLetter| {
-            let (_, _, headers) = write(&poison, LETTER_HEADERS + 6);
+            let (_, _, headers) = encode_letter(&poison, LETTER_HEADER_BYTES + 6);
             let text = |header: Header<'_, &[u8]>| {
                 let value = std::str::from_utf8(header.value.expect("a value")).expect("text");
                 (header.key.to_owned(), Value::from(value))
             };
             Value::Object(headers.iter().map(text).collect::<Map<_, _>>())
         };
-        let read =
-            |json: &Value| Ok::<_, String>(letter(dead_record(b"cat", b"{{{"), Some(&headers_of(json))));
+        let read = |json: &Value| {
+            Ok::<_, String>(letter_from_record(dead_record(b"cat", b"{{{"), Some(&headers_of(json))))
+        };
         check_json_fixture("kafka-dead-letter", &today, written, read);
     }
 }

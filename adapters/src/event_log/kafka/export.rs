@@ -17,34 +17,34 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::config::{KafkaConfig, TracingContext};
+use super::config::{KafkaConfig, LibraryLogContext};
 use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, store_error, topics};
 use crate::StoreError;
 use crate::export_topics::{
     ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter, MAX_NOTE_BYTES,
 };
 
-/// The time in milliseconds after which the brokers abort a transaction whose producer is gone. Readers of committed
-/// records wait as long behind it, unless the next writer begins before; a transaction of ours takes a fraction of a
-/// second.
+/// The time in milliseconds after which the brokers abort a transaction whose producer is gone. Until the transaction
+/// is aborted, readers of committed records get no record that comes after it, unless the next writer begins earlier; a
+/// transaction of ours takes a fraction of a second.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// The time limit of one step of a transaction. Shorter than the brokers' limit, so that a step times out before the
 /// transaction is aborted.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit for beginning: a transaction of another producer may have to be ended first.
+/// The time limit for beginning to write for a source: a transaction of another producer may have to be ended first.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The suffix of the export group's name, after the consumer group's name.
 const GROUP_SUFFIX: &str = "-export";
-/// The suffix of the name of the group that holds the note of the boards, after the export group's name. It is another
-/// group because its offset means nothing, and monitoring of the exports' lag would take it for a position.
+/// The suffix of the name of the group that holds the note of the boards, after the export group's name. The note has a
+/// group of its own because its offset has no meaning, and monitoring of the exports' lag would take it for a position.
 const NOTE_GROUP_SUFFIX: &str = "-boards";
 
 /// The partition of the boards' topic beside whose offset the note is stored: each topic has partition 0.
 const NOTE_PARTITION: u32 = 0;
 
 /// A client that reads committed offsets.
-pub(super) type PositionReader = BaseConsumer<TracingContext>;
-pub(super) type TransactionalProducer = BaseProducer<TracingContext>;
+pub(super) type PositionReader = BaseConsumer<LibraryLogContext>;
+pub(super) type TransactionalProducer = BaseProducer<LibraryLogContext>;
 
 impl KafkaConfig {
     /// Returns the name of the group whose committed offsets are the positions up to which each partition is exported.
@@ -59,7 +59,7 @@ impl KafkaConfig {
 
 #[async_trait]
 impl ExportTopics for KafkaLog {
-    async fn prepare(&self, topic: &str) -> Result<(), StoreError> {
+    async fn prepare_topic(&self, topic: &str) -> Result<(), StoreError> {
         if [self.config.topic.clone(), self.config.dead_letter_topic()].contains(&topic.to_owned()) {
             let what = format!("{topic} is the log's own topic: what is exported needs one of its own");
             return Err(StoreError::unusable(PART_NAME, what));
@@ -67,49 +67,53 @@ impl ExportTopics for KafkaLog {
         topics::prepare_export_topic(&self.config, topic).await
     }
 
-    async fn begin(&self, topic: &str, source: ExportSource) -> Result<Box<dyn ExportWriter>, ExportError> {
+    async fn open_writer(
+        &self,
+        topic: &str,
+        source: ExportSource,
+    ) -> Result<Box<dyn ExportWriter>, ExportError> {
         let (config, topic) = (self.config.clone(), topic.to_owned());
-        let begun = tokio::task::spawn_blocking(move || KafkaExportWriter::begin(&config, topic, source));
-        let writer = begun.await.unwrap_or_else(|error| Err(given_up(&error)))?;
+        let begun = tokio::task::spawn_blocking(move || KafkaExportWriter::open(&config, topic, source));
+        let writer = begun.await.unwrap_or_else(|error| Err(join_error(&error)))?;
         Ok(Box::new(writer))
     }
 }
 
-/// The only writer of one source; see `ExportTopics::begin`.
+/// The only writer of one source; see `ExportTopics::open_writer`.
 struct KafkaExportWriter {
     /// The producer; absent once a write has failed.
     producer: Option<TransactionalProducer>,
     topic: Arc<str>,
-    position: Option<Arc<SourcePosition>>,
-    next: u64,
+    position_key: Option<Arc<PositionKey>>,
+    next_offset: u64,
     note: Option<String>,
 }
 
-/// The group, topic and partition under which the position of a source is committed.
-struct SourcePosition {
+/// The consumer group, topic and partition under which the brokers keep the committed position of a source.
+struct PositionKey {
     group: ConsumerGroupMetadata,
     topic: String,
     partition: u32,
 }
 
-/// The offset and the note that are committed there.
+/// The offset and the note that are committed for a source.
 #[derive(Clone, Default)]
 struct CommittedPosition {
-    next: u64,
+    next_offset: u64,
     note: Option<String>,
 }
 
-impl SourcePosition {
+impl PositionKey {
     fn of(reader: &PositionReader, topic: String, partition: u32) -> Result<Arc<Self>, StoreError> {
         let group = reader.group_metadata();
         let group = group.ok_or_else(|| StoreError::unavailable(PART_NAME, "there is no group"))?;
         Ok(Arc::new(Self { group, topic, partition }))
     }
 
-    fn offsets(&self, committed: &CommittedPosition) -> Result<TopicPartitionList, KafkaError> {
+    fn to_partition_list(&self, committed: &CommittedPosition) -> Result<TopicPartitionList, KafkaError> {
         let mut offsets = TopicPartitionList::new();
         let mut place = offsets.add_partition(&self.topic, self.partition as i32);
-        place.set_offset(Offset::Offset(committed.next as i64))?;
+        place.set_offset(Offset::Offset(committed.next_offset as i64))?;
         if let Some(note) = &committed.note {
             place.set_metadata(note);
         }
@@ -118,28 +122,34 @@ impl SourcePosition {
 }
 
 impl KafkaExportWriter {
-    fn begin(config: &KafkaConfig, topic: String, source: ExportSource) -> Result<Self, ExportError> {
-        let producer = producer(config, &topic, source)?;
+    fn open(config: &KafkaConfig, topic: String, source: ExportSource) -> Result<Self, ExportError> {
+        let producer = producer_of_source(config, &topic, source)?;
         let failed = |doing, error: &KafkaError| export_error(&producer, doing, error);
         producer.init_transactions(BEGIN_TIMEOUT).map_err(|error| failed("beginning to export", &error))?;
-        let mut writer = Self { producer: None, topic: topic.into(), position: None, next: 0, note: None };
+        let mut writer =
+            Self { producer: None, topic: topic.into(), position_key: None, next_offset: 0, note: None };
         match source {
             ExportSource::Partition(partition) => {
                 let reader = position_reader(config, &config.export_group())?;
-                let position = SourcePosition::of(&reader, config.topic.clone(), partition)?;
+                let position = PositionKey::of(&reader, config.topic.clone(), partition)?;
                 let known = read_position(&reader, config, &writer.topic, partition)?;
                 if known.is_none() {
                     // Committed before the first record, so that a topic with records always has a position.
-                    commit(&producer, &writer.topic, &[], Some((&position, &CommittedPosition::default())))?;
+                    commit_records(
+                        &producer,
+                        &writer.topic,
+                        &[],
+                        Some((&position, &CommittedPosition::default())),
+                    )?;
                 }
-                writer.next = known.unwrap_or(0);
-                writer.position = Some(position);
+                writer.next_offset = known.unwrap_or(0);
+                writer.position_key = Some(position);
             }
             ExportSource::Boards { has_note: true } => {
                 let reader = position_reader(config, &config.note_group())?;
                 writer.note = read_note(&reader, &writer.topic)?;
-                writer.position =
-                    Some(SourcePosition::of(&reader, writer.topic.to_string(), NOTE_PARTITION)?);
+                writer.position_key =
+                    Some(PositionKey::of(&reader, writer.topic.to_string(), NOTE_PARTITION)?);
             }
             ExportSource::Boards { has_note: false } => {}
         }
@@ -154,13 +164,13 @@ impl KafkaExportWriter {
     ) -> Result<(), ExportError> {
         let producer = self.producer.take();
         let producer = producer.ok_or_else(|| StoreError::unavailable(PART_NAME, "a write before failed"))?;
-        let (topic, source) = (Arc::clone(&self.topic), self.position.clone());
+        let (topic, source) = (Arc::clone(&self.topic), self.position_key.clone());
         // If the caller is dropped meanwhile, the thread keeps the producer and ends the transaction in either way.
         let written = tokio::task::spawn_blocking(move || {
             let position = source.as_deref().zip(position.as_ref());
-            commit(&producer, &topic, &records, position).map(|()| producer)
+            commit_records(&producer, &topic, &records, position).map(|()| producer)
         });
-        self.producer = Some(written.await.unwrap_or_else(|error| Err(given_up(&error)))?);
+        self.producer = Some(written.await.unwrap_or_else(|error| Err(join_error(&error)))?);
         Ok(())
     }
 }
@@ -168,17 +178,17 @@ impl KafkaExportWriter {
 #[async_trait]
 impl ExportWriter for KafkaExportWriter {
     fn position(&self) -> u64 {
-        self.next
+        self.next_offset
     }
 
-    fn note(&self) -> Option<&str> {
+    fn committed_note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
     async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
-        let committed = position.map(|next| CommittedPosition { next, note: None });
+        let committed = position.map(|next_offset| CommittedPosition { next_offset, note: None });
         self.commit(records, committed).await?;
-        self.next = position.unwrap_or(self.next);
+        self.next_offset = position.unwrap_or(self.next_offset);
         Ok(())
     }
 
@@ -187,7 +197,7 @@ impl ExportWriter for KafkaExportWriter {
             let what = format!("a note of {} bytes is longer than {MAX_NOTE_BYTES}", note.len());
             return Err(StoreError::unusable(PART_NAME, what).into());
         }
-        let committed = CommittedPosition { next: 0, note: Some(note.clone()) };
+        let committed = CommittedPosition { next_offset: 0, note: Some(note.clone()) };
         self.commit(records, Some(committed)).await?;
         self.note = Some(note);
         Ok(())
@@ -203,11 +213,11 @@ impl Drop for KafkaExportWriter {
     }
 }
 
-fn given_up(error: &tokio::task::JoinError) -> ExportError {
+fn join_error(error: &tokio::task::JoinError) -> ExportError {
     StoreError::unavailable(PART_NAME, format!("the call was given up: {error}")).into()
 }
 
-fn producer(
+fn producer_of_source(
     config: &KafkaConfig,
     topic: &str,
     source: ExportSource,
@@ -233,7 +243,7 @@ pub(super) fn transactional_producer(
         .set("partitioner", "murmur2_random")
         .set("linger.ms", "0");
     settings
-        .create_with_context(TracingContext)
+        .create_with_context(LibraryLogContext)
         .map_err(|error| store_error("creating the producer of exports", &error))
 }
 
@@ -245,14 +255,15 @@ pub(super) fn position_reader(config: &KafkaConfig, group: &str) -> Result<Posit
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed");
     settings
-        .create_with_context(TracingContext)
+        .create_with_context(LibraryLogContext)
         .map_err(|error| store_error("creating the reader of positions", &error))
 }
 
 /// Reads the offset up to which a partition is exported; `None` if nobody has begun to export it.
 ///
-/// The offset of a partition is committed before its first record is. So records in the topic without an offset of any
-/// partition mean that the brokers have forgotten the group, and that beginning anew would export everything again.
+/// The offset of a partition is committed before its first record is exported. Records in the topic without a committed
+/// offset of any partition therefore mean that the brokers have forgotten the group, and that a new begin would export
+/// everything again.
 fn read_position(
     reader: &PositionReader,
     config: &KafkaConfig,
@@ -332,29 +343,33 @@ fn has_records(reader: &PositionReader, topic: &str) -> Result<bool, StoreError>
     Ok(false)
 }
 
-/// Writes records in one transaction. The position comes first: whoever reads one of the records finds an offset
-/// committed, or about to be.
-fn commit(
+/// Writes records in one transaction. The position is sent before the records, so that whoever reads one of them finds
+/// an offset that is committed or about to be.
+fn commit_records(
     producer: &TransactionalProducer,
     topic: &str,
     records: &[ExportRecord],
-    position: Option<(&SourcePosition, &CommittedPosition)>,
+    position: Option<(&PositionKey, &CommittedPosition)>,
 ) -> Result<(), ExportError> {
     let failed = |error: KafkaError| export_error(producer, "exporting", &error);
     producer.begin_transaction().map_err(failed)?;
     if let Some((source, committed)) = position {
-        let offsets = source.offsets(committed).map_err(failed)?;
+        let offsets = source.to_partition_list(committed).map_err(failed)?;
         producer.send_offsets_to_transaction(&offsets, &source.group, STEP_TIMEOUT).map_err(failed)?;
     }
     for record in records {
-        send(producer, topic, record).map_err(failed)?;
+        send_record(producer, topic, record).map_err(failed)?;
         producer.poll(Duration::ZERO);
     }
     producer.commit_transaction(STEP_TIMEOUT).map_err(failed)
 }
 
 /// Gives a record to the client library, which holds a bounded number of them; waits for room up to [`STEP_TIMEOUT`].
-fn send(producer: &TransactionalProducer, topic: &str, record: &ExportRecord) -> Result<(), KafkaError> {
+fn send_record(
+    producer: &TransactionalProducer,
+    topic: &str,
+    record: &ExportRecord,
+) -> Result<(), KafkaError> {
     let deadline = Instant::now() + STEP_TIMEOUT;
     let mut next = BaseRecord::to(topic).key(&record.key).payload(&record.value);
     loop {

@@ -2,7 +2,7 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 
-use super::config::TracingContext;
+use super::config::LibraryLogContext;
 use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 use crate::event_log::EventLog;
@@ -20,16 +20,22 @@ impl KafkaLog {
     /// Reads the topic and its settings from the brokers. Creates nothing.
     ///
     /// # Errors
-    /// The brokers cannot be reached, refuse this user, or have no such topic.
+    /// The brokers cannot be reached, or refuse this user.
     pub async fn inspect_brokers(&self) -> Result<Inspection, StoreError> {
-        let ends = self.end_offsets().await?;
         let topic = self.config.topic.clone();
+        if !self.producer.has_topic(&topic).await? {
+            // Before the first start nothing is wrong with that.
+            let description =
+                format!("topic {topic} is not there yet: the first `liverank consumer` makes it");
+            return Ok(Inspection { description, ..Inspection::default() });
+        }
+        let ends = self.end_offsets().await?;
         let found =
             format!("topic {topic} with {} partitions and {} records", ends.len(), ends.iter().sum::<u64>());
         let settings = self.config.kafka_client_config();
         let admin = run_blocking(move || {
             settings
-                .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
+                .create_with_context::<_, AdminClient<LibraryLogContext>>(LibraryLogContext)
                 .map_err(|error| store_error("creating the admin client", &error))
         })
         .await?;
@@ -44,7 +50,7 @@ impl KafkaLog {
         .await?;
         let remarks = match described?.into_iter().next() {
             Some(Ok(resource)) => {
-                remarks(&topic, |name| resource.get(name).and_then(|entry| entry.value.clone()))
+                setting_remarks(&topic, |name| resource.get(name).and_then(|entry| entry.value.clone()))
             }
             // Reading the settings takes a permission of its own, which is not needed for anything else.
             _ => vec![SettingRemark::new(
@@ -58,7 +64,7 @@ impl KafkaLog {
     }
 }
 
-fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<SettingRemark> {
+fn setting_remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<SettingRemark> {
     let differs = |(name, wanted, _): &&(&str, &str, &str)| value(name).as_deref() != Some(*wanted);
     let remark = |(name, wanted, why): &(&str, &str, &str)| {
         let is = value(name).unwrap_or_else(|| "not known".to_owned());
@@ -82,10 +88,10 @@ mod tests {
                 .find(|(it, ..)| *it == name)
                 .map(|(_, wanted, _)| (*wanted).to_owned())
         };
-        assert_eq!(remarks("t", made_by_us), []);
+        assert_eq!(setting_remarks("t", made_by_us), []);
         let week =
             |name: &str| if name == "retention.ms" { Some("604800000".to_owned()) } else { made_by_us(name) };
-        let found = remarks("t", week);
+        let found = setting_remarks("t", week);
         assert_eq!(found.len(), 1);
         assert!(found[0].problem.starts_with("retention.ms is 604800000"), "{found:?}");
         assert!(found[0].remedy.ends_with("--topic t --add-config retention.ms=-1"), "{found:?}");

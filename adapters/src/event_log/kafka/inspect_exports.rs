@@ -7,27 +7,27 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::config::KafkaConfig;
 use super::export::{committed_offsets, position_reader, transactional_producer};
-use super::topics::{WANTED_REPLICAS, find_fault_of_export_topic};
+use super::topics::{WANTED_REPLICA_COUNT, find_fault_of_export_topic};
 use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 use crate::inspect::{Inspection, SettingRemark};
 
 /// The source whose transactional id is used for the test. No exporter uses this source, so that none is fenced.
-const TRIED_SOURCE: &str = "doctor";
+const TEST_SOURCE: &str = "doctor";
 
 /// The state of an export topic as found.
 #[derive(Debug, Default)]
 struct ExportTopicState {
-    brokers: usize,
+    broker_count: usize,
     /// The number of copies (replicas) of each partition; empty if the topic is absent.
-    copies: Vec<usize>,
+    replica_counts: Vec<usize>,
     /// The reason why a transaction may not be begun, for a topic that exists.
     refusal: Option<String>,
     /// The reason why an exporter would refuse the topic.
     fault: Option<String>,
     /// The number of the log's records that are not exported yet, if the source has a position; `None` if nobody has
     /// begun.
-    behind: Option<u64>,
+    unexported_record_count: Option<u64>,
 }
 
 impl KafkaLog {
@@ -43,11 +43,11 @@ impl KafkaLog {
     ) -> Result<Inspection, StoreError> {
         let (config, name) = (self.config.clone(), topic.to_owned());
         let mut state = run_blocking(move || find_state(&config, &name, has_positions)).await?;
-        if !state.copies.is_empty() {
+        if !state.replica_counts.is_empty() {
             let fault = find_fault_of_export_topic(&self.config, topic).await;
             state.fault = fault.err().map(|error| error.to_string());
         }
-        Ok(inspection(topic, &self.config.export_group(), &state, has_positions))
+        Ok(export_inspection(topic, &self.config.export_group(), &state, has_positions))
     }
 }
 
@@ -60,7 +60,8 @@ fn find_state(
     let metadata = reader
         .fetch_metadata(Some(topic), QUERY_TIMEOUT)
         .map_err(|error| store_error("asking for the topic", &error))?;
-    let mut state = ExportTopicState { brokers: metadata.brokers().len(), ..ExportTopicState::default() };
+    let mut state =
+        ExportTopicState { broker_count: metadata.brokers().len(), ..ExportTopicState::default() };
     let Some(found) = metadata.topics().first() else { return Ok(state) };
     match found.error().map(RDKafkaErrorCode::from) {
         None => {}
@@ -72,11 +73,11 @@ fn find_state(
             ));
         }
     }
-    state.copies = found.partitions().iter().map(|partition| partition.replicas().len()).collect();
-    let producer = transactional_producer(config, topic, TRIED_SOURCE)?;
+    state.replica_counts = found.partitions().iter().map(|partition| partition.replicas().len()).collect();
+    let producer = transactional_producer(config, topic, TEST_SOURCE)?;
     state.refusal = producer.init_transactions(QUERY_TIMEOUT).err().map(|error| error.to_string());
     if has_positions {
-        state.behind = count_records_behind(config, &reader)?;
+        state.unexported_record_count = count_records_behind(config, &reader)?;
     }
     Ok(state)
 }
@@ -98,9 +99,9 @@ fn count_records_behind(
     Ok((!known.is_empty()).then_some(behind))
 }
 
-fn inspection(topic: &str, group: &str, state: &ExportTopicState, has_positions: bool) -> Inspection {
-    let ExportTopicState { brokers, copies, refusal, fault, behind } = state;
-    let Some(least) = copies.iter().min() else {
+fn export_inspection(topic: &str, group: &str, state: &ExportTopicState, has_positions: bool) -> Inspection {
+    let ExportTopicState { broker_count, replica_counts, refusal, fault, unexported_record_count } = state;
+    let Some(least) = replica_counts.iter().min() else {
         let remark = SettingRemark::new(
             format!("the topic {topic} is absent"),
             "liverank consumer makes it at its start, where it may",
@@ -112,7 +113,7 @@ fn inspection(topic: &str, group: &str, state: &ExportTopicState, has_positions:
         };
     };
     let mut remarks = Vec::new();
-    let wanted = (*brokers).clamp(1, WANTED_REPLICAS);
+    let wanted = (*broker_count).clamp(1, WANTED_REPLICA_COUNT);
     if *least < wanted {
         remarks.push(SettingRemark::new(
             format!(
@@ -134,13 +135,13 @@ fn inspection(topic: &str, group: &str, state: &ExportTopicState, has_positions:
         );
         remarks.push(SettingRemark::new(format!("no transaction may be begun: {refusal}"), mend));
     }
-    let exported = match behind {
+    let exported = match unexported_record_count {
         _ if !has_positions => String::new(),
         Some(0) => ", all of the log is exported".to_owned(),
         Some(behind) => format!(", {behind} records of the log are not exported yet"),
         None => ", nobody has begun to export".to_owned(),
     };
-    let description = format!("topic {topic} with {} partitions{exported}", copies.len());
+    let description = format!("topic {topic} with {} partitions{exported}", replica_counts.len());
     Inspection { description, remarks, ..Inspection::default() }
 }
 
@@ -150,31 +151,31 @@ mod tests {
 
     fn state(copies: &[usize]) -> ExportTopicState {
         ExportTopicState {
-            brokers: 3,
-            copies: copies.to_vec(),
-            behind: Some(7),
+            broker_count: 3,
+            replica_counts: copies.to_vec(),
+            unexported_record_count: Some(7),
             ..ExportTopicState::default()
         }
     }
 
     #[test]
     fn each_fault_of_a_topic_gets_a_remark_with_the_fix() {
-        let good = inspection("t", "g-export", &state(&[3, 3]), true);
+        let good = export_inspection("t", "g-export", &state(&[3, 3]), true);
         assert_eq!(
             (good.description.as_str(), good.remarks.len()),
             ("topic t with 2 partitions, 7 records of the log are not exported yet", 0)
         );
-        let absent = inspection("t", "g-export", &state(&[]), true);
+        let absent = export_inspection("t", "g-export", &state(&[]), true);
         assert!(absent.remarks[0].problem.contains("absent"), "{absent:?}");
         let wrong = ExportTopicState {
             fault: Some("compacted".to_owned()),
             refusal: Some("not authorised".to_owned()),
             ..state(&[3, 1])
         };
-        let found = inspection("t", "g-export", &wrong, false).remarks;
+        let found = export_inspection("t", "g-export", &wrong, false).remarks;
         let says = |word: &str| found.iter().any(|remark| remark.problem.contains(word));
         assert!(says("1 of 3 copies") && says("compacted") && says("not authorised"), "{found:?}");
-        let one_broker = ExportTopicState { brokers: 1, ..state(&[1]) };
-        assert_eq!(inspection("t", "g-export", &one_broker, true).remarks, []);
+        let one_broker = ExportTopicState { broker_count: 1, ..state(&[1]) };
+        assert_eq!(export_inspection("t", "g-export", &one_broker, true).remarks, []);
     }
 }

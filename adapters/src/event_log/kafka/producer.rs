@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 use super::super::{AppendError, DeadLetter, RecordPosition, StoredDeadLetter};
 use super::breaker::{Breaker, ProbeAction};
-use super::config::{KafkaConfig, trace_library};
-use super::dead_letters::{self, LETTER_HEADERS};
+use super::config::{KafkaConfig, log_library_line};
+use super::dead_letters::{self, LETTER_HEADER_BYTES};
 use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error, traceparent};
 use crate::StoreError;
 
@@ -33,7 +33,7 @@ const MAX_IN_FLIGHT: u32 = 20_000;
 /// The largest size of the appends in flight, in KiB: the memory that a process may use for a slow log.
 const MAX_IN_FLIGHT_KIB: u32 = 64 * 1024;
 /// The largest record that we append, in bytes, if the topic accepts as much. An interaction has a tenth of this size.
-const MAX_RECORD: usize = 1_000_000;
+const MAX_RECORD_BYTES: usize = 1_000_000;
 /// The size of a batch with one record, in bytes, beside the record itself, with a margin.
 const BATCH_OVERHEAD_BYTES: usize = 512;
 
@@ -42,7 +42,7 @@ const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The offsets that a partition holds: from `first_offset` (inclusive) to `end_offset` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldOffsets {
     pub(super) first_offset: u64,
     pub(super) end_offset: u64,
 }
@@ -53,9 +53,9 @@ type AppendOutcome = Result<RecordPosition, KafkaError>;
 /// The producer in use, its replacement after a fatal error, and the breaker.
 pub(super) struct Producer {
     config: KafkaConfig,
-    dead_letters: String,
+    dead_letter_topic: String,
     breaker: Arc<Breaker>,
-    current: RwLock<Arc<KafkaSender>>,
+    sender_in_use: RwLock<Arc<KafkaSender>>,
     /// The largest record that the producer in use accepts, in bytes.
     max_record_bytes: AtomicUsize,
 }
@@ -65,16 +65,16 @@ impl Producer {
     pub(super) fn start(config: &KafkaConfig) -> Result<Arc<Self>, StoreError> {
         let breaker = Arc::new(Breaker::new(DELIVERY_TIMEOUT));
         let producer = Arc::new(Self {
-            current: RwLock::new(Arc::new(sender(config, MAX_RECORD, &breaker)?)),
+            sender_in_use: RwLock::new(Arc::new(create_sender(config, MAX_RECORD_BYTES, &breaker)?)),
             config: config.clone(),
-            dead_letters: config.dead_letter_topic(),
+            dead_letter_topic: config.dead_letter_topic(),
             breaker: Arc::clone(&breaker),
-            max_record_bytes: AtomicUsize::new(MAX_RECORD),
+            max_record_bytes: AtomicUsize::new(MAX_RECORD_BYTES),
         });
         let watched = Arc::downgrade(&producer);
         std::thread::Builder::new()
             .name("kafka-probe".to_owned())
-            .spawn(move || watch_brokers(&watched, &breaker))
+            .spawn(move || run_probing_thread(&watched, &breaker))
             .map_err(|error| StoreError::unavailable(PART_NAME, format!("starting a thread: {error}")))?;
         Ok(producer)
     }
@@ -82,7 +82,8 @@ impl Producer {
     /// Adapts to the largest batch that the topic accepts, in bytes: a larger batch would be refused as a whole,
     /// however small its records are.
     pub(super) async fn set_batch_limit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
-        let limit = topic_limit.saturating_sub(BATCH_OVERHEAD_BYTES).clamp(LETTER_HEADERS, MAX_RECORD);
+        let limit =
+            topic_limit.saturating_sub(BATCH_OVERHEAD_BYTES).clamp(LETTER_HEADER_BYTES, MAX_RECORD_BYTES);
         if limit == self.max_record_bytes.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -95,22 +96,27 @@ impl Producer {
     }
 
     fn replace_sender(&self) -> Result<(), StoreError> {
-        let fresh =
-            Arc::new(sender(&self.config, self.max_record_bytes.load(Ordering::Relaxed), &self.breaker)?);
-        let old =
-            std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), fresh);
+        let fresh = Arc::new(create_sender(
+            &self.config,
+            self.max_record_bytes.load(Ordering::Relaxed),
+            &self.breaker,
+        )?);
+        let old = std::mem::replace(
+            &mut *self.sender_in_use.write().unwrap_or_else(PoisonError::into_inner),
+            fresh,
+        );
         // Ends each append that is in flight in the old producer with an error.
         drop(old);
         Ok(())
     }
 
     fn current_sender(&self) -> Arc<KafkaSender> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.sender_in_use.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces the error of an unanswered query by the connection error that the library has reported meanwhile, if
     /// there is one, because the former gives no cause.
-    pub(super) fn explain(&self, error: StoreError) -> StoreError {
+    pub(super) fn prefer_connection_error(&self, error: StoreError) -> StoreError {
         match self.breaker.last_connection_error() {
             Some(heard) if error.is_transient() => heard,
             _ => error,
@@ -118,7 +124,7 @@ impl Producer {
     }
 
     pub(super) fn health(&self) -> Result<(), StoreError> {
-        self.breaker.check()
+        self.breaker.check_is_closed()
     }
 
     pub(super) async fn append(
@@ -127,19 +133,22 @@ impl Producer {
         value: &[u8],
         trace: Option<TraceContext>,
     ) -> Result<RecordPosition, AppendError> {
-        self.send_record(&self.config.topic, Some(key), value, traceparent::write(trace)).await
+        self.send_record(&self.config.topic, Some(key), value, traceparent::trace_headers(trace)).await
     }
 
     pub(super) async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (key, value, headers) =
-            dead_letters::write(letter, self.max_record_bytes.load(Ordering::Relaxed));
-        match self.send_record(&self.dead_letters, key, value, Some(headers)).await {
+            dead_letters::encode_letter(letter, self.max_record_bytes.load(Ordering::Relaxed));
+        match self.send_record(&self.dead_letter_topic, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
             // The letter is truncated to the limit of the log's topic, so the topic of the dead letters accepts less.
             Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(
                 PART_NAME,
-                format!("{}: {error}: raise its max.message.bytes to that of the log", self.dead_letters),
+                format!(
+                    "{}: {error}: raise its max.message.bytes to that of the log",
+                    self.dead_letter_topic
+                ),
             )),
         }
     }
@@ -147,7 +156,9 @@ impl Producer {
     /// Appends a stored letter once more, unchanged.
     pub(super) async fn append_dead_letter_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
         let headers = dead_letters::headers_of(&letter);
-        match self.send_record(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await
+        match self
+            .send_record(&self.dead_letter_topic, letter.key.as_deref(), &letter.value, Some(headers))
+            .await
         {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
@@ -164,14 +175,14 @@ impl Producer {
         value: &[u8],
         headers: Option<OwnedHeaders>,
     ) -> Result<RecordPosition, AppendError> {
-        self.breaker.check()?;
+        self.breaker.check_is_closed()?;
         let bytes = key.map_or(0, <[u8]>::len) + value.len();
         let (tell, told) = oneshot::channel();
         let mut record = BaseRecord::with_opaque_to(topic, Box::new(tell)).payload(value);
         record.key = key;
         record.headers = headers;
         // The lock is held only while the record is given to the library, which never waits.
-        let sent = self.current.read().unwrap_or_else(PoisonError::into_inner).send(record);
+        let sent = self.sender_in_use.read().unwrap_or_else(PoisonError::into_inner).send(record);
         let outcome = match sent {
             Ok(()) => told.await.unwrap_or(Err(KafkaError::Canceled)),
             Err((error, _)) => {
@@ -186,15 +197,11 @@ impl Producer {
     }
 
     /// Reads the offsets that each partition of a topic holds.
-    pub(super) async fn held(&self, topic: &str) -> Result<Vec<Held>, StoreError> {
-        self.breaker.check()?;
+    pub(super) async fn held_offsets(&self, topic: &str) -> Result<Vec<HeldOffsets>, StoreError> {
+        self.breaker.check_is_closed()?;
         let (sender, topic) = (self.current_sender(), topic.to_owned());
         run_blocking(move || {
-            let metadata = sender
-                .client()
-                .fetch_metadata(Some(&topic), QUERY_TIMEOUT)
-                .map_err(|error| store_error("reading the topic's metadata", &error))?;
-            let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+            let partitions = partition_count(&sender, &topic)?;
             if partitions == 0 {
                 return Err(StoreError::unavailable(PART_NAME, format!("topic {topic} is not there")));
             }
@@ -202,6 +209,13 @@ impl Producer {
             (0..partitions).map(|partition| held_offsets_of(&sender, &topic, partition, deadline)).collect()
         })
         .await
+    }
+
+    /// Returns true if the brokers have the topic.
+    pub(super) async fn has_topic(&self, topic: &str) -> Result<bool, StoreError> {
+        self.breaker.check_is_closed()?;
+        let (sender, topic) = (self.current_sender(), topic.to_owned());
+        run_blocking(move || Ok(partition_count(&sender, &topic)? > 0)).await
     }
 
     /// Returns an error if no partition of the topic can be written to now.
@@ -223,22 +237,31 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.breaker.end();
+        self.breaker.stop_probing();
     }
 }
 
-/// Reads the offsets that one partition holds. The brokers need a moment to agree on a leader for a new partition, or
-/// after an election.
+/// Asks the brokers for the number of a topic's partitions; 0 if they do not have the topic.
+fn partition_count(sender: &KafkaSender, topic: &str) -> Result<usize, StoreError> {
+    let metadata = sender
+        .client()
+        .fetch_metadata(Some(topic), QUERY_TIMEOUT)
+        .map_err(|error| store_error("reading the topic's metadata", &error))?;
+    Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+}
+
+/// Reads the offsets that one partition holds. Repeats the query until `deadline` while the partition has no leader, as
+/// a new partition has none for a moment.
 fn held_offsets_of(
     sender: &KafkaSender,
     topic: &str,
     partition: usize,
     deadline: Instant,
-) -> Result<Held, StoreError> {
+) -> Result<HeldOffsets, StoreError> {
     loop {
         let error = match sender.client().fetch_watermarks(topic, partition as i32, QUERY_TIMEOUT) {
             Ok((low, high)) => {
-                return Ok(Held { first_offset: low.max(0) as u64, end_offset: high.max(0) as u64 });
+                return Ok(HeldOffsets { first_offset: low.max(0) as u64, end_offset: high.max(0) as u64 });
             }
             Err(error) => error,
         };
@@ -254,9 +277,9 @@ fn held_offsets_of(
 }
 
 /// Runs the probing thread until its producer is dropped.
-fn watch_brokers(watched: &Weak<Producer>, breaker: &Breaker) {
+fn run_probing_thread(watched: &Weak<Producer>, breaker: &Breaker) {
     loop {
-        let duty = breaker.next_duty();
+        let duty = breaker.next_action();
         let Some(producer) = watched.upgrade() else { return };
         match duty {
             ProbeAction::End => return,
@@ -265,14 +288,18 @@ fn watch_brokers(watched: &Weak<Producer>, breaker: &Breaker) {
                 Ok(()) => tracing::info!(part = PART_NAME, "the producer was replaced"),
                 Err(error) => {
                     tracing::debug!(part = PART_NAME, %error, "the producer could not be replaced");
-                    breaker.not_renewed();
+                    breaker.note_renewal_failure();
                 }
             },
         }
     }
 }
 
-fn sender(config: &KafkaConfig, limit: usize, breaker: &Arc<Breaker>) -> Result<KafkaSender, StoreError> {
+fn create_sender(
+    config: &KafkaConfig,
+    limit: usize,
+    breaker: &Arc<Breaker>,
+) -> Result<KafkaSender, StoreError> {
     producer_settings(config, limit)
         .create_with_context(DeliveryContext { breaker: Arc::clone(breaker) })
         .map_err(|error| store_error("creating the producer", &error))
@@ -309,8 +336,8 @@ impl Breaker {
     fn note_error(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.note_fatal_error(&error.to_string()),
-            Some(RDKafkaErrorCode::MessageTimedOut) => self.timed_out(&error.to_string()),
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.all_down(&error.to_string()),
+            Some(RDKafkaErrorCode::MessageTimedOut) => self.note_delivery_timeout(&error.to_string()),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.note_all_brokers_down(&error.to_string()),
             _ => {}
         }
     }
@@ -318,7 +345,7 @@ impl Breaker {
 
 impl ClientContext for DeliveryContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        trace_library(level, facility, line);
+        log_library_line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

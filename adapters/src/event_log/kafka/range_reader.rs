@@ -13,11 +13,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::super::{
-    LetterReader, LogReader, OTHER_RECORD_SEEN, RawRecord, ReadRange, StoredDeadLetter, another_log_error,
+    DeadLetterReader, LogReader, OTHER_RECORD_SEEN, RawRecord, ReadRange, StoredDeadLetter, another_log_error,
 };
-use super::config::{KafkaConfig, TracingContext};
-use super::producer::Held;
-use super::record_buffer::record;
+use super::config::{KafkaConfig, LibraryLogContext};
+use super::producer::HeldOffsets;
+use super::record_buffer::copy_record;
 use super::{PART_NAME, QUERY_TIMEOUT, dead_letters, run_blocking, store_error};
 use crate::StoreError;
 
@@ -26,7 +26,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit of one poll of the library.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The number of bytes of records after which a call returns, whatever their number.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_BYTES_PER_CALL: usize = 16 << 20;
 
 /// The part of a partition that is still to be read.
 struct PendingRange {
@@ -39,7 +39,7 @@ struct PendingRange {
 /// A reader of offset ranges of a topic.
 pub(super) struct RangeReader {
     topic: String,
-    member: BaseConsumer<TracingContext>,
+    consumer: BaseConsumer<LibraryLogContext>,
     pending_ranges: BTreeMap<u32, PendingRange>,
 }
 
@@ -49,7 +49,7 @@ impl RangeReader {
         config: &KafkaConfig,
         topic: &str,
         stretches: &[ReadRange],
-        held: &[Held],
+        held: &[HeldOffsets],
     ) -> Result<Self, StoreError> {
         let failed = |error: KafkaError| store_error("reading", &error);
         let mut parts = BTreeMap::new();
@@ -73,21 +73,25 @@ impl RangeReader {
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.max.bytes", "16777216")
             .set("fetch.queue.backoff.ms", "20");
-        let member: BaseConsumer<TracingContext> =
-            settings.create_with_context(TracingContext).map_err(failed)?;
+        let consumer: BaseConsumer<LibraryLogContext> =
+            settings.create_with_context(LibraryLogContext).map_err(failed)?;
         if !parts.is_empty() {
-            member.assign(&list).map_err(failed)?;
+            consumer.assign(&list).map_err(failed)?;
         }
-        Ok(Self { topic: topic.to_owned(), member, pending_ranges: parts })
+        Ok(Self { topic: topic.to_owned(), consumer, pending_ranges: parts })
     }
 
     /// Returns up to `limit` records; none at the end.
-    fn next<T>(&mut self, limit: usize, read: fn(&BorrowedMessage<'_>) -> T) -> Result<Vec<T>, StoreError> {
+    fn read_next<T>(
+        &mut self,
+        limit: usize,
+        read: fn(&BorrowedMessage<'_>) -> T,
+    ) -> Result<Vec<T>, StoreError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let deadline = Instant::now() + STALL_TIMEOUT;
         let mut trouble = None;
-        while !self.pending_ranges.is_empty() && taken.len() < limit && bytes < MAX_BYTES {
-            match self.member.poll(POLL_TIMEOUT) {
+        while !self.pending_ranges.is_empty() && taken.len() < limit && bytes < MAX_BYTES_PER_CALL {
+            match self.consumer.poll(POLL_TIMEOUT) {
                 Some(Ok(message)) if advance_past(&self.topic, &mut self.pending_ranges, &message)? => {
                     bytes += message.payload_len() + message.key_len();
                     taken.push(read(&message));
@@ -109,12 +113,12 @@ impl RangeReader {
         Ok(taken)
     }
 
-    /// Handles the end of a partition: after the last records come others that cannot be read (the end of a
-    /// transaction), or the log is another one.
+    /// Handles the end of a partition before the end of its range: either only records remain that no reader gets (the
+    /// ends of transactions), or the log has been replaced, which is an error.
     fn note_partition_end(&mut self, partition: u32) -> Result<(), StoreError> {
         let Some(part) = self.pending_ranges.get(&partition) else { return Ok(()) };
         let (_, high) = self
-            .member
+            .consumer
             .fetch_watermarks(&self.topic, partition as i32, QUERY_TIMEOUT)
             .map_err(|error| store_error("looking where the log ends", &error))?;
         if part.previous_record.is_some() || (high.max(0) as u64) < part.end_offset {
@@ -131,7 +135,8 @@ impl RangeReader {
         Ok(())
     }
 
-    /// Returns an error that may pass, for when no record comes for too long; fails with one that does not pass.
+    /// Returns `Ok` with an error that may pass, to be reported if no record comes for too long; returns `Err` with an
+    /// error for which waiting does not help.
     fn classify_error(&self, error: &KafkaError) -> Result<StoreError, StoreError> {
         let told = store_error("reading", error);
         let lost = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset));
@@ -151,11 +156,12 @@ impl RangeReader {
 fn pending_range(
     topic: &str,
     stretch: &ReadRange,
-    held: &[Held],
+    held: &[HeldOffsets],
 ) -> Result<Option<PendingRange>, StoreError> {
-    let ReadRange { partition, first: from, end: to, previous_record: after } = *stretch;
+    let ReadRange { partition, first_offset: from, end_offset: to, previous_record: after } = *stretch;
     let log = format!("topic {topic}");
-    let Some(Held { first_offset: low, end_offset: high }) = held.get(partition as usize).copied() else {
+    let Some(HeldOffsets { first_offset: low, end_offset: high }) = held.get(partition as usize).copied()
+    else {
         let reason = format!("{log} has no partition {partition}, only {} of them, from 0 on", held.len());
         return Err(StoreError::unusable(PART_NAME, reason));
     };
@@ -185,7 +191,7 @@ fn advance_past(
         return Ok(false);
     };
     let before = part.previous_record.take();
-    if before.is_some_and(|mark| offset != part.next_offset || record(message).fingerprint() != mark) {
+    if before.is_some_and(|mark| offset != part.next_offset || copy_record(message).fingerprint() != mark) {
         return Err(another_log_error(
             PART_NAME,
             &format!("topic {topic}"),
@@ -203,9 +209,9 @@ fn advance_past(
 }
 
 /// A range reader for async callers. The library blocks, so it is called on a thread on which it may block.
-pub(super) struct Walker(Arc<Mutex<RangeReader>>);
+pub(super) struct AsyncRangeReader(Arc<Mutex<RangeReader>>);
 
-impl Walker {
+impl AsyncRangeReader {
     pub(super) fn new(walk: RangeReader) -> Self {
         Self(Arc::new(Mutex::new(walk)))
     }
@@ -216,21 +222,23 @@ impl Walker {
         read: fn(&BorrowedMessage<'_>) -> T,
     ) -> Result<Vec<T>, StoreError> {
         let walk = Arc::clone(&self.0);
-        run_blocking(move || walk.lock().unwrap_or_else(PoisonError::into_inner).next(limit.max(1), read))
-            .await
+        run_blocking(move || {
+            walk.lock().unwrap_or_else(PoisonError::into_inner).read_next(limit.max(1), read)
+        })
+        .await
     }
 }
 
 #[async_trait]
-impl LogReader for Walker {
+impl LogReader for AsyncRangeReader {
     async fn next_records(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError> {
-        Self::next(self, max_records, record).await
+        Self::next(self, max_records, copy_record).await
     }
 }
 
 #[async_trait]
-impl LetterReader for Walker {
-    async fn next_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
-        Self::next(self, max_letters, dead_letters::read).await
+impl DeadLetterReader for AsyncRangeReader {
+    async fn next_dead_letters(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
+        Self::next(self, max_letters, dead_letters::decode_letter).await
     }
 }

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::PART_NAME;
-use super::config::trace_library;
+use super::config::log_library_line;
 use super::inbox::Inbox;
 
 /// The text that the library writes for the id of a topic whose id it has not learnt yet.
@@ -32,9 +32,9 @@ impl ClientContext for RebalanceContext {
         if facility == "METADATA"
             && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(UNKNOWN_TOPIC_ID))
         {
-            self.inbox.doubt();
+            self.inbox.invalidate_log();
         }
-        trace_library(level, facility, line);
+        log_library_line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -48,11 +48,11 @@ impl ConsumerContext for RebalanceContext {
             list.elements_for_topic(&self.topic).iter().map(|at| at.partition() as u32).collect();
         let answered = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let answered = member.incremental_assign(&TopicPartitionList::new());
-            self.inbox.assigned(partitions);
+            self.inbox.note_assigned(partitions);
             answered
         } else {
             let mut read = TopicPartitionList::new();
-            for partition in self.inbox.revoked(partitions) {
+            for partition in self.inbox.note_revoked(partitions) {
                 read.add_partition(&self.topic, partition as i32);
             }
             member.incremental_unassign(&read)

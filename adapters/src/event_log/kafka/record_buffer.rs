@@ -7,7 +7,7 @@ use super::super::RawRecord;
 use super::traceparent;
 
 /// The size of a chunk of memory in bytes: some hundred records of usual size. A chunk is freed when the last of its
-/// records is dropped, so a single record must not be kept for long ([`RawRecord::detached`]).
+/// records is dropped, so a single record must not be kept for long ([`RawRecord::owned_copy`]).
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A buffer for copies of the records that are read next.
@@ -15,25 +15,25 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(super) struct RecordBuffer(BytesMut);
 
 /// Returns a copy of a message as a record with memory of its own.
-pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
-    RecordBuffer(BytesMut::with_capacity(message.key_len() + message.payload_len())).record(message)
+pub(super) fn copy_record(message: &BorrowedMessage<'_>) -> RawRecord {
+    RecordBuffer(BytesMut::with_capacity(message.key_len() + message.payload_len())).copy_record(message)
 }
 
 impl RecordBuffer {
     /// Returns a copy of a message as a record, in the buffer's memory.
-    pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> RawRecord {
+    pub(super) fn copy_record(&mut self, message: &BorrowedMessage<'_>) -> RawRecord {
         RawRecord {
             partition: message.partition() as u32,
             offset: message.offset() as u64,
             // The time is absent only from message formats before Kafka 0.10.
             broker_time: message.timestamp().to_millis().unwrap_or_default(),
-            key: message.key().map(|key| self.copy(key)),
-            value: self.copy(message.payload().unwrap_or_default()),
-            trace: traceparent::read(message.headers()),
+            key: message.key().map(|key| self.copy_bytes(key)),
+            value: self.copy_bytes(message.payload().unwrap_or_default()),
+            trace: traceparent::trace_of_headers(message.headers()),
         }
     }
 
-    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+    fn copy_bytes(&mut self, bytes: &[u8]) -> Bytes {
         if self.0.capacity() < bytes.len() {
             self.0 = BytesMut::with_capacity(bytes.len().max(CHUNK_BYTES));
         }
@@ -54,7 +54,7 @@ mod tests {
             .zip(b'a'..)
             .map(|(&length, letter)| vec![letter; length])
             .collect();
-        let copies: Vec<Bytes> = texts.iter().map(|text| buffer.copy(text)).collect();
+        let copies: Vec<Bytes> = texts.iter().map(|text| buffer.copy_bytes(text)).collect();
         assert!(copies.iter().zip(&texts).all(|(copy, text)| copy == text));
         let follows =
             |at: usize| copies[at].as_ptr() == copies[at - 1].as_ptr().wrapping_add(copies[at - 1].len());

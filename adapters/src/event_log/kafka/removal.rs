@@ -12,22 +12,25 @@ use futures::future::try_join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::super::{EventLog, LetterFilter, RecordRetention};
-use super::config::{KafkaConfig, TracingContext};
+use super::super::{DeadLetterFilter, EventLog, RecordRetention};
+use super::config::{KafkaConfig, LibraryLogContext};
 use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 
 /// The number of letters that are read, and written again, in one step.
-const LETTERS_A_PAGE: usize = 100;
+const DEAD_LETTERS_PER_STEP: usize = 100;
 
 /// Removes dead letters; see [`EventLog::remove_dead_letters`].
-pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+pub(super) async fn remove_dead_letters(
+    log: &KafkaLog,
+    is_meant: DeadLetterFilter<'_>,
+) -> Result<u64, StoreError> {
     // The offset after the last letter that is to be removed, by partition.
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     let mut removed = 0;
     let mut letters = log.read_dead_letters(None).await?;
     loop {
-        let page = letters.next_letters(LETTERS_A_PAGE).await?;
+        let page = letters.next_dead_letters(DEAD_LETTERS_PER_STEP).await?;
         if page.is_empty() {
             break;
         }
@@ -43,7 +46,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
     }
     let mut letters = log.read_dead_letters(None).await?;
     loop {
-        let mut page = letters.next_letters(LETTERS_A_PAGE).await?;
+        let mut page = letters.next_dead_letters(DEAD_LETTERS_PER_STEP).await?;
         if page.is_empty() {
             break;
         }
@@ -53,22 +56,22 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
         });
         try_join_all(page.into_iter().map(|letter| log.producer.append_dead_letter_again(letter))).await?;
     }
-    delete_before(log, &ends).await?;
+    delete_dead_letters_before(log, &ends).await?;
     Ok(removed)
 }
 
-async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, StoreError> {
+async fn connect_admin_client(config: &KafkaConfig) -> Result<AdminClient<LibraryLogContext>, StoreError> {
     let settings = config.kafka_client_config();
     run_blocking(move || {
         settings
-            .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
+            .create_with_context::<_, AdminClient<LibraryLogContext>>(LibraryLogContext)
             .map_err(|error| store_error("creating the admin client", &error))
     })
     .await
 }
 
-/// Drops the client on a thread that may block, because its own thread is joined.
-async fn drop_admin_client(admin: AdminClient<TracingContext>) -> Result<(), StoreError> {
+/// Drops the client on a thread that may block, because dropping a client waits for the client's own thread to end.
+async fn drop_admin_client(admin: AdminClient<LibraryLogContext>) -> Result<(), StoreError> {
     run_blocking(move || {
         drop(admin);
         Ok(())
@@ -76,7 +79,7 @@ async fn drop_admin_client(admin: AdminClient<TracingContext>) -> Result<(), Sto
     .await
 }
 
-async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
+async fn delete_dead_letters_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
     let topic = log.config.dead_letter_topic();
     let mut list = TopicPartitionList::new();
     for (partition, end) in ends {
@@ -84,7 +87,7 @@ async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), 
         let added = list.add_partition_offset(&topic, *partition as i32, offset);
         added.map_err(|error| store_error("removing dead letters", &error))?;
     }
-    let admin = admin(&log.config).await?;
+    let admin = connect_admin_client(&log.config).await?;
     let options =
         AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT)).operation_timeout(Some(QUERY_TIMEOUT));
     let deleted = admin.delete_records(&list, &options).await;
@@ -103,8 +106,8 @@ async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), 
 }
 
 /// Reads the retention of the log's topic; see [`EventLog::record_retention`].
-pub(super) async fn retention(config: &KafkaConfig) -> Result<RecordRetention, StoreError> {
-    let admin = admin(config).await?;
+pub(super) async fn read_retention(config: &KafkaConfig) -> Result<RecordRetention, StoreError> {
+    let admin = connect_admin_client(config).await?;
     let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin.describe_configs(&[ResourceSpecifier::Topic(&config.topic)], &options).await;
     let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
@@ -114,9 +117,9 @@ pub(super) async fn retention(config: &KafkaConfig) -> Result<RecordRetention, S
     Ok(retention_from_settings(number("retention.ms"), number("retention.bytes"), number("segment.ms")))
 }
 
-/// Returns the retention that a topic's settings mean. Kafka removes whole segments of a partition, once their last
-/// record is old enough, and a segment accepts records for at most `segment` milliseconds. So a record may stay for
-/// that long beyond the retention.
+/// Returns the retention that results from a topic's settings. Kafka removes whole segments of a partition, once their
+/// last record is old enough, and a segment accepts records for at most `segment` milliseconds. A record may therefore
+/// stay for `segment` milliseconds longer than the retention.
 fn retention_from_settings(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> RecordRetention {
     match (time, bytes) {
         (Some(time @ 0..), _) => {
@@ -124,7 +127,7 @@ fn retention_from_settings(time: Option<i64>, bytes: Option<i64>, segment: Optio
             RecordRetention::For(Duration::from_millis(most as u64))
         }
         (Some(_), Some(0..)) => RecordRetention::UntilFull,
-        (Some(_), Some(_)) => RecordRetention::ForGood,
+        (Some(_), Some(_)) => RecordRetention::Forever,
         (None, _) | (_, None) => RecordRetention::Unknown,
     }
 }
@@ -142,7 +145,7 @@ mod tests {
         );
         assert_eq!(retention_from_settings(Some(3_600_000), None, None), RecordRetention::For(hour));
         assert_eq!(retention_from_settings(Some(-1), Some(1 << 30), Some(1)), RecordRetention::UntilFull);
-        assert_eq!(retention_from_settings(Some(-1), Some(-1), Some(1)), RecordRetention::ForGood);
+        assert_eq!(retention_from_settings(Some(-1), Some(-1), Some(1)), RecordRetention::Forever);
         assert_eq!(retention_from_settings(None, Some(-1), Some(1)), RecordRetention::Unknown);
     }
 }

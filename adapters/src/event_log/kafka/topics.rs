@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::super::CREATED_PARTITIONS;
-use super::config::{KafkaConfig, TracingContext};
+use super::super::CREATED_PARTITION_COUNT;
+use super::config::{KafkaConfig, LibraryLogContext};
 use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 
 /// The time limit for `open` to reach the brokers, and then for the new topics to get leaders.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between two checks that a new topic has its leaders.
-const LEADER_LOOK_PAUSE: Duration = Duration::from_millis(50);
+const LEADER_CHECK_PAUSE: Duration = Duration::from_millis(50);
 /// Kafka's default for `max.message.bytes`.
-const DEFAULT_LIMIT: usize = 1_048_588;
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 /// The number of copies of each partition, if there are as many brokers: one may be down for maintenance and another
 /// fail.
-pub(super) const WANTED_REPLICAS: usize = 3;
+pub(super) const WANTED_REPLICA_COUNT: usize = 3;
 
 /// The settings with which a topic is created, beside its number of copies.
 type TopicSettings = &'static [(&'static str, &'static str)];
@@ -33,27 +33,30 @@ const LOG_SETTINGS: TopicSettings = &[
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
 ];
-/// The settings of topics for other systems. A week's retention: a system that reads the topic may be down for so
-/// long, and data that were erased elsewhere are gone here after it, too. Times are the brokers', which refuse records
-/// of a producer whose own clock is an hour ahead (`message.timestamp.after.max.ms`).
+/// The settings of topics for other systems. Records are kept for a week: a system that reads the topic may be down for
+/// so long, and data that were erased elsewhere are gone from the topic after that week. The brokers set the records'
+/// times, because they refuse times by the producer's clock if that is an hour ahead
+/// (`message.timestamp.after.max.ms`).
 const EXPORT_SETTINGS: TopicSettings = &[
     ("cleanup.policy", "delete"),
     ("retention.ms", "604800000"),
     ("message.timestamp.type", "LogAppendTime"),
 ];
 
-async fn admin_client(config: &KafkaConfig) -> Result<Arc<AdminClient<TracingContext>>, StoreError> {
+async fn connect_admin_client(
+    config: &KafkaConfig,
+) -> Result<Arc<AdminClient<LibraryLogContext>>, StoreError> {
     let settings = config.kafka_client_config();
     let admin = run_blocking(move || {
         settings
-            .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
+            .create_with_context::<_, AdminClient<LibraryLogContext>>(LibraryLogContext)
             .map_err(|error| store_error("creating the admin client", &error))
     });
     admin.await.map(Arc::new)
 }
 
-/// Drops the client on a thread that may block, because its own thread is joined.
-async fn end_admin_client(admin: Arc<AdminClient<TracingContext>>) -> Result<(), StoreError> {
+/// Drops the client on a thread that may block, because dropping a client waits for the client's own thread to end.
+async fn drop_admin_client(admin: Arc<AdminClient<LibraryLogContext>>) -> Result<(), StoreError> {
     run_blocking(move || {
         drop(admin);
         Ok(())
@@ -63,26 +66,26 @@ async fn end_admin_client(admin: Arc<AdminClient<TracingContext>>) -> Result<(),
 
 /// Creates a topic for other systems if it is absent, and refuses one that would lose records of a video.
 pub(super) async fn prepare_export_topic(config: &KafkaConfig, topic: &str) -> Result<(), StoreError> {
-    let admin = admin_client(config).await?;
+    let admin = connect_admin_client(config).await?;
     let found = describe_topics(&admin, &[topic]).await?;
-    if !found.absent.is_empty() {
+    if !found.absent_topics.is_empty() {
         create_topics(&admin, &found, EXPORT_SETTINGS).await?;
     }
     await_leaders(&admin, &[topic]).await?;
     let checked = check_export_topic(&admin, topic).await;
-    end_admin_client(admin).await?;
+    drop_admin_client(admin).await?;
     checked
 }
 
 /// Returns an error if an existing topic for other systems would be refused. Creates nothing.
 pub(super) async fn find_fault_of_export_topic(config: &KafkaConfig, topic: &str) -> Result<(), StoreError> {
-    let admin = admin_client(config).await?;
+    let admin = connect_admin_client(config).await?;
     let checked = check_export_topic(&admin, topic).await;
-    end_admin_client(admin).await?;
+    drop_admin_client(admin).await?;
     checked
 }
 
-async fn check_export_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<(), StoreError> {
+async fn check_export_topic(admin: &AdminClient<LibraryLogContext>, topic: &str) -> Result<(), StoreError> {
     let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
@@ -103,59 +106,60 @@ async fn check_export_topic(admin: &AdminClient<TracingContext>, topic: &str) ->
 /// Creates the log's and the dead letters' topic if they are absent. Returns the largest batch that the log's topic
 /// accepts, in bytes.
 pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
-    let admin = admin_client(config).await?;
+    let admin = connect_admin_client(config).await?;
     let (log, letters) = (config.topic.clone(), config.dead_letter_topic());
     let topics = [log.as_str(), letters.as_str()];
     let found = describe_topics(&admin, &topics).await?;
-    if found.absent.is_empty() {
+    if found.absent_topics.is_empty() {
         tracing::debug!(part = PART_NAME, topic = log, "the topics are there");
     } else {
         create_topics(&admin, &found, LOG_SETTINGS).await?;
     }
     await_leaders(&admin, &topics).await?;
     let limit = check_topic(&admin, &log).await;
-    end_admin_client(admin).await?;
+    drop_admin_client(admin).await?;
     limit
 }
 
 /// The absent and leaderless topics, and the number of brokers, by the cluster's metadata.
 struct FoundTopics {
-    brokers: usize,
-    absent: Vec<String>,
+    broker_count: usize,
+    absent_topics: Vec<String>,
     /// The topics with a partition that has no leader.
-    leaderless: Vec<String>,
+    leaderless_topics: Vec<String>,
 }
 
 async fn describe_topics(
-    admin: &Arc<AdminClient<TracingContext>>,
+    admin: &Arc<AdminClient<LibraryLogContext>>,
     topics: &[&str],
 ) -> Result<FoundTopics, StoreError> {
     let names: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
     let admin = Arc::clone(admin);
     run_blocking(move || {
-        let mut found = FoundTopics { brokers: 0, absent: Vec::new(), leaderless: Vec::new() };
+        let mut found =
+            FoundTopics { broker_count: 0, absent_topics: Vec::new(), leaderless_topics: Vec::new() };
         for name in names {
             let metadata = admin
                 .inner()
                 .fetch_metadata(Some(&name), CONNECT_TIMEOUT)
                 .map_err(|error| store_error("asking the brokers for metadata", &error))?;
-            found.brokers = metadata.brokers().len();
+            found.broker_count = metadata.brokers().len();
             let Some(topic) = metadata.topics().first() else {
-                found.absent.push(name);
+                found.absent_topics.push(name);
                 continue;
             };
             match topic.error().map(RDKafkaErrorCode::from) {
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => found.absent.push(name),
-                Some(RDKafkaErrorCode::LeaderNotAvailable) => found.leaderless.push(name),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => found.absent_topics.push(name),
+                Some(RDKafkaErrorCode::LeaderNotAvailable) => found.leaderless_topics.push(name),
                 Some(code) => {
                     return Err(store_error(
                         &format!("topic {name}"),
                         &rdkafka::error::KafkaError::MetadataFetch(code),
                     ));
                 }
-                None if topic.partitions().is_empty() => found.absent.push(name),
+                None if topic.partitions().is_empty() => found.absent_topics.push(name),
                 None if topic.partitions().iter().any(|partition| partition.leader() < 0) => {
-                    found.leaderless.push(name);
+                    found.leaderless_topics.push(name);
                 }
                 None => {}
             }
@@ -166,18 +170,18 @@ async fn describe_topics(
 }
 
 async fn create_topics(
-    admin: &AdminClient<TracingContext>,
+    admin: &AdminClient<LibraryLogContext>,
     found: &FoundTopics,
     settings: TopicSettings,
 ) -> Result<(), StoreError> {
-    let replicas = found.brokers.clamp(1, WANTED_REPLICAS);
-    let in_sync = if replicas == WANTED_REPLICAS { "2" } else { "1" };
+    let replicas = found.broker_count.clamp(1, WANTED_REPLICA_COUNT);
+    let in_sync = if replicas == WANTED_REPLICA_COUNT { "2" } else { "1" };
     let topics: Vec<NewTopic<'_>> = found
-        .absent
+        .absent_topics
         .iter()
         .map(|name| {
             let topic =
-                NewTopic::new(name, CREATED_PARTITIONS as i32, TopicReplication::Fixed(replicas as i32));
+                NewTopic::new(name, CREATED_PARTITION_COUNT as i32, TopicReplication::Fixed(replicas as i32));
             let topic = topic.set("min.insync.replicas", in_sync);
             settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
         })
@@ -204,11 +208,14 @@ async fn create_topics(
     Ok(())
 }
 
-async fn await_leaders(admin: &Arc<AdminClient<TracingContext>>, topics: &[&str]) -> Result<(), StoreError> {
+async fn await_leaders(
+    admin: &Arc<AdminClient<LibraryLogContext>>,
+    topics: &[&str],
+) -> Result<(), StoreError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     loop {
         let found = describe_topics(admin, topics).await?;
-        let waiting: Vec<String> = found.absent.into_iter().chain(found.leaderless).collect();
+        let waiting: Vec<String> = found.absent_topics.into_iter().chain(found.leaderless_topics).collect();
         if waiting.is_empty() {
             return Ok(());
         }
@@ -218,13 +225,13 @@ async fn await_leaders(admin: &Arc<AdminClient<TracingContext>>, topics: &[&str]
                 format!("partitions without a leader in topic {}", waiting.join(", ")),
             ));
         }
-        tokio::time::sleep(LEADER_LOOK_PAUSE).await;
+        tokio::time::sleep(LEADER_CHECK_PAUSE).await;
     }
 }
 
-/// Warns of settings that liverank would have made otherwise; returns the largest batch that the topic accepts, in
-/// bytes.
-async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
+/// Logs a warning for each setting of a topic that differs from those with which liverank creates topics; returns the
+/// largest batch that the topic accepts, in bytes.
+async fn check_topic(admin: &AdminClient<LibraryLogContext>, topic: &str) -> Result<usize, StoreError> {
     let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
@@ -237,7 +244,7 @@ async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result
             topic,
             "the topic's configuration may not be read: taking it for the default"
         );
-        return Ok(DEFAULT_LIMIT);
+        return Ok(DEFAULT_MAX_MESSAGE_BYTES);
     };
     let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
     if value("message.timestamp.type") != Some("LogAppendTime") {
@@ -260,5 +267,5 @@ async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result
              before it was counted stops the consumers"
         );
     }
-    Ok(value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(DEFAULT_LIMIT))
+    Ok(value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
 }

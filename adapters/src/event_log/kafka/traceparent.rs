@@ -9,14 +9,14 @@ const TRACEPARENT_HEADER: &str = "traceparent";
 const MAX_HEADERS: usize = 16;
 
 /// Returns the headers of a record with this trace; `None` without a trace.
-pub(super) fn write(trace: Option<TraceContext>) -> Option<OwnedHeaders> {
+pub(super) fn trace_headers(trace: Option<TraceContext>) -> Option<OwnedHeaders> {
     let value = trace?.to_string();
     let header = Header { key: TRACEPARENT_HEADER, value: Some(&value) };
     Some(OwnedHeaders::new_with_capacity(1).insert(header))
 }
 
 /// Reads the trace from a record's headers, which any program may have written; `None` if there is no valid one.
-pub(super) fn read(headers: Option<&impl Headers>) -> Option<Box<TraceContext>> {
+pub(super) fn trace_of_headers(headers: Option<&impl Headers>) -> Option<Box<TraceContext>> {
     let header = headers?.iter().take(MAX_HEADERS).find(|header| header.key == TRACEPARENT_HEADER)?;
     TraceContext::parse(header.value?).map(Box::new)
 }
@@ -28,17 +28,17 @@ mod tests {
     #[test]
     fn a_trace_header_round_trips_and_a_malformed_one_is_ignored() {
         let trace = TraceContext { trace_id: [7; 16], span_id: [9; 8], sampled: true };
-        assert_eq!(read(write(Some(trace)).as_ref()), Some(Box::new(trace)));
-        assert!(write(None).is_none() && read(None::<&OwnedHeaders>).is_none());
+        assert_eq!(trace_of_headers(trace_headers(Some(trace)).as_ref()), Some(Box::new(trace)));
+        assert!(trace_headers(None).is_none() && trace_of_headers(None::<&OwnedHeaders>).is_none());
         let with =
             |value: Option<&[u8]>| OwnedHeaders::new().insert(Header { key: TRACEPARENT_HEADER, value });
         for foreign in [None, Some(&b""[..]), Some(b"00-x"), Some(&[0xFF; 55])] {
-            assert_eq!(read(Some(&with(foreign))), None);
+            assert_eq!(trace_of_headers(Some(&with(foreign))), None);
         }
         let many = (0..MAX_HEADERS)
             .fold(OwnedHeaders::new(), |headers, _| headers.insert(Header { key: "x", value: Some("y") }));
         let behind = trace.to_string();
         let last = many.insert(Header { key: TRACEPARENT_HEADER, value: Some(&behind) });
-        assert_eq!(read(Some(&last)), None);
+        assert_eq!(trace_of_headers(Some(&last)), None);
     }
 }

@@ -1,31 +1,31 @@
 //! Parses the values of the boards' keys and the messages of their channel.
 
 use liverank_core::trace::{TraceContext, lenient};
-use liverank_core::{Invalid, UserId, VideoId};
+use liverank_core::{Invalid, Millis, UserId, VideoId};
 use serde::Deserialize;
 
 use super::super::{BoardChange, BoardEntry};
-use super::{FORMAT, PART};
+use super::{FORMAT, PART_NAME};
 use crate::StoreError;
 
-pub(super) fn damaged(what: impl std::fmt::Display) -> StoreError {
-    StoreError::unusable(PART, format!("the boards hold {what}: remove them, they are made again"))
+pub(super) fn damaged_message(what: impl std::fmt::Display) -> StoreError {
+    StoreError::unusable(PART_NAME, format!("the boards hold {what}: remove them, they are made again"))
 }
 
-pub(super) fn video_id(text: &str) -> Result<VideoId, StoreError> {
-    VideoId::parse(text).map_err(|error: Invalid| damaged(format!("a wrong id ({error})")))
+pub(super) fn parse_video_id(text: &str) -> Result<VideoId, StoreError> {
+    VideoId::parse(text).map_err(|error: Invalid| damaged_message(format!("a wrong id ({error})")))
 }
 
-pub(super) fn owner_of(video: &str, text: &str) -> Result<UserId, StoreError> {
-    UserId::parse(text).map_err(|error: Invalid| damaged(format!("no owner of {video:?} ({error})")))
+pub(super) fn parse_owner(video: &str, text: &str) -> Result<UserId, StoreError> {
+    UserId::parse(text).map_err(|error: Invalid| damaged_message(format!("no owner of {video:?} ({error})")))
 }
 
-pub(super) fn number(text: &str) -> Result<f64, StoreError> {
-    text.parse().map_err(|_| damaged(format!("{text:?} for a score")))
+pub(super) fn parse_score(text: &str) -> Result<f64, StoreError> {
+    text.parse().map_err(|_| damaged_message(format!("{text:?} for a score")))
 }
 
-pub(super) fn whole(text: &str) -> Result<u64, StoreError> {
-    text.parse().map_err(|_| damaged(format!("{text:?} for a whole number")))
+pub(super) fn parse_number(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| damaged_message(format!("{text:?} for a whole number")))
 }
 
 /// A published change. Scores are texts, because JSON readers differ in how they round numbers of 17 digits.
@@ -45,11 +45,15 @@ struct ChangeMessage {
     /// The trace spans of the events that made the change. Releases without traces ignore this member.
     #[serde(default, deserialize_with = "lenient::read_some")]
     traces: Vec<TraceContext>,
+    /// The time at which the log appended the newest record of the change. Releases that do not measure the age of
+    /// lists ignore this member.
+    #[serde(default)]
+    logged_at: Option<Millis>,
     #[serde(default)]
     reset: bool,
 }
 
-pub(super) fn decode(payload: &[u8]) -> Option<BoardChange> {
+pub(super) fn decode_change(payload: &[u8]) -> Option<BoardChange> {
     let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
     if told.format != FORMAT {
         return None;
@@ -70,8 +74,8 @@ pub(super) fn decode(payload: &[u8]) -> Option<BoardChange> {
             Some(BoardEntry { video_id, owner, score, trending, revision, removed })
         })
         .collect::<Option<Vec<_>>>()?;
-    let ChangeMessage { version, described, traces, .. } = told;
-    Some(BoardChange::Changed { version, entries, described, traces })
+    let ChangeMessage { version, described, traces, logged_at, .. } = told;
+    Some(BoardChange::Changed { version, entries, described, traces, logged_at })
 }
 
 #[cfg(test)]
@@ -81,7 +85,9 @@ mod tests {
     #[test]
     fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
         let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
-        let Some(BoardChange::Changed { version: 7, entries, described, traces }) = decode(payload) else {
+        let Some(BoardChange::Changed { version: 7, entries, described, traces, logged_at: None }) =
+            decode_change(payload)
+        else {
             panic!("is a change")
         };
         assert_eq!((described, traces), (vec![], vec![]));
@@ -93,20 +99,20 @@ mod tests {
         assert_eq!((entries[1].revision, entries[1].removed), (0, false));
         let payload =
             br#"{"format":1,"version":8,"entries":[["v","u","",""],["w","u","1","2"]],"revisions":[7,9]}"#;
-        let Some(BoardChange::Changed { version: 8, entries, .. }) = decode(payload) else {
+        let Some(BoardChange::Changed { version: 8, entries, .. }) = decode_change(payload) else {
             panic!("is a change")
         };
         assert_eq!((entries[0].revision, entries[0].removed), (7, true));
         assert_eq!((entries[1].revision, entries[1].removed), (9, false));
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let payload = format!(r#"{{"format":1,"version":9,"entries":[],"traces":["{trace}","nonsense",7]}}"#);
-        let Some(BoardChange::Changed { traces, .. }) = decode(payload.as_bytes()) else {
+        let Some(BoardChange::Changed { traces, .. }) = decode_change(payload.as_bytes()) else {
             panic!("is a change")
         };
         assert_eq!(traces.iter().map(ToString::to_string).collect::<Vec<_>>(), [trace]);
-        assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(BoardChange::Reset));
+        assert_eq!(decode_change(br#"{"format":1,"reset":true}"#), Some(BoardChange::Reset));
         for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
-            assert_eq!(decode(other), None);
+            assert_eq!(decode_change(other), None);
         }
     }
 }

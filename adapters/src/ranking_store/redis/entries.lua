@@ -41,10 +41,12 @@ end
 
 -- Puts the entries in ARGV[from], … (id, owner, score, trending or '', revision) on these boards unless a later
 -- revision is stored. An entry without a score takes the video off; its revision stays, so that an earlier entry does
--- not bring the video back.
+-- not bring the video back. A video that is on no board and below the line of idle videos is not brought back.
 -- Returns the entries that changed anything as JSON, and their revisions.
 local function put(boards, from)
   local changed, revisions = {}, {}
+  local line = redis.call('HGET', boards.state, 'line')
+  line = line and tonumber(line)
   for start = from, #ARGV, SIZE * BATCH do
     local ids = {}
     for at = start, math.min(start + SIZE * BATCH, #ARGV + 1) - 1, SIZE do
@@ -58,7 +60,8 @@ local function put(boards, from)
     for i, id in ipairs(ids) do
       local at = start + SIZE * (i - 1)
       local owner, score, trend, revision = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-      if is_later(revision, noted[i], score, scores[i]) then
+      local idle = line and trend ~= '' and tonumber(trend) < line and not scores[i]
+      if not idle and is_later(revision, noted[i], score, scores[i]) then
         local moved, bent = differs(score, scores[i]), differs(trend, trends[i])
         local passed = score ~= '' and owner ~= owners[i]
         if score == '' then

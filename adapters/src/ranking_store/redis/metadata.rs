@@ -6,30 +6,34 @@ use std::sync::LazyLock;
 use liverank_core::{Metadata, VideoId};
 use redis::{Script, cmd};
 
-use super::super::Described;
-use super::{RedisRanking, damaged};
+use super::super::DescribedVideo;
+use super::{RedisRanking, damaged_message};
 use crate::StoreError;
 
-static DESCRIBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("describe.lua")));
+static PUT_METADATA_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("describe.lua")));
 
 /// The key of the hash of metadata.
-pub(super) const KEY: &str = "ranking:metadata";
+pub(super) const METADATA_KEY: &str = "ranking:metadata";
 /// The field that exists if the metadata of all videos were written. No video has this id, because it is empty.
-const COMPLETE: &str = "";
+const COMPLETE_FIELD: &str = "";
 /// The number of videos in one step: with metadata of 4 KB each a megabyte, which Redis copies within a few
 /// milliseconds.
-const STEP: usize = 250;
+const VIDEOS_PER_STEP: usize = 250;
 
 impl RedisRanking {
-    pub(super) async fn put_metadata(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
-        for videos in videos.chunks(STEP) {
-            let mut call = DESCRIBE.key(self.key("ranking:projection"));
-            call.key(self.key(KEY)).arg(self.channel()).arg(generation);
-            for Described { video_id, revision, metadata } in videos {
+    pub(super) async fn put_metadata(
+        &self,
+        generation: u64,
+        videos: &[DescribedVideo],
+    ) -> Result<(), StoreError> {
+        for videos in videos.chunks(VIDEOS_PER_STEP) {
+            let mut call = PUT_METADATA_SCRIPT.key(self.key("ranking:projection"));
+            call.key(self.key(METADATA_KEY)).arg(self.channel()).arg(generation);
+            for DescribedVideo { video_id, revision, metadata } in videos {
                 let metadata = metadata.as_ref().map_or("", Metadata::as_str);
                 call.arg(video_id.as_str()).arg(*revision).arg(metadata);
             }
-            self.link.script::<u64>(&call).await?;
+            self.link.run_script::<u64>(&call).await?;
         }
         Ok(())
     }
@@ -39,31 +43,31 @@ impl RedisRanking {
         videos: &[VideoId],
     ) -> Result<Vec<Option<Metadata>>, StoreError> {
         let mut all = Vec::with_capacity(videos.len());
-        for videos in videos.chunks(STEP) {
+        for videos in videos.chunks(VIDEOS_PER_STEP) {
             let mut asked = cmd("HMGET");
-            asked.arg(self.key(KEY));
+            asked.arg(self.key(METADATA_KEY));
             for video in videos {
                 asked.arg(video.as_str());
             }
             let texts: Vec<Option<String>> = self.link.query(&asked).await?;
             for text in texts {
-                all.push(text.as_deref().map(stored_metadata).transpose()?);
+                all.push(text.as_deref().map(parse_stored_metadata).transpose()?);
             }
         }
         Ok(all)
     }
 
-    pub(super) async fn note_all_described(&self) -> Result<(), StoreError> {
-        self.link.query::<u64>(cmd("HSET").arg(self.key(KEY)).arg(COMPLETE).arg("1")).await?;
+    pub(super) async fn note_all_metadata_written(&self) -> Result<(), StoreError> {
+        self.link.query::<u64>(cmd("HSET").arg(self.key(METADATA_KEY)).arg(COMPLETE_FIELD).arg("1")).await?;
         Ok(())
     }
 
     pub(super) async fn are_all_described(&self) -> Result<bool, StoreError> {
-        self.link.query(cmd("HEXISTS").arg(self.key(KEY)).arg(COMPLETE)).await
+        self.link.query(cmd("HEXISTS").arg(self.key(METADATA_KEY)).arg(COMPLETE_FIELD)).await
     }
 }
 
-fn stored_metadata(text: &str) -> Result<Metadata, StoreError> {
-    let json = text.splitn(3, ' ').nth(2).ok_or_else(|| damaged("metadata without a revision"))?;
-    Metadata::parse(json).map_err(|error| damaged(format!("wrong metadata ({error})")))
+fn parse_stored_metadata(text: &str) -> Result<Metadata, StoreError> {
+    let json = text.splitn(3, ' ').nth(2).ok_or_else(|| damaged_message("metadata without a revision"))?;
+    Metadata::parse(json).map_err(|error| damaged_message(format!("wrong metadata ({error})")))
 }

@@ -3,12 +3,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Batch, CountingRules, InForce, UniqueMark, apply_batch, apply_moderated_batch};
+use super::super::{Batch, CountingRules, CountingSetup, UniqueMark, apply_batch, apply_moderated_batch};
 use super::*;
-use crate::Metadata;
 use crate::decays::CountedDecays;
 use crate::moderation::{Moderation, Restriction, ReviewOutcome, RuleBook, RuleScope};
 use crate::windows::CountedWindows;
+use crate::{Metadata, Millis};
 
 mod reports;
 
@@ -73,7 +73,7 @@ impl ModelArchive {
         };
         let by_number = |(on, seq): (&VideoId, u64)| self.comments.get(&(on.clone(), seq)).cloned();
         let found =
-            targets(records).filter_map(newest).chain(numbered_targets(records).filter_map(by_number));
+            target_comments(records).filter_map(newest).chain(targets_by_seq(records).filter_map(by_number));
         let batch = Batch { offset_ranges: vec![], records: records.to_vec() };
         let reported = batch.reported_comments().into_iter();
         let reported = reported.filter_map(|(on, id)| self.reports.get(&(on.clone(), id.clone())).cloned());
@@ -84,7 +84,7 @@ impl ModelArchive {
             stored_reports: reports,
         };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
-        let in_force = InForce {
+        let in_force = CountingSetup {
             rules: &CountingRules::default(),
             windows: &CountedWindows::default(),
             decays: &CountedDecays::default(),
@@ -104,7 +104,7 @@ impl ModelArchive {
             self.revision = change.revision;
             self.rules.insert(change.key.clone(), change);
         }
-        for HeldChange { video, id, held } in effects.held_changes {
+        for HeldChange { video, id, held } in effects.held_comment_changes {
             match held {
                 Some(held) => self.held.insert((video, id), held),
                 None => self.held.remove(&(video, id)),
@@ -360,13 +360,13 @@ proptest! {
             prop_assert!(!gone && !comment.text.is_empty());
         }
         let mut book = RuleBook::default();
-        whole.rules.into_values().for_each(|change| book.take_over_change(change));
+        whole.rules.into_values().for_each(|change| book.apply_change(change));
         prop_assert_eq!(book.revision(), whole.revision);
     }
 }
 
 fn put_record(offset: u64, by: &str, role: ActorRole, title: &str, owner: Option<&str>) -> LogRecord {
-    let metadata = Metadata::read(&json!({ "title": title })).unwrap();
+    let metadata = Metadata::from_value(&json!({ "title": title })).unwrap();
     let owner_id = owner.map(|owner| UserId::parse(owner).unwrap());
     moderation_record(offset, Some("v"), by, role, ModerationAction::PutVideo { metadata, owner_id })
 }
@@ -541,8 +541,8 @@ fn an_erasure_removes_unique_marks() {
         "it asks for the mark"
     );
     let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
-    let mark = UniqueMark { log2: 0.0, at: None, decayed: Vec::new() };
-    let in_force = InForce { rules: &rules, windows, decays };
+    let mark = UniqueMark { trending_log2: 0.0, counted_at: None, decay_contributions: Vec::new() };
+    let in_force = CountingSetup { rules: &rules, windows, decays };
     let effects =
         apply_moderated_batch(&[forget], [], [], StoredModeration::default(), [(key, mark)], in_force);
     assert_eq!(effects.mark_changes.len(), 1);

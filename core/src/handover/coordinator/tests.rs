@@ -1,6 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::join::viewers_to_send;
 use super::*;
+use crate::handover::{AssignedReaders, ElapsedTime, HandOver, HeldVideo, ReaderShare};
+use crate::{ReaderId, VideoId};
 
 /// Returns the names of [`readers_to_join`], in their order.
 fn readers_for_new_viewer(
@@ -112,7 +116,7 @@ fn at_second(seconds: u64) -> ElapsedTime {
 #[test]
 fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
     let seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1)]);
-    assert_eq!(decide_need(&seen, &video(), 5, |_| None, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&seen, &video(), 5, |_| None, |_| None), VideoNeed::AlreadyServed);
     let again = VideoNeed::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
     assert_eq!(decide_need(&seen, &video(), 9, |_| None, |_| None), again);
     let lost = VideoNeed::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
@@ -126,7 +130,7 @@ fn gone_readers_are_removed_and_replaced_when_none_is_left() {
     let rest = VideoNeed::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
     assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), rest);
     let seen = seen.with_status("b", ReaderStatus::Gone);
-    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::AlreadyServed);
     let other = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
     assert_eq!(decide_need(&seen, &video(), 0, |_| Some(reader("c")), |_| None), other);
 }
@@ -140,9 +144,9 @@ fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
         decide_need(seen, &video(), 5, |_| None, |_| relief.map(reader))
     };
     seen.usage = [(reader("a"), 1_000), (reader("b"), 999)].into();
-    assert_eq!(decided(&seen, Some("c")), VideoNeed::Serve);
+    assert_eq!(decided(&seen, Some("c")), VideoNeed::AlreadyServed);
     seen.usage.insert(reader("b"), 1_000);
-    assert_eq!(decided(&seen, None), VideoNeed::Serve);
+    assert_eq!(decided(&seen, None), VideoNeed::AlreadyServed);
     let readers = shares(&[("a", 300_000), ("b", 600_000), ("c", 100_000)]);
     let more = VideoNeed::Assign { expected: Some(5), readers: readers.clone(), seen: 5 };
     assert_eq!(decided(&seen, Some("c")), more);
@@ -175,12 +179,12 @@ fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
 fn viewers_for_whom_a_reader_has_no_place_go_to_those_that_have() {
     // "a" is 9 viewers below its share and has one place: the other eight are sent to a reader with places, although
     // "b" has its share.
-    assert_eq!(viewers_to_come(&[(9, 1), (0, 250)]), [1, 8]);
-    assert_eq!(viewers_to_come(&[(9, 1), (0, 30), (0, 10)]), [1, 6, 2]);
-    assert_eq!(viewers_to_come(&[(9, 100), (3, 100)]), [9, 3], "where there are places, shares decide");
-    assert_eq!(viewers_to_come(&[(9, 2), (0, 3)]), [2, 3], "nobody is sent more than it has places for");
-    assert_eq!(viewers_to_come(&[(9, 0), (0, 0)]), [0, 0]);
-    assert_eq!(viewers_to_come(&[(u64::MAX, 5), (u64::MAX, u64::MAX)]), [5, u64::MAX]);
+    assert_eq!(viewers_to_send(&[(9, 1), (0, 250)]), [1, 8]);
+    assert_eq!(viewers_to_send(&[(9, 1), (0, 30), (0, 10)]), [1, 6, 2]);
+    assert_eq!(viewers_to_send(&[(9, 100), (3, 100)]), [9, 3], "where there are places, shares decide");
+    assert_eq!(viewers_to_send(&[(9, 2), (0, 3)]), [2, 3], "nobody is sent more than it has places for");
+    assert_eq!(viewers_to_send(&[(9, 0), (0, 0)]), [0, 0]);
+    assert_eq!(viewers_to_send(&[(u64::MAX, 5), (u64::MAX, u64::MAX)]), [5, u64::MAX]);
     let mut seen = FakeCluster::with_assignment(1, &[("a", 9), ("b", 1)])
         .with_held("a", held(17, 1))
         .with_held("b", held(3, 1));
@@ -197,7 +201,7 @@ fn a_gateway_is_told_to_whom_viewers_are_to_come_and_who_takes_them() {
     let joined = |seen: &FakeCluster| {
         let mut readers = readers_to_join(seen, &video(), &seen.assigned[&video()], [0, 0]);
         readers.sort_by(|one, other| one.reader.cmp(&other.reader));
-        readers.iter().map(|it| (it.wanted, it.takes)).collect::<Vec<_>>()
+        readers.iter().map(|it| (it.wanted_viewers, it.takes_viewers)).collect::<Vec<_>>()
     };
     let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)])
         .with_held("a", held(100, 5))
@@ -217,7 +221,7 @@ fn a_gateway_is_told_to_whom_viewers_are_to_come_and_who_takes_them() {
         .with_held("b", held(10, 5));
     assert_eq!(joined(&sheds), [(0, false), (45, true)], "one that sends viewers away takes none");
     let alone = FakeCluster::with_assignment(5, &[("a", 1)]).with_held("a", held(100, 5));
-    assert_eq!(joined(&alone), [(MAX_WANTED, true)]);
+    assert_eq!(joined(&alone), [(MAX_WANTED_VIEWERS, true)]);
 }
 
 #[test]
@@ -234,7 +238,7 @@ fn of_two_drawn_readers_the_less_used_is_chosen() {
 fn viewers_are_handed_over_once_the_target_is_ready() {
     let seen = FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(1_000, 5));
     let answer = seen.answer("a");
-    assert_eq!((answer.hand_overs, answer.to_warm), (vec![], vec![(reader("b"), video())]));
+    assert_eq!((answer.hand_overs, answer.warm_up_requests), (vec![], vec![(reader("b"), video())]));
     let seen = seen.with_held("b", HeldVideo { ready: false, ..held(0, 6) });
     assert!(seen.answer("a").hand_overs.is_empty());
     let seen = seen.with_held("b", held(0, 6));
@@ -312,12 +316,12 @@ fn an_order_warms_then_swaps() {
     let (seen, mut coordinator) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let split = order(5, &[("a", 1), ("b", 1)]);
     coordinator.accept_order(at_second(0), Some(1), split.clone(), &seen).unwrap();
-    let warm = [OrderStep::Warm { reader: reader("b"), video: video() }];
+    let warm = [OrderStep::WarmUpReader { reader: reader("b"), video: video() }];
     assert_eq!(coordinator.next_steps(at_second(0), &seen), warm);
     assert_eq!(coordinator.next_steps(Duration::from_millis(999), &seen), []);
     assert_eq!(coordinator.next_steps(at_second(1), &seen), warm);
     coordinator.note_warmed(&video(), &reader("b"));
-    assert_eq!(coordinator.next_steps(at_second(1), &seen), [OrderStep::Swap(split.clone())]);
+    assert_eq!(coordinator.next_steps(at_second(1), &seen), [OrderStep::SwapAssignment(split.clone())]);
     assert_eq!(coordinator.next_steps(at_second(1), &seen), []);
     coordinator.note_swap_done(&split);
     assert!(!coordinator.is_moving(&video()));
@@ -359,10 +363,10 @@ fn viewers_are_not_sent_to_a_leaving_reader_when_another_can_serve() {
     let choose = |_: &[ReaderShare]| Some(reader("c"));
     assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), other);
     // "a" is the only reader of the video, and no other can be chosen.
-    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&seen, &video(), 0, |_| None, |_| None), VideoNeed::AlreadyServed);
     // The video's other reader gets new viewers; a move takes the video from the leaving one.
     let two = FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
-    assert_eq!(decide_need(&two, &video(), 0, choose, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&two, &video(), 0, choose, |_| None), VideoNeed::AlreadyServed);
     assert_eq!(readers_for_new_viewer(&two, &video(), &two.assigned[&video()], [0, 0])[0], reader("b"));
     // If several readers are leaving, each of them is replaced.
     let both = two.with_status("b", ReaderStatus::Leaving);
@@ -376,20 +380,19 @@ fn viewers_are_not_sent_to_a_leaving_reader_when_another_can_serve() {
     let besides_b = |besides: &[ReaderShare]| (besides == shares(&[("b", 1)])).then(|| reader("c"));
     let with_it = VideoNeed::Assign { expected: Some(5), readers: shares(&[("b", 1), ("c", 3)]), seen: 5 };
     assert_eq!(decide_need(&silent, &video(), 0, besides_b, |_| None), with_it);
-    assert_eq!(decide_need(&silent, &video(), 0, |_| None, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&silent, &video(), 0, |_| None, |_| None), VideoNeed::AlreadyServed);
     // If no reader is leaving, a suspect one is waited for.
     let quiet = FakeCluster::with_assignment(5, &[("b", 1)]).with_status("b", ReaderStatus::Suspect);
-    assert_eq!(decide_need(&quiet, &video(), 0, choose, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&quiet, &video(), 0, choose, |_| None), VideoNeed::AlreadyServed);
     // A reader that a planner is draining continues to serve until its videos have moved.
     let drained = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Draining);
-    assert_eq!(decide_need(&drained, &video(), 0, choose, |_| None), VideoNeed::Serve);
+    assert_eq!(decide_need(&drained, &video(), 0, choose, |_| None), VideoNeed::AlreadyServed);
 }
 
 #[test]
 fn draining_one_reader_moves_no_viewers_of_the_others() {
-    let without = |seen: &FakeCluster| {
-        order_off_emptied_readers(seen, &video(), |_| Some(reader("d"))).unwrap().readers
-    };
+    let without =
+        |seen: &FakeCluster| order_to_empty_readers(seen, &video(), |_| Some(reader("d"))).unwrap().readers;
     let uneven = |a: u64, b: u64, c: u64| {
         FakeCluster::with_assignment(6, &[("a", 1), ("b", 1), ("c", 1)])
             .with_held("a", held(a, 6))
@@ -401,7 +404,7 @@ fn draining_one_reader_moves_no_viewers_of_the_others() {
     // The shares follow the viewers; a reader below its share keeps it, because its viewers may be on their way.
     assert_eq!(without(&uneven(150, 50, 100)), shares(&[("a", 150), ("b", 100), ("d", 100)]));
     assert!(
-        super::order_off_emptied_readers(&FakeCluster::with_assignment(6, &[("a", 1)]), &video(), |_| Some(
+        super::order_to_empty_readers(&FakeCluster::with_assignment(6, &[("a", 1)]), &video(), |_| Some(
             reader("d")
         ))
         .is_none()
@@ -431,11 +434,11 @@ fn viewers_stay_where_they_are_while_the_videos_readers_have_no_room() {
         FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(100, 5)).with_held("b", held(0, 6));
     seen.usage.insert(reader("b"), FULL_USAGE_THOUSANDTHS);
     let answer = seen.answer("a");
-    assert_eq!((answer.hand_overs, answer.no_room), (vec![], vec![(video(), 100)]));
+    assert_eq!((answer.hand_overs, answer.videos_without_room), (vec![], vec![(video(), 100)]));
     seen.usage.clear();
     seen.room.insert(reader("b"), 30);
     let answer = seen.answer("a");
-    assert_eq!((answer.hand_overs[0].keep, answer.no_room), (70, vec![(video(), 70)]));
+    assert_eq!((answer.hand_overs[0].keep, answer.videos_without_room), (70, vec![(video(), 70)]));
     // Two videos that go to the same reader share its free places.
     let other = VideoId::parse("w").unwrap();
     let assigned = seen.assigned[&video()].clone();
@@ -444,7 +447,7 @@ fn viewers_stay_where_they_are_while_the_videos_readers_have_no_room() {
     let reports = [held(100, 5), HeldVideo { video: other.clone(), ..held(9, 5) }];
     let answer = answer_to(&seen, &reports);
     let kept: Vec<u64> = answer.hand_overs.iter().map(|order| order.keep).collect();
-    assert_eq!((kept, answer.no_room), (vec![70], vec![(video(), 70), (other, 9)]));
+    assert_eq!((kept, answer.videos_without_room), (vec![70], vec![(video(), 70), (other, 9)]));
 }
 
 fn answer_to(seen: &FakeCluster, reports: &[HeldVideo]) -> HeartbeatOutcome {
@@ -456,8 +459,8 @@ fn a_full_reader_takes_nobodys_place_that_still_serves() {
     let mut seen = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Leaving);
     seen.usage.insert(reader("c"), FULL_USAGE_THOUSANDTHS);
     let choose = |_: &[ReaderShare]| Some(reader("c"));
-    assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), VideoNeed::Serve);
-    assert_eq!(order_off_emptied_readers(&seen, &video(), choose), None);
+    assert_eq!(decide_need(&seen, &video(), 0, choose, |_| None), VideoNeed::AlreadyServed);
+    assert_eq!(order_to_empty_readers(&seen, &video(), choose), None);
     // If nobody serves the video any more, a full reader is better than none.
     let seen = seen.with_status("a", ReaderStatus::Gone);
     let full = VideoNeed::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };

@@ -1,8 +1,8 @@
 use super::*;
 
 const BOUNDS: AgentLimits = AgentLimits {
-    answer_fresh_for: Duration::from_secs(2),
-    answer_usable_for: Duration::from_secs(30),
+    notice_cache_time: Duration::from_secs(2),
+    max_stale_notice_time: Duration::from_secs(30),
     keep_warm_for: Duration::from_secs(10),
     keep_empty_for: Duration::from_secs(5),
     hand_over_valid_for: Duration::from_secs(3),
@@ -17,9 +17,14 @@ fn at_ms(ms: u64) -> ElapsedTime {
     Duration::from_millis(ms)
 }
 
-fn notice(epoch: u64, here: bool, elsewhere: &str) -> AssignmentNotice {
-    let elsewhere = Some(elsewhere.to_owned()).filter(|it| !it.is_empty());
-    AssignmentNotice { epoch, here, elsewhere_takes: elsewhere.is_some(), elsewhere }
+fn notice(epoch: u64, includes_this_reader: bool, elsewhere: &str) -> AssignmentNotice {
+    let other_reader_url = Some(elsewhere.to_owned()).filter(|it| !it.is_empty());
+    AssignmentNotice {
+        epoch,
+        includes_this_reader,
+        other_accepts_viewers: other_reader_url.is_some(),
+        other_reader_url,
+    }
 }
 
 fn hand_over_order(epoch: u64, keep: u64, pace: u32) -> HandOver {
@@ -36,8 +41,8 @@ fn agent_with_notice(now: u64, word: AssignmentNotice) -> ReaderAgent {
 fn the_agent_asks_when_its_notice_is_old_or_the_viewer_knows_a_newer_epoch() {
     let holder = agent_with_notice(0, notice(5, true, "b"));
     assert_eq!(holder.admit_viewer(at_ms(1_999), &video(), Some(5)), Admission::Accept);
-    assert_eq!(holder.admit_viewer(at_ms(1_999), &video(), Some(6)), Admission::Ask { known: 6 });
-    assert_eq!(holder.admit_viewer(at_ms(2_000), &video(), None), Admission::Ask { known: 5 });
+    assert_eq!(holder.admit_viewer(at_ms(1_999), &video(), Some(6)), Admission::AskManagers { known: 6 });
+    assert_eq!(holder.admit_viewer(at_ms(2_000), &video(), None), Admission::AskManagers { known: 5 });
     assert_eq!(holder.admit_after_answer(at_ms(2_000), &video(), None), Admission::Accept);
 }
 
@@ -55,14 +60,18 @@ fn without_managers_the_agent_serves_unless_it_leaves_or_knows_another_reader() 
 #[test]
 fn another_reader_is_named_while_a_manager_has_said_lately_that_it_takes_viewers() {
     let holder = agent_with_notice(0, notice(5, true, "b"));
-    assert_eq!(holder.other_that_takes(at_ms(1_999), &video()), Some("b"));
-    assert_eq!(holder.other_that_takes(at_ms(2_000), &video()), None);
-    let full = AssignmentNotice { elsewhere_takes: false, ..notice(5, true, "b") };
-    assert_eq!(agent_with_notice(0, full).other_that_takes(at_ms(1), &video()), None);
-    assert_eq!(agent_with_notice(0, notice(5, true, "")).other_that_takes(at_ms(1), &video()), None);
+    assert_eq!(holder.other_accepting_reader(at_ms(1_999), &video()), Some("b"));
+    assert_eq!(holder.other_accepting_reader(at_ms(2_000), &video()), None);
+    let full = AssignmentNotice { other_accepts_viewers: false, ..notice(5, true, "b") };
+    assert_eq!(agent_with_notice(0, full).other_accepting_reader(at_ms(1), &video()), None);
+    assert_eq!(agent_with_notice(0, notice(5, true, "")).other_accepting_reader(at_ms(1), &video()), None);
     let mut ordered = agent_with_notice(0, notice(5, true, ""));
     ordered.set_hand_overs(at_ms(10), at_ms(10), vec![hand_over_order(6, 3, 100)]);
-    assert_eq!(ordered.other_that_takes(at_ms(11), &video()), Some("b"), "an order names one with room");
+    assert_eq!(
+        ordered.other_accepting_reader(at_ms(11), &video()),
+        Some("b"),
+        "an order names one with room"
+    );
 }
 
 #[test]
@@ -114,7 +123,7 @@ fn an_order_is_as_old_as_the_heartbeat_that_it_answers() {
     // This process was paused for four seconds, and its answer waited for it.
     holder.set_hand_overs(at_ms(4_000), at_ms(0), vec![hand_over_order(5, 0, 100)]);
     assert_eq!(holder.viewers_to_close(at_ms(4_500), &video(), 10), 0);
-    assert!(matches!(holder.admit_viewer(at_ms(4_500), &video(), None), Admission::Ask { known: 5 }));
+    assert!(matches!(holder.admit_viewer(at_ms(4_500), &video(), None), Admission::AskManagers { known: 5 }));
     // An order that came a second late is valid for two more, and does not begin faster for that.
     let mut holder = ReaderAgent::new(BOUNDS);
     holder.set_hand_overs(at_ms(6_000), at_ms(5_000), vec![hand_over_order(5, 0, 10)]);
@@ -128,10 +137,10 @@ fn an_order_is_as_old_as_the_heartbeat_that_it_answers() {
 fn room_elsewhere_is_as_old_as_the_heartbeat_that_it_answers() {
     let mut holder = ReaderAgent::new(BOUNDS);
     holder.begin_leaving(at_ms(0), at_ms(40_000), false);
-    holder.hear_room(at_ms(0), 100);
+    holder.note_room_elsewhere(at_ms(0), 100);
     holder.viewers_to_close_on_exit(at_ms(11_900), 100);
     // The report was made at 8 s and heard at 12: it is no longer valid.
-    holder.hear_room(at_ms(8_000), 100);
+    holder.note_room_elsewhere(at_ms(8_000), 100);
     assert_eq!(holder.viewers_to_close_on_exit(at_ms(20_000), 100), 0);
 }
 
@@ -169,7 +178,7 @@ fn a_leaving_reader_sends_viewers_where_there_is_room_after_a_while() {
     let mut closed = 0;
     for at in 0..300 {
         if at % 10 == 0 {
-            holder.hear_room(at_ms(at * 100), 25);
+            holder.note_room_elsewhere(at_ms(at * 100), 25);
         }
         closed += holder.viewers_to_close_on_exit(at_ms(at * 100), 1_000);
     }
@@ -182,7 +191,7 @@ fn remembered_videos_are_bounded() {
     for at in 0..100 {
         let video = VideoId::parse(&format!("v{at}")).unwrap();
         holder.note_assignment(at_ms(at), &video, notice(at + 1, true, ""));
-        assert!(holder.places.len() <= BOUNDS.max_videos);
+        assert!(holder.videos.len() <= BOUNDS.max_videos);
     }
     assert_eq!(holder.highest_epoch(), 100);
 }

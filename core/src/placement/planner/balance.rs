@@ -6,9 +6,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::model::{Model, PlacementSlot};
-use super::size_index::{Item, SizeIndex};
-use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
+use super::model::Model;
+use super::shares::PlacementSlot;
+use super::size_index::{IndexedVideo, SizeIndex};
+use crate::placement::plan::{ChangeKind, OrderReason, ReachedLimit};
 
 /// The most readers that are tried as partners of an exchange: those that can take, or give, the most.
 pub(super) const MAX_PARTNERS: usize = 8;
@@ -17,12 +18,12 @@ pub(super) struct Balancer<'m, 'a> {
     pub(super) model: &'m mut Model<'a>,
     /// For each reader, its videos that are on no other reader, until [`Self::size_index`] indexes them at the first
     /// use.
-    unindexed: Vec<Vec<(u64, u32)>>,
+    unindexed_videos: Vec<Vec<(u64, u32)>>,
     pub(super) size_indexes: Vec<Option<SizeIndex>>,
     /// For each reader, its videos that are on several readers.
     pub(super) spread_videos: Vec<Vec<u32>>,
     /// For each reader, the number of its viewers of resting videos.
-    resting: Vec<u64>,
+    resting_viewers: Vec<u64>,
 }
 
 /// Evens out the readers whose load is outside the tolerance.
@@ -47,37 +48,37 @@ pub(super) fn balance(model: &mut Model) {
 
 fn is_overloaded(model: &Model, reader: u32) -> bool {
     let seat = &model.readers[reader as usize];
-    seat.viewers_planned > seat.gives_above
+    seat.viewers_planned > seat.overloaded_above
 }
 
 fn is_underloaded(model: &Model, reader: u32) -> bool {
     let seat = &model.readers[reader as usize];
-    seat.viewers_planned < seat.takes_below
+    seat.viewers_planned < seat.underloaded_below
 }
 
 impl<'m, 'a> Balancer<'m, 'a> {
     fn new(model: &'m mut Model<'a>) -> Self {
         let readers = model.readers.len();
-        let mut unindexed: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
+        let mut unindexed_videos: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
         let mut several = vec![Vec::new(); readers];
-        let mut resting = vec![0; readers];
+        let mut resting_viewers = vec![0; readers];
         for (reader, seat) in model.readers.iter().enumerate().filter(|(_, seat)| seat.is_open()) {
-            unindexed[reader].reserve_exact(seat.videos as usize);
+            unindexed_videos[reader].reserve_exact(seat.video_count as usize);
         }
         for (at, planned) in model.videos.iter().enumerate() {
-            let (video, viewers) = (at as u32, planned.viewers);
+            let (video, viewers) = (at as u32, planned.viewer_count);
             if viewers == 0 {
                 continue;
             }
             let rests = model.is_resting(video);
             match &planned.placement {
-                PlacementSlot::Nowhere => {}
-                PlacementSlot::One(reader) if rests => resting[*reader as usize] += viewers,
-                PlacementSlot::One(reader) => unindexed[*reader as usize].push((viewers, video)),
+                PlacementSlot::Unplaced => {}
+                PlacementSlot::One(reader) if rests => resting_viewers[*reader as usize] += viewers,
+                PlacementSlot::One(reader) => unindexed_videos[*reader as usize].push((viewers, video)),
                 PlacementSlot::Several(parts) => {
                     for &(reader, part) in parts {
                         if rests {
-                            resting[reader as usize] += part;
+                            resting_viewers[reader as usize] += part;
                         } else {
                             several[reader as usize].push(video);
                         }
@@ -86,14 +87,14 @@ impl<'m, 'a> Balancer<'m, 'a> {
             }
         }
         let size_indexes = (0..readers).map(|_| None).collect();
-        Self { model, unindexed, size_indexes, spread_videos: several, resting }
+        Self { model, unindexed_videos, size_indexes, spread_videos: several, resting_viewers }
     }
 
     /// Moves excess viewers off the overloaded readers.
     fn relieve_overloaded(&mut self, over: &[u32]) {
         let room = |model: &Model, reader: u32| {
             let seat = &model.readers[reader as usize];
-            seat.room_up_to(seat.filled_up_to)
+            seat.room_up_to(seat.upper_target)
         };
         let open: Vec<u32> = self.model.open_readers().collect();
         let mut takers: BinaryHeap<(u64, Reverse<u32>)> =
@@ -104,7 +105,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
                 reader: giver as usize,
                 load: seat.viewers_planned,
                 fair: seat.fair_share,
-                most: seat.gives_above,
+                most: seat.overloaded_above,
             };
             self.shift_shared_viewers(giver, true, &why);
             while self.viewers_outside_tolerance(giver) > 0 {
@@ -119,9 +120,9 @@ impl<'m, 'a> Balancer<'m, 'a> {
                     break;
                 }
             }
-            while is_overloaded(self.model, giver) && self.pass_on(giver, &why) {}
+            while is_overloaded(self.model, giver) && self.pass_excess_on(giver, &why) {}
             if is_overloaded(self.model, giver) {
-                self.give_up_reader(giver);
+                self.note_reader_outside_tolerance(giver);
             }
         }
     }
@@ -130,7 +131,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
     fn fill_underloaded(&mut self, under: &[u32]) {
         let spare = |model: &Model, reader: u32| {
             let seat = &model.readers[reader as usize];
-            seat.viewers_planned.saturating_sub(seat.emptied_down_to)
+            seat.viewers_planned.saturating_sub(seat.lower_target)
         };
         let open: Vec<u32> = self.model.open_readers().collect();
         let mut givers: BinaryHeap<(u64, Reverse<u32>)> =
@@ -139,14 +140,14 @@ impl<'m, 'a> Balancer<'m, 'a> {
         for &taker in under {
             let seat = &self.model.readers[taker as usize];
             // The reader may have got viewers from overloaded readers meanwhile, and may now have more than it needs.
-            if seat.viewers_planned >= seat.emptied_down_to {
+            if seat.viewers_planned >= seat.lower_target {
                 continue;
             }
             let why = OrderReason::Under {
                 reader: taker as usize,
                 load: seat.viewers_planned,
                 fair: seat.fair_share,
-                least: seat.takes_below,
+                least: seat.underloaded_below,
             };
             self.shift_shared_viewers(taker, false, &why);
             while self.viewers_outside_tolerance(taker) > 0 {
@@ -160,7 +161,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
             while is_underloaded(self.model, taker) && self.exchange_videos(taker, false) {}
             while is_underloaded(self.model, taker) && self.supply_from_hot_videos(taker, &why) {}
             if is_underloaded(self.model, taker) {
-                self.give_up_reader(taker);
+                self.note_reader_outside_tolerance(taker);
             }
         }
     }
@@ -169,8 +170,8 @@ impl<'m, 'a> Balancer<'m, 'a> {
     pub(super) fn viewers_outside_tolerance(&self, reader: u32) -> u64 {
         let seat = &self.model.readers[reader as usize];
         seat.viewers_planned
-            .saturating_sub(seat.filled_up_to)
-            .max(seat.emptied_down_to.saturating_sub(seat.viewers_planned))
+            .saturating_sub(seat.upper_target)
+            .max(seat.lower_target.saturating_sub(seat.viewers_planned))
     }
 
     /// Returns the least and the greatest number of viewers that may go from `giver` to `taker` for the sake of
@@ -179,7 +180,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[taker as usize]);
         (
             self.viewers_outside_tolerance(needy),
-            from.viewers_planned.saturating_sub(from.emptied_down_to).min(to.room_up_to(to.filled_up_to)),
+            from.viewers_planned.saturating_sub(from.lower_target).min(to.room_up_to(to.upper_target)),
         )
     }
 
@@ -195,27 +196,28 @@ impl<'m, 'a> Balancer<'m, 'a> {
         let found =
             videos.smallest_between(need.max(1), most).or_else(|| videos.largest_between(1, most.min(need)));
         let found = match found {
-            Some(item) if item.viewers > left => {
+            Some(item) if item.viewer_count > left => {
                 videos.largest_between(1, most.min(need).min(left)).or(found)
             }
             found => found,
         };
-        let Some(Item { index_slot: slot, viewers, video }) = found else { return false };
-        if !self.model.take_from_budget(viewers) {
+        let Some(IndexedVideo { index_slot: slot, viewer_count, video }) = found else { return false };
+        if !self.model.take_from_budget(viewer_count) {
             return false;
         }
-        self.size_index(giver).take_video(slot);
-        self.model.move_viewers(video, Some(giver), taker, viewers, why.clone());
+        self.size_index(giver).remove_slot(slot);
+        self.model.move_viewers(video, Some(giver), taker, viewer_count, why.clone());
         true
     }
 
     pub(super) fn size_index(&mut self, reader: u32) -> &mut SizeIndex {
         let reader = reader as usize;
-        let unindexed = &mut self.unindexed[reader];
+        let unindexed = &mut self.unindexed_videos[reader];
         self.size_indexes[reader].get_or_insert_with(|| SizeIndex::new(std::mem::take(unindexed)))
     }
 
-    /// Shifts viewers of videos that are on several readers already: it is exact, and no reader has to be warmed.
+    /// Shifts viewers of videos that are already on several readers. Such shifts can have the exact size needed, and no
+    /// reader has to get a video ready first.
     fn shift_shared_viewers(&mut self, needy: u32, relieves: bool, why: &OrderReason) {
         for video in self.spread_videos[needy as usize].clone() {
             for (other, _) in self.model.viewers_by_reader(video) {
@@ -276,7 +278,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         let (mut large, mut small) = (self.take_size_index(giver), self.take_size_index(taker));
         let pair = cheapest_pair(&mut large, &mut small, need, most, limit, back_limit);
         let done = pair.is_some_and(|(there, back)| {
-            let admitted = self.model.take_from_budget(there.viewers.saturating_add(back.viewers));
+            let admitted = self.model.take_from_budget(there.viewer_count.saturating_add(back.viewer_count));
             if admitted {
                 let seat = &self.model.readers[needy as usize];
                 let (load, fair) = (seat.viewers_planned, seat.fair_share);
@@ -286,10 +288,10 @@ impl<'m, 'a> Balancer<'m, 'a> {
                     load,
                     fair,
                 };
-                large.take_video(there.index_slot);
-                small.take_video(back.index_slot);
-                self.model.move_viewers(back.video, Some(taker), giver, back.viewers, why(there.video));
-                self.model.move_viewers(there.video, Some(giver), taker, there.viewers, why(back.video));
+                large.remove_slot(there.index_slot);
+                small.remove_slot(back.index_slot);
+                self.model.move_viewers(back.video, Some(taker), giver, back.viewer_count, why(there.video));
+                self.model.move_viewers(there.video, Some(giver), taker, there.viewer_count, why(back.video));
             }
             admitted
         });
@@ -325,16 +327,16 @@ impl<'m, 'a> Balancer<'m, 'a> {
     /// Returns the video with the most viewers on `giver` that may be on one more reader and is not on `taker`.
     fn hottest_video(&mut self, giver: u32, taker: u32) -> Option<(u64, u32)> {
         let model = &*self.model;
-        let fits = |video: u32| model.may_spread(video) && !model.is_on(video, taker);
+        let fits = |video: u32| model.may_spread(video) && !model.is_video_on_reader(video, taker);
         let several = self.spread_videos[giver as usize].iter().copied().filter(|&video| fits(video));
         let several = several.map(|video| (model.viewers_on(video, giver), video)).filter(|hot| hot.0 > 0);
         let several = several.max_by_key(|&(part, video)| (part, Reverse(video)));
         let single =
-            self.size_index(giver).largest_between(1, u64::MAX).map(|item| (item.viewers, item.video));
+            self.size_index(giver).largest_between(1, u64::MAX).map(|item| (item.viewer_count, item.video));
         let single = single.filter(|&(_, video)| {
             self.model.may_spread(video)
                 && self.model.reader_count(video) == 1
-                && self.model.is_on(video, giver)
+                && self.model.is_video_on_reader(video, giver)
         });
         several.max(single)
     }
@@ -348,14 +350,16 @@ impl<'m, 'a> Balancer<'m, 'a> {
         givers.into_iter().any(|giver| self.spread_hot_to(giver, taker, taker, why))
     }
 
-    fn give_up_reader(&mut self, reader: u32) {
+    fn note_reader_outside_tolerance(&mut self, reader: u32) {
         let off = self.viewers_outside_tolerance(reader);
         let because = match () {
-            () if self.model.budget_left() == 0 || self.model.limits_met.contains(&MetLimit::Budget) => {
-                MetLimit::Budget
+            () if self.model.budget_left() == 0
+                || self.model.reached_limits.contains(&ReachedLimit::Budget) =>
+            {
+                ReachedLimit::Budget
             }
-            () if self.resting.iter().any(|&viewers| viewers > 0) => MetLimit::Rest,
-            () => MetLimit::Granularity,
+            () if self.resting_viewers.iter().any(|&viewers| viewers > 0) => ReachedLimit::Rest,
+            () => ReachedLimit::Granularity,
         };
         self.model.note_rejected(ChangeKind::Move, None, Some(reader), off, because);
     }
@@ -384,16 +388,16 @@ fn cheapest_pair(
     most: u64,
     limit: u64,
     back_limit: u64,
-) -> Option<(Item, Item)> {
+) -> Option<(IndexedVideo, IndexedVideo)> {
     let mut from = need + 1;
     while let Some(there) = large.smallest_between(from, limit) {
         let (least, upper) =
-            (there.viewers.saturating_sub(most).max(1), (there.viewers - need).min(back_limit));
+            (there.viewer_count.saturating_sub(most).max(1), (there.viewer_count - need).min(back_limit));
         if let Some(back) = small.largest_between(least, upper) {
             return Some((there, back));
         }
         // The next video has another size, because those of the same size have no partner either.
-        from = there.viewers + 1;
+        from = there.viewer_count + 1;
     }
     None
 }

@@ -11,11 +11,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::balance::{Balancer, MAX_PARTNERS};
-use super::size_index::{Item, SizeIndex};
+use super::size_index::{IndexedVideo, SizeIndex};
 use crate::placement::plan::OrderReason;
 
 /// The videos that leave a reader, each with the reader that gets it.
-type VideoRoutes = Vec<(Item, u32)>;
+type VideoRoutes = Vec<(IndexedVideo, u32)>;
 
 /// The most videos of a reader that are tried, the smallest sufficient ones first: a larger one only moves more
 /// viewers.
@@ -24,12 +24,12 @@ const MAX_VIDEOS_TRIED: usize = 8;
 /// An exchange of a large video, or of a reader's whole part of a hot one, for several smaller videos.
 struct VideoExchange {
     large: (u64, u32),
-    small: Vec<Item>,
+    small: Vec<IndexedVideo>,
 }
 
 impl Balancer<'_, '_> {
     /// Moves an overloaded reader's excess, or a part of it, through another reader. Returns whether that worked.
-    pub(super) fn pass_on(&mut self, giver: u32, why: &OrderReason) -> bool {
+    pub(super) fn pass_excess_on(&mut self, giver: u32, why: &OrderReason) -> bool {
         self.pass_hot_viewers(giver, why) || [1, 4].iter().any(|part| self.pass_exchange(giver, *part, why))
     }
 
@@ -53,7 +53,7 @@ impl Balancer<'_, '_> {
 
     fn pass_hot_through(&mut self, partner: u32, giver: u32, video: u32, why: &OrderReason) -> bool {
         let seat = &self.model.readers[partner as usize];
-        let (open, room) = (seat.is_open(), seat.room_up_to(seat.gives_above));
+        let (open, room) = (seat.is_open(), seat.room_up_to(seat.overloaded_above));
         let limit = seat.video_viewers_limit.saturating_sub(self.model.viewers_on(video, partner));
         let excess =
             self.viewers_outside_tolerance(giver).min(limit).min(self.model.viewers_on(video, giver));
@@ -62,11 +62,11 @@ impl Balancer<'_, '_> {
             return false;
         }
         let routes = self.find_routes(partner, giver, excess.saturating_sub(room), &[]);
-        let out: u64 = routes.iter().map(|route| route.0.viewers).sum();
+        let out: u64 = routes.iter().map(|route| route.0.viewer_count).sum();
         let amount = excess.min(room + out);
         // Less than an eighth of the excess is not worth changing another reader.
         if amount < self.viewers_outside_tolerance(giver).div_ceil(8)
-            || !self.admit_with_routes(amount, &routes)
+            || !self.take_budget_with_routes(amount, &routes)
         {
             return false;
         }
@@ -78,7 +78,7 @@ impl Balancer<'_, '_> {
     /// Returns the readers with the most videos; these are the readers with small videos.
     fn readers_with_most_videos(&self, giver: u32) -> Vec<u32> {
         let mut partners: Vec<u32> = self.model.open_readers().filter(|&reader| reader != giver).collect();
-        partners.sort_by_key(|&reader| (Reverse(self.model.readers[reader as usize].videos), reader));
+        partners.sort_by_key(|&reader| (Reverse(self.model.readers[reader as usize].video_count), reader));
         partners.truncate(MAX_PARTNERS);
         partners
     }
@@ -93,7 +93,7 @@ impl Balancer<'_, '_> {
                 .viewers_outside_tolerance(giver)
                 .div_ceil(part)
                 .max(seat.viewers_planned.saturating_sub(seat.capacity));
-            let most = seat.viewers_planned - seat.emptied_down_to;
+            let most = seat.viewers_planned - seat.lower_target;
             let mut large = self.large_videos(giver, partner);
             large.retain(|large| large.0 >= least);
             let tried = find_exchanges(&large, self.size_index(partner), least, most);
@@ -108,9 +108,9 @@ impl Balancer<'_, '_> {
     /// first.
     fn large_videos(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
         let mut large: Vec<(u64, u32)> =
-            self.size_index(giver).largest_first().map(|item| (item.viewers, item.video)).collect();
+            self.size_index(giver).largest_first().map(|item| (item.viewer_count, item.video)).collect();
         let several = self.spread_videos[giver as usize].iter().copied();
-        let several = several.filter(|&video| !self.model.is_on(video, partner));
+        let several = several.filter(|&video| !self.model.is_video_on_reader(video, partner));
         large.extend(
             several.map(|video| (self.model.viewers_on(video, giver), video)).filter(|large| large.0 > 0),
         );
@@ -119,19 +119,19 @@ impl Balancer<'_, '_> {
     }
 
     fn try_exchange(&mut self, giver: u32, partner: u32, change: &VideoExchange, why: &OrderReason) -> bool {
-        let back: u64 = change.small.iter().map(|item| item.viewers).sum();
+        let back: u64 = change.small.iter().map(|item| item.viewer_count).sum();
         let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[partner as usize]);
         if change.large.0 > to.video_viewers_limit
-            || change.small.iter().any(|item| item.viewers > from.video_viewers_limit)
+            || change.small.iter().any(|item| item.viewer_count > from.video_viewers_limit)
         {
             return false;
         }
         let over = (to.viewers_planned + change.large.0).saturating_sub(to.usable_capacity() + back);
         let routes = self.find_routes(partner, giver, over, &change.small);
-        if routes.iter().map(|route| route.0.viewers).sum::<u64>() < over {
+        if routes.iter().map(|route| route.0.viewer_count).sum::<u64>() < over {
             return false;
         }
-        if !self.admit_with_routes(change.large.0 + back, &routes) {
+        if !self.take_budget_with_routes(change.large.0 + back, &routes) {
             return false;
         }
         self.carry_out_routes(partner, &routes, why);
@@ -143,22 +143,22 @@ impl Balancer<'_, '_> {
         true
     }
 
-    fn admit_with_routes(&mut self, viewers: u64, routes: &[(Item, u32)]) -> bool {
-        let sum = routes.iter().fold(viewers, |sum, (item, _)| sum.saturating_add(item.viewers));
+    fn take_budget_with_routes(&mut self, viewers: u64, routes: &[(IndexedVideo, u32)]) -> bool {
+        let sum = routes.iter().fold(viewers, |sum, (item, _)| sum.saturating_add(item.viewer_count));
         self.model.take_from_budget(sum)
     }
 
     /// Finds readers, other than `giver`, that can take about `over` viewers in videos of `from` and stay within their
     /// tolerance; the videos `kept` stay. The result may be a little more than `over` if there are no smaller videos,
     /// and less if there is not enough room.
-    fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> VideoRoutes {
+    fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[IndexedVideo]) -> VideoRoutes {
         let seat = &self.model.readers[from as usize];
         // The reader gives no more than down to the lower half of its tolerance.
-        let most = over + (seat.filled_up_to - seat.emptied_down_to);
+        let most = over + (seat.upper_target - seat.lower_target);
         let others = self.model.open_readers().filter(|&reader| reader != from && reader != giver);
         let room = |reader: u32| {
             let seat = &self.model.readers[reader as usize];
-            seat.room_up_to(seat.gives_above)
+            seat.room_up_to(seat.overloaded_above)
         };
         let mut rooms: BinaryHeap<(u64, Reverse<u32>)> =
             others.map(|reader| (room(reader), Reverse(reader))).filter(|room| room.0 > 0).collect();
@@ -169,20 +169,20 @@ impl Balancer<'_, '_> {
                 break;
             }
             let Some(mut top) = rooms.peek_mut() else { break };
-            if item.viewers > top.0 || out + item.viewers > most || kept.contains(&item) {
+            if item.viewer_count > top.0 || out + item.viewer_count > most || kept.contains(&item) {
                 continue;
             }
-            out += item.viewers;
+            out += item.viewer_count;
             routes.push((item, top.1.0));
-            top.0 -= item.viewers;
+            top.0 -= item.viewer_count;
         }
         routes
     }
 
-    fn carry_out_routes(&mut self, from: u32, routes: &[(Item, u32)], why: &OrderReason) {
+    fn carry_out_routes(&mut self, from: u32, routes: &[(IndexedVideo, u32)], why: &OrderReason) {
         for &(item, to) in routes {
-            self.size_index(from).take_video(item.index_slot);
-            self.model.move_viewers(item.video, Some(from), to, item.viewers, why.clone());
+            self.size_index(from).remove_slot(item.index_slot);
+            self.model.move_viewers(item.video, Some(from), to, item.viewer_count, why.clone());
         }
     }
 }
@@ -198,8 +198,8 @@ fn find_exchanges(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64
             if sum + most >= viewers {
                 break;
             }
-            if sum + candidate.viewers <= upper {
-                sum += candidate.viewers;
+            if sum + candidate.viewer_count <= upper {
+                sum += candidate.viewer_count;
                 back.push(candidate);
             }
         }

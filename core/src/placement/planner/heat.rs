@@ -2,15 +2,17 @@
 
 use std::cmp::Reverse;
 
-use super::model::{Model, PlacementSlot, ReaderLoad};
-use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
+use super::model::{Model, ReaderLoad};
+use super::shares::PlacementSlot;
+use crate::placement::plan::{ChangeKind, OrderReason, ReachedLimit};
 
 /// The limit up to which readers are filled when a video is spread onto them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// First up to their fair share, then up to their capacity: balance evens out what is left uneven.
+pub(super) enum FillLimit {
+    /// Readers are filled up to their fair share first, then up to their capacity; a later balancing step evens out the
+    /// rest.
     FairShareFirst,
-    /// Up to their capacity, with any number of viewers of one video.
+    /// Readers are filled up to their capacity, with any number of viewers of one video.
     WholeCapacity,
 }
 
@@ -21,7 +23,7 @@ pub(super) fn room_for(model: &Model, video: u32) -> u64 {
     let mut beside = 0_u64;
     for reader in model.open_readers() {
         let room = model.readers[reader as usize].room_up_to(u64::MAX);
-        if model.is_on(video, reader) {
+        if model.is_video_on_reader(video, reader) {
             beside += room;
         } else {
             rooms.push(room);
@@ -40,14 +42,14 @@ pub(super) fn spread_viewers(
     from: Option<u32>,
     amount: u64,
     why: &OrderReason,
-    reach: Reach,
+    reach: FillLimit,
 ) -> u64 {
     let mut left = amount;
-    if reach == Reach::FairShareFirst {
+    if reach == FillLimit::FairShareFirst {
         left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.readers[reader as usize];
             let room = seat
-                .room_up_to(seat.filled_up_to)
+                .room_up_to(seat.upper_target)
                 .min(seat.spread_target().saturating_sub(model.viewers_on(video, reader)));
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
@@ -79,7 +81,7 @@ fn fill_readers_with(
     from: Option<u32>,
     amount: u64,
     why: &OrderReason,
-    reach: Reach,
+    reach: FillLimit,
     room: &dyn Fn(&Model, u32) -> u64,
 ) -> u64 {
     if amount == 0 {
@@ -89,15 +91,16 @@ fn fill_readers_with(
     takers.sort_by_cached_key(|&reader| {
         let seat = &model.readers[reader as usize];
         let above = seat.viewers_above_fair();
-        let key = if reach == Reach::WholeCapacity { -i128::from(seat.room_up_to(u64::MAX)) } else { above };
-        (!model.is_on(video, reader), key, reader)
+        let key =
+            if reach == FillLimit::WholeCapacity { -i128::from(seat.room_up_to(u64::MAX)) } else { above };
+        (!model.is_video_on_reader(video, reader), key, reader)
     });
     let mut left = amount;
     for at in 0..takers.len() {
         let nearest = at + next_taker(model, video, &takers[at..], &|reader| room(model, reader).min(left));
         takers[at..=nearest].rotate_right(1);
         let reader = takers[at];
-        let may = model.is_on(video, reader)
+        let may = model.is_video_on_reader(video, reader)
             || model.reader_count(video) < model.limits.max_readers_per_video.max(1);
         let give = room(model, reader).min(left);
         if give == 0 || !may {
@@ -116,12 +119,12 @@ fn fill_readers_with(
 /// has fewer readers, if its load differs by at most half the tolerance and it takes as many viewers.
 fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u64) -> usize {
     let first = line[0];
-    if model.zones.is_empty() || model.is_on(video, first) {
+    if model.zones.is_empty() || model.is_video_on_reader(video, first) {
         return 0;
     }
     let wanted = takes(first);
     let seat = &model.readers[first as usize];
-    let most = seat.viewers_above_fair() + i128::from(seat.filled_up_to.saturating_sub(seat.fair_share));
+    let most = seat.viewers_above_fair() + i128::from(seat.upper_target.saturating_sub(seat.fair_share));
     let is_as_good = |reader: u32| {
         let above = model.readers[reader as usize].viewers_above_fair();
         reader == first || (above <= most && takes(reader) >= wanted)
@@ -140,11 +143,11 @@ pub(super) fn split_hot_videos(model: &mut Model) {
         .unwrap_or(u64::MAX);
     let mut hot: Vec<u32> = (0..model.videos.len() as u32)
         .filter(|&video| {
-            model.videos[video as usize].viewers > limit
-                && model.videos[video as usize].placement != PlacementSlot::Nowhere
+            model.videos[video as usize].viewer_count > limit
+                && model.videos[video as usize].placement != PlacementSlot::Unplaced
         })
         .collect();
-    hot.sort_unstable_by_key(|&video| (Reverse(model.videos[video as usize].viewers), video));
+    hot.sort_unstable_by_key(|&video| (Reverse(model.videos[video as usize].viewer_count), video));
     for video in hot {
         for (reader, viewers) in model.viewers_by_reader(video) {
             let seat = &model.readers[reader as usize];
@@ -160,7 +163,7 @@ fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
     let limit = seat.video_viewers_limit;
     let excess = viewers - seat.spread_target();
     if model.is_resting(video) {
-        model.note_rejected(ChangeKind::Split, Some(video), Some(reader), excess, MetLimit::Rest);
+        model.note_rejected(ChangeKind::Split, Some(video), Some(reader), excess, ReachedLimit::Rest);
         return;
     }
     let by_share = limit < model.limits.hot_video_viewers;
@@ -169,16 +172,22 @@ fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
     let waiting = model.waiting_viewers(video);
     let amount = excess.min(model.budget_left().saturating_add(waiting));
     if amount < excess {
-        model.note_rejected(ChangeKind::Split, Some(video), Some(reader), excess - amount, MetLimit::Budget);
+        model.note_rejected(
+            ChangeKind::Split,
+            Some(video),
+            Some(reader),
+            excess - amount,
+            ReachedLimit::Budget,
+        );
     }
-    let left = spread_viewers(model, video, Some(reader), amount, &why, Reach::FairShareFirst);
+    let left = spread_viewers(model, video, Some(reader), amount, &why, FillLimit::FairShareFirst);
     // The viewers have been moved already, and their number is within the remaining budget.
     model.take_from_budget((amount - left).saturating_sub(waiting));
     model.take_waiting_viewers(video, amount - left);
     if left > 0 && viewers - (amount - left) > limit {
         let most = model.limits.max_readers_per_video;
         let because =
-            if model.reader_count(video) >= most { MetLimit::MaxReaders } else { MetLimit::Capacity };
+            if model.reader_count(video) >= most { ReachedLimit::MaxReaders } else { ReachedLimit::Capacity };
         model.note_rejected(ChangeKind::Split, Some(video), Some(reader), left, because);
     }
 }
@@ -189,17 +198,17 @@ pub(super) fn join_cooled_videos(model: &mut Model) {
         while let PlacementSlot::Several(parts) = &model.videos[video as usize].placement {
             let all_open = parts.iter().all(|part| model.readers[part.0 as usize].is_open());
             let below = model.join_threshold(parts.len());
-            let viewers = model.videos[video as usize].viewers;
+            let viewers = model.videos[video as usize].viewer_count;
             if viewers > below || !all_open {
                 break;
             }
             let &(reader, part) =
                 parts.iter().min_by_key(|part| (part.1, part.0)).expect("several is not none");
             if model.is_resting(video) {
-                model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, MetLimit::Rest);
+                model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, ReachedLimit::Rest);
                 break;
             }
-            if !move_cooled_part(model, video, reader, part, below) {
+            if !merge_part_of_cooled_video(model, video, reader, part, below) {
                 break;
             }
         }
@@ -207,8 +216,8 @@ pub(super) fn join_cooled_videos(model: &mut Model) {
 }
 
 /// Moves a cooled video off one reader. Returns whether that was possible.
-fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
-    let viewers = model.videos[video as usize].viewers;
+fn merge_part_of_cooled_video(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
+    let viewers = model.videos[video as usize].viewer_count;
     // A video that has cooled to half of the threshold may take room at others up to their capacity. Until then it
     // waits for room within the tolerance.
     let pressing = viewers <= below / 2;
@@ -218,18 +227,18 @@ fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below
         .filter(|&(at, _)| at != reader)
         .map(|(at, has)| {
             let seat = &model.readers[at as usize];
-            let mark = if pressing { u64::MAX } else { seat.gives_above };
+            let mark = if pressing { u64::MAX } else { seat.overloaded_above };
             (seat.room_up_to(mark).min(seat.video_viewers_limit.saturating_sub(has)), at)
         })
         .collect();
     rooms.sort_by_key(|&(room, at)| (Reverse(room), at));
     let room = rooms.iter().fold(0_u64, |sum, room| sum.saturating_add(room.0));
     if room < part {
-        model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, MetLimit::Capacity);
+        model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, ReachedLimit::Capacity);
         return false;
     }
     if !model.take_from_budget(part) {
-        model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, MetLimit::Budget);
+        model.note_rejected(ChangeKind::Join, Some(video), Some(reader), part, ReachedLimit::Budget);
         return false;
     }
     let why = OrderReason::Cooled { viewers, below };

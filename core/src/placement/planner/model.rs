@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::shares::{counted_viewers, parts_of};
-use crate::placement::plan::{ChangeKind, MetLimit, OrderReason, RejectedChange, ViewerBalance};
+use super::shares::{PlacementSlot, counted_viewers, parts_of};
+use crate::placement::plan::{ChangeKind, OrderReason, ReachedLimit, RejectedChange, ViewerBalance};
 use crate::placement::situation::{PlacementVideo, PlanLimits, ReaderAvailability, Situation};
 
 /// A reader, its load, and the thresholds for that load, all in viewers.
@@ -13,19 +13,19 @@ pub(super) struct ReaderLoad {
     pub capacity: u64,
     pub viewers_planned: u64,
     /// The number of videos, by which readers are evened out if there are no viewers to count.
-    pub videos: u32,
+    pub video_count: u32,
     /// The reader's part of all viewers, in proportion to its capacity.
     pub fair_share: u64,
     /// The load above which the reader has to give viewers.
-    pub gives_above: u64,
+    pub overloaded_above: u64,
     /// The load below which the reader has to get viewers.
-    pub takes_below: u64,
+    pub underloaded_below: u64,
     /// The load down to which a giver gives and up to which a taker takes: half the tolerance above the fair share,
     /// and at most the capacity.
-    pub filled_up_to: u64,
+    pub upper_target: u64,
     /// The load up to which a taker takes at least, and below which a giver does not go: half the tolerance below the
     /// fair share.
-    pub emptied_down_to: u64,
+    pub lower_target: u64,
     /// The most viewers of one video that the reader may have.
     pub video_viewers_limit: u64,
 }
@@ -47,7 +47,7 @@ impl ReaderLoad {
 
     /// Returns the number of viewers that the reader may have and can hold.
     pub fn usable_capacity(&self) -> u64 {
-        self.gives_above.min(self.capacity)
+        self.overloaded_above.min(self.capacity)
     }
 
     /// Returns the number of a video's viewers that the reader gets when the video is spread: a fifth below the limit,
@@ -57,20 +57,11 @@ impl ReaderLoad {
     }
 }
 
-/// The readers on which a video is placed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PlacementSlot {
-    Nowhere,
-    One(u32),
-    /// Two or more readers, each with its viewers of the video, sorted by reader.
-    Several(Vec<(u32, u64)>),
-}
-
 /// A video, reduced to what planning needs, in one cache line.
 #[derive(Debug)]
 pub(super) struct PlannedVideo {
     pub placement: PlacementSlot,
-    pub viewers: u64,
+    pub viewer_count: u64,
     pub epoch: u64,
     /// The video's position in [`Model::changed_videos`] plus one; 0 if it was not changed.
     changed_position: u32,
@@ -79,7 +70,7 @@ pub(super) struct PlannedVideo {
 /// A video that the plan has changed: its placement before, and the first reason for changing it. The reason is `None`
 /// if no reader served the video, which is the reason then.
 #[derive(Debug)]
-pub(super) struct Touched {
+pub(super) struct ChangedVideo {
     pub video: u32,
     pub placement_before: PlacementSlot,
     pub first_reason: Option<Box<OrderReason>>,
@@ -93,16 +84,16 @@ pub(super) struct Model<'a> {
     /// The zone number of each reader; empty if there are not two zones to choose from.
     pub zones: Vec<Option<u32>>,
     /// The changed videos, in the order in which they were first changed.
-    pub changed_videos: Vec<Touched>,
+    pub changed_videos: Vec<ChangedVideo>,
     /// The most viewers of one video that a reader of average size may have.
-    pub mean_limit: u64,
+    pub mean_video_viewers_limit: u64,
     /// The number of viewers moved step by step: at least as many as the plan moves in the end.
-    spent: u64,
+    budget_spent: u64,
     /// The viewers, by video, who had no reader and were given one: their first move costs no budget.
     viewers_placed: HashMap<u32, u64>,
     /// The number of moves made in the model so far.
     pub shift_count: u64,
-    pub limits_met: Vec<MetLimit>,
+    pub reached_limits: Vec<ReachedLimit>,
     pub rejected: Vec<RejectedChange>,
 }
 
@@ -113,12 +104,12 @@ impl<'a> Model<'a> {
             availability: reader.standing,
             capacity: reader.capacity.max(1),
             viewers_planned: 0,
-            videos: 0,
+            video_count: 0,
             fair_share: 0,
-            gives_above: 0,
-            takes_below: 0,
-            filled_up_to: 0,
-            emptied_down_to: 0,
+            overloaded_above: 0,
+            underloaded_below: 0,
+            upper_target: 0,
+            lower_target: 0,
             video_viewers_limit: 1,
         });
         let mut model = Self {
@@ -128,48 +119,48 @@ impl<'a> Model<'a> {
             videos: Vec::with_capacity(videos),
             zones: Vec::new(),
             changed_videos: Vec::new(),
-            mean_limit: 1,
-            spent: 0,
+            mean_video_viewers_limit: 1,
+            budget_spent: 0,
             viewers_placed: HashMap::new(),
             shift_count: 0,
-            limits_met: Vec::new(),
+            reached_limits: Vec::new(),
             rejected: Vec::new(),
         };
         let mut homeless = 0_u64;
         for video in &situation.videos {
             homeless = homeless.saturating_add(model.add_video(video));
         }
-        model.set_marks(homeless);
+        model.set_thresholds(homeless);
         model
     }
 
     /// Adds a video. Returns the number of its viewers if no reader serves it, otherwise 0.
     fn add_video(&mut self, video: &PlacementVideo) -> u64 {
-        let viewers = video.viewers();
+        let viewer_count = video.viewers();
         let readers = self.readers.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
         let placement = match (assigned.next(), assigned.next()) {
-            (None, _) => PlacementSlot::Nowhere,
+            (None, _) => PlacementSlot::Unplaced,
             (Some(only), None) => PlacementSlot::One(only.reader as u32),
-            _ => PlacementSlot::Several(counted_viewers(video, viewers, readers)),
+            _ => PlacementSlot::Several(counted_viewers(video, viewer_count, readers)),
         };
         match &placement {
-            PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => self.readers[*reader as usize].add_viewers(viewers),
+            PlacementSlot::Unplaced => {}
+            PlacementSlot::One(reader) => self.readers[*reader as usize].add_viewers(viewer_count),
             PlacementSlot::Several(parts) => {
                 for &(reader, part) in parts {
                     self.readers[reader as usize].add_viewers(part);
                 }
             }
         }
-        let homeless = if placement == PlacementSlot::Nowhere { viewers } else { 0 };
-        self.videos.push(PlannedVideo { placement, viewers, epoch: video.epoch, changed_position: 0 });
+        let homeless = if placement == PlacementSlot::Unplaced { viewer_count } else { 0 };
+        self.videos.push(PlannedVideo { placement, viewer_count, epoch: video.epoch, changed_position: 0 });
         homeless
     }
 
     /// Sets the fair shares and thresholds of all readers. Viewers on closed readers cannot be moved, so they and
     /// their readers do not count.
-    fn set_marks(&mut self, homeless: u64) {
+    fn set_thresholds(&mut self, homeless: u64) {
         let in_play = self.readers.iter().filter(|seat| seat.availability != ReaderAvailability::Closed);
         let total = in_play.fold(homeless, |sum, seat| sum.saturating_add(seat.viewers_planned));
         let open = self.readers.iter().filter(|seat| seat.is_open());
@@ -184,14 +175,15 @@ impl<'a> Model<'a> {
             let fair = (u128::from(total) * u128::from(seat.capacity) / capacity.max(1)) as u64;
             let slack = slack_of(fair);
             seat.fair_share = fair;
-            seat.gives_above = fair.saturating_add(slack).min(seat.capacity.max(fair));
-            seat.takes_below = fair.saturating_sub(slack).min(seat.capacity);
-            seat.filled_up_to = fair.saturating_add(slack / 2).min(seat.capacity);
-            seat.emptied_down_to = fair.saturating_sub(slack / 2).min(seat.capacity);
+            seat.overloaded_above = fair.saturating_add(slack).min(seat.capacity.max(fair));
+            seat.underloaded_below = fair.saturating_sub(slack).min(seat.capacity);
+            seat.upper_target = fair.saturating_add(slack / 2).min(seat.capacity);
+            seat.lower_target = fair.saturating_sub(slack / 2).min(seat.capacity);
             seat.video_viewers_limit = limits.hot_video_viewers.min(fair.saturating_add(slack)).max(1);
         }
         let mean = total / count.max(1);
-        self.mean_limit = limits.hot_video_viewers.min(mean.saturating_add(slack_of(mean))).max(1);
+        self.mean_video_viewers_limit =
+            limits.hot_video_viewers.min(mean.saturating_add(slack_of(mean))).max(1);
     }
 
     pub fn open_readers(&self) -> impl Iterator<Item = u32> + '_ {
@@ -208,7 +200,7 @@ impl<'a> Model<'a> {
     /// Returns the number of the video's viewers on one reader.
     pub fn viewers_on(&self, video: u32, reader: u32) -> u64 {
         match &self.videos[video as usize].placement {
-            PlacementSlot::One(at) if *at == reader => self.videos[video as usize].viewers,
+            PlacementSlot::One(at) if *at == reader => self.videos[video as usize].viewer_count,
             PlacementSlot::Several(parts) => {
                 parts.iter().find(|part| part.0 == reader).map_or(0, |part| part.1)
             }
@@ -216,16 +208,16 @@ impl<'a> Model<'a> {
         }
     }
 
-    pub fn is_on(&self, video: u32, reader: u32) -> bool {
+    pub fn is_video_on_reader(&self, video: u32, reader: u32) -> bool {
         match &self.videos[video as usize].placement {
-            PlacementSlot::Nowhere => false,
+            PlacementSlot::Unplaced => false,
             PlacementSlot::One(at) => *at == reader,
             PlacementSlot::Several(parts) => parts.iter().any(|part| part.0 == reader),
         }
     }
 
     pub fn viewers_by_reader(&self, video: u32) -> Vec<(u32, u64)> {
-        parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
+        parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewer_count)
     }
 
     /// Returns how many of the open readers that the video is on are in the zone of `reader`; `usize::MAX` if that
@@ -241,7 +233,7 @@ impl<'a> Model<'a> {
     /// Returns the number of readers that the video is on.
     pub fn reader_count(&self, video: u32) -> usize {
         match &self.videos[video as usize].placement {
-            PlacementSlot::Nowhere => 0,
+            PlacementSlot::Unplaced => 0,
             PlacementSlot::One(_) => 1,
             PlacementSlot::Several(parts) => parts.len(),
         }
@@ -251,32 +243,36 @@ impl<'a> Model<'a> {
     /// threshold decides whether balance may spread a video onto that many readers, so that joining and balance never
     /// undo each other.
     pub fn join_threshold(&self, readers: usize) -> u64 {
-        let most = u128::from(self.mean_limit) * readers.saturating_sub(1) as u128;
+        let most = u128::from(self.mean_video_viewers_limit) * readers.saturating_sub(1) as u128;
         (most * u128::from(self.limits.join_below.min(1000)) / 1000) as u64
     }
 
     /// Whether balance may put a part of the video onto one more reader.
     pub fn may_spread(&self, video: u32) -> bool {
         let on = self.reader_count(video);
-        let viewers = self.videos[video as usize].viewers;
-        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.join_threshold(on + 1) };
+        let viewers = self.videos[video as usize].viewer_count;
+        let hot = if on == 1 {
+            viewers > self.mean_video_viewers_limit
+        } else {
+            viewers > self.join_threshold(on + 1)
+        };
         hot && on < self.limits.max_readers_per_video
     }
 
     /// Returns the number of viewers that this plan may still move.
     pub fn budget_left(&self) -> u64 {
-        self.limits.budget.available.saturating_sub(self.spent)
+        self.limits.budget.available.saturating_sub(self.budget_spent)
     }
 
     /// Takes `viewers` from the budget. Returns whether the budget had so many.
     pub fn take_from_budget(&mut self, viewers: u64) -> bool {
         let budget = self.limits.budget;
-        let oversize = self.spent == 0 && budget.available >= budget.full && viewers > budget.full;
+        let oversize = self.budget_spent == 0 && budget.available >= budget.full && viewers > budget.full;
         let admitted = viewers == 0 || viewers <= self.budget_left() || (oversize && budget.full > 0);
         if admitted {
-            self.spent = self.spent.saturating_add(viewers);
+            self.budget_spent = self.budget_spent.saturating_add(viewers);
         } else {
-            self.note_limit_met(MetLimit::Budget);
+            self.note_reached_limit(ReachedLimit::Budget);
         }
         admitted
     }
@@ -291,9 +287,9 @@ impl<'a> Model<'a> {
         *self.viewers_placed.entry(video).or_default() += viewers;
     }
 
-    pub fn note_limit_met(&mut self, bound: MetLimit) {
-        if !self.limits_met.contains(&bound) {
-            self.limits_met.push(bound);
+    pub fn note_reached_limit(&mut self, bound: ReachedLimit) {
+        if !self.reached_limits.contains(&bound) {
+            self.reached_limits.push(bound);
         }
     }
 
@@ -303,9 +299,9 @@ impl<'a> Model<'a> {
         video: Option<u32>,
         reader: Option<u32>,
         viewers: u64,
-        because: MetLimit,
+        because: ReachedLimit,
     ) {
-        self.note_limit_met(because);
+        self.note_reached_limit(because);
         let (video, reader) = (video.map(|at| at as usize), reader.map(|at| at as usize));
         self.rejected.push(RejectedChange { kind, video, reader, viewers, because });
     }
@@ -317,8 +313,8 @@ impl<'a> Model<'a> {
         let at = video as usize;
         if self.videos[at].changed_position == 0 {
             let before = self.videos[at].placement.clone();
-            let why = (before != PlacementSlot::Nowhere).then(|| Box::new(why));
-            self.changed_videos.push(Touched { video, placement_before: before, first_reason: why });
+            let why = (before != PlacementSlot::Unplaced).then(|| Box::new(why));
+            self.changed_videos.push(ChangedVideo { video, placement_before: before, first_reason: why });
             self.videos[at].changed_position = self.changed_videos.len() as u32;
         }
         if self.shift_whole_video(at, from, to, amount) {
@@ -332,7 +328,7 @@ impl<'a> Model<'a> {
             let seat = &mut self.readers[from as usize];
             seat.viewers_planned -= amount;
             if part.1 == 0 {
-                seat.videos -= 1;
+                seat.video_count -= 1;
                 parts.retain(|part| part.0 != from);
             }
         }
@@ -341,12 +337,12 @@ impl<'a> Model<'a> {
         match parts.binary_search_by_key(&to, |part| part.0) {
             Ok(found) => parts[found].1 += amount,
             Err(place) => {
-                seat.videos += 1;
+                seat.video_count += 1;
                 parts.insert(place, (to, amount));
             }
         }
         // While waiting viewers are being spread, one part may not be all of them.
-        let all_here = parts.len() == 1 && parts[0].1 == self.videos[at].viewers;
+        let all_here = parts.len() == 1 && parts[0].1 == self.videos[at].viewer_count;
         self.videos[at].placement =
             if all_here { PlacementSlot::One(parts[0].0) } else { PlacementSlot::Several(parts) };
     }
@@ -354,15 +350,15 @@ impl<'a> Model<'a> {
     /// Moves a whole video from nowhere, or from its only reader, to one other reader: the common case. Returns
     /// whether this was such a case.
     fn shift_whole_video(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
-        if amount != self.videos[at].viewers || from == Some(to) {
+        if amount != self.videos[at].viewer_count || from == Some(to) {
             return false;
         }
         match (&self.videos[at].placement, from) {
-            (PlacementSlot::Nowhere, None) => {}
+            (PlacementSlot::Unplaced, None) => {}
             (PlacementSlot::One(reader), Some(from)) if *reader == from => {
                 let seat = &mut self.readers[from as usize];
                 seat.viewers_planned -= amount;
-                seat.videos -= 1;
+                seat.video_count -= 1;
             }
             _ => return false,
         }
@@ -376,9 +372,9 @@ impl<'a> Model<'a> {
         for (reader, viewers) in self.viewers_by_reader(video) {
             let seat = &mut self.readers[reader as usize];
             seat.viewers_planned -= viewers;
-            seat.videos -= 1;
+            seat.video_count -= 1;
         }
-        self.videos[video as usize].placement = PlacementSlot::Nowhere;
+        self.videos[video as usize].placement = PlacementSlot::Unplaced;
     }
 
     pub fn viewer_balance(&self) -> ViewerBalance {
@@ -389,8 +385,8 @@ impl<'a> Model<'a> {
                 balance.on_draining += seat.viewers_planned;
             }
         }
-        let nowhere = self.videos.iter().filter(|planned| planned.placement == PlacementSlot::Nowhere);
-        balance.waiting = nowhere.fold(0, |sum, planned| planned.viewers.saturating_add(sum));
+        let nowhere = self.videos.iter().filter(|planned| planned.placement == PlacementSlot::Unplaced);
+        balance.waiting = nowhere.fold(0, |sum, planned| planned.viewer_count.saturating_add(sum));
         balance.viewers = balance.viewers.saturating_add(balance.waiting);
         let open: Vec<&ReaderLoad> = self.readers.iter().filter(|seat| seat.is_open()).collect();
         let ratio = |seat: &&ReaderLoad| {
@@ -399,7 +395,9 @@ impl<'a> Model<'a> {
         balance.readers = open.len();
         balance.outside = open
             .iter()
-            .filter(|seat| seat.viewers_planned > seat.gives_above || seat.viewers_planned < seat.takes_below)
+            .filter(|seat| {
+                seat.viewers_planned > seat.overloaded_above || seat.viewers_planned < seat.underloaded_below
+            })
             .count();
         balance.max_over_mean = open.iter().map(ratio).max().unwrap_or(0);
         balance.min_over_mean = open.iter().map(ratio).min().unwrap_or(0);
@@ -414,6 +412,6 @@ impl<'a> Model<'a> {
 impl ReaderLoad {
     fn add_viewers(&mut self, viewers: u64) {
         self.viewers_planned = self.viewers_planned.saturating_add(viewers);
-        self.videos += 1;
+        self.video_count += 1;
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::model::{Model, Touched};
+use super::model::{ChangedVideo, Model};
 use super::shares::{parts_of, parts_with_shares};
 use crate::placement::plan::{ChangeKind, OrderReason, PlannedOrder};
 
 /// Returns one order for every video whose placement changed, in the order in which they are to be carried out.
 pub(super) fn orders_of(model: &Model) -> Vec<PlannedOrder> {
-    let changed: Vec<&Touched> = model
+    let changed: Vec<&ChangedVideo> = model
         .changed_videos
         .iter()
         .filter(|touched| {
@@ -23,17 +23,17 @@ pub(super) fn orders_of(model: &Model) -> Vec<PlannedOrder> {
     orders
 }
 
-fn order_for_video(model: &Model, touched: &Touched) -> PlannedOrder {
+fn order_for_video(model: &Model, touched: &ChangedVideo) -> PlannedOrder {
     let video = touched.video as usize;
     let planned = &model.videos[video];
     let epoch = planned.epoch;
     let Some(why) = &touched.first_reason else {
-        let to = parts_with_shares(&planned.placement, planned.viewers);
-        let why = OrderReason::Unserved { waiting: planned.viewers };
+        let to = parts_with_shares(&planned.placement, planned.viewer_count);
+        let why = OrderReason::Unserved { waiting: planned.viewer_count };
         return PlannedOrder { video, epoch, kind: ChangeKind::Place, from: Vec::new(), to, moved: 0, why };
     };
-    let from = parts_of(&touched.placement_before, planned.viewers);
-    let to = parts_of(&planned.placement, planned.viewers);
+    let from = parts_of(&touched.placement_before, planned.viewer_count);
+    let to = parts_of(&planned.placement, planned.viewer_count);
     let stays = |reader: u32, viewers: u64| {
         to.iter().find(|part| part.0 == reader).map_or(0, |part| part.1).min(viewers)
     };
@@ -50,8 +50,8 @@ fn order_for_video(model: &Model, touched: &Touched) -> PlannedOrder {
         _ => ChangeKind::Move,
     };
     let (from, to) = (
-        parts_with_shares(&touched.placement_before, planned.viewers),
-        parts_with_shares(&planned.placement, planned.viewers),
+        parts_with_shares(&touched.placement_before, planned.viewer_count),
+        parts_with_shares(&planned.placement, planned.viewer_count),
     );
     PlannedOrder { video, epoch, kind, from, to, moved, why: (**why).clone() }
 }
@@ -69,9 +69,9 @@ fn unpair_lost_exchanges(orders: &mut [PlannedOrder], model: &Model) {
         }
         let seat = &model.readers[reader];
         order.why = if load > fair {
-            OrderReason::Over { reader, load, fair, most: seat.gives_above }
+            OrderReason::Over { reader, load, fair, most: seat.overloaded_above }
         } else {
-            OrderReason::Under { reader, load, fair, least: seat.takes_below }
+            OrderReason::Under { reader, load, fair, least: seat.underloaded_below }
         };
         order.kind = if order.kind == ChangeKind::Swap { ChangeKind::Move } else { order.kind };
     }

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::heat;
-use super::model::{Model, PlacementSlot};
-use crate::placement::plan::{ChangeKind, MetLimit, OrderReason};
+use super::model::Model;
+use super::shares::PlacementSlot;
+use crate::placement::plan::{ChangeKind, OrderReason, ReachedLimit};
 use crate::placement::situation::ReaderAvailability;
 
 /// The open readers, emptiest first: by the part of their capacity in use, then by videos, then by position.
@@ -19,7 +20,7 @@ impl EmptiestReaders {
     fn emptiness_key(model: &Model, reader: u32) -> (u64, u32, u32) {
         let seat = &model.readers[reader as usize];
         // The bits of two numbers that are not negative compare as the numbers do.
-        ((seat.viewers_planned as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
+        ((seat.viewers_planned as f64 / seat.capacity as f64).to_bits(), seat.video_count, reader)
     }
 
     /// Returns the reader for this many viewers of a video: the emptiest by capacity or, if they do not fit there, the
@@ -29,7 +30,7 @@ impl EmptiestReaders {
             let seat = &model.readers[reader as usize];
             seat.viewers_planned < seat.capacity
                 && viewers <= seat.room_up_to(u64::MAX).min(seat.video_viewers_limit)
-                && !model.is_on(video, reader)
+                && !model.is_video_on_reader(video, reader)
         };
         while let Some(mut top) = self.0.peek_mut() {
             let reader = top.0.2;
@@ -48,13 +49,14 @@ impl EmptiestReaders {
     }
 }
 
-/// Places every video without a reader on one reader, or on several if one is not enough: the largest video first,
-/// onto the emptiest reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
+/// Places every video without a reader on one reader, or on several if one is not enough: the largest video first, onto
+/// the emptiest reader (longest processing time first: Graham, 1969). No viewer is moved, so the placing costs no
+/// budget.
 pub(super) fn place_unserved(model: &mut Model) {
-    let nowhere = |video: &u32| model.videos[*video as usize].placement == PlacementSlot::Nowhere;
+    let nowhere = |video: &u32| model.videos[*video as usize].placement == PlacementSlot::Unplaced;
     let unserved = (0..model.videos.len() as u32).filter(nowhere);
     let mut unserved: Vec<(Reverse<u64>, u32)> =
-        unserved.map(|video| (Reverse(model.videos[video as usize].viewers), video)).collect();
+        unserved.map(|video| (Reverse(model.videos[video as usize].viewer_count), video)).collect();
     if unserved.is_empty() {
         return;
     }
@@ -69,17 +71,18 @@ pub(super) fn place_unserved(model: &mut Model) {
             || model.open_readers().all(|reader| is_full(model, reader))
         {
             let because = if model.open_readers().next().is_none() {
-                MetLimit::NoOpenReader
+                ReachedLimit::NoOpenReader
             } else {
-                MetLimit::Capacity
+                ReachedLimit::Capacity
             };
             model.note_rejected(ChangeKind::Place, Some(video), None, waiting, because);
         } else {
-            let left = heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::FairShareFirst);
+            let left =
+                heat::spread_viewers(model, video, None, waiting, &why, heat::FillLimit::FairShareFirst);
             if left > 0 {
                 // The readers with the most room take it, beyond the limit of one video on one reader.
                 model.undo_placement(video);
-                heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::WholeCapacity);
+                heat::spread_viewers(model, video, None, waiting, &why, heat::FillLimit::WholeCapacity);
             }
         }
     }
@@ -95,7 +98,7 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
     let draining =
         |reader: &u32| model.readers[*reader as usize].availability == ReaderAvailability::Draining;
     let mut leaving: Vec<u32> = (0..model.readers.len() as u32).filter(draining).collect();
-    leaving.retain(|&reader| model.readers[reader as usize].videos > 0);
+    leaving.retain(|&reader| model.readers[reader as usize].video_count > 0);
     if leaving.is_empty() {
         return true;
     }
@@ -108,8 +111,8 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
             }
         };
         match &planned.placement {
-            PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => note(*reader, planned.viewers),
+            PlacementSlot::Unplaced => {}
+            PlacementSlot::One(reader) => note(*reader, planned.viewer_count),
             PlacementSlot::Several(parts) => {
                 for &(reader, viewers) in parts {
                     note(reader, viewers);
@@ -146,7 +149,7 @@ fn move_video_off(
         let seat = &model.readers[reader as usize];
         let part = model.viewers_on(video, reader).saturating_add(viewers);
         seat.is_open()
-            && viewers <= seat.room_up_to(seat.gives_above)
+            && viewers <= seat.room_up_to(seat.overloaded_above)
             && seat.viewers_planned < seat.capacity
             && part <= seat.video_viewers_limit
     });
@@ -154,13 +157,16 @@ fn move_video_off(
         beside.max_by_key(|&reader| (model.readers[reader as usize].room_up_to(u64::MAX), Reverse(reader)));
     let to = beside.or_else(|| emptiest.find_reader(model, video, viewers));
     if to.is_none() && (viewers == 0 || heat::room_for(model, video) < viewers) {
-        let because =
-            if model.open_readers().next().is_none() { MetLimit::NoOpenReader } else { MetLimit::Capacity };
+        let because = if model.open_readers().next().is_none() {
+            ReachedLimit::NoOpenReader
+        } else {
+            ReachedLimit::Capacity
+        };
         model.note_rejected(ChangeKind::Drain, Some(video), Some(from), viewers, because);
         return true;
     }
     if !model.take_from_budget(viewers) {
-        model.note_rejected(ChangeKind::Drain, Some(video), Some(from), viewers, MetLimit::Budget);
+        model.note_rejected(ChangeKind::Drain, Some(video), Some(from), viewers, ReachedLimit::Budget);
         return false;
     }
     if let Some(to) = to {
@@ -169,9 +175,9 @@ fn move_video_off(
         // If the video may have few more readers, evenness does not choose them: it would waste some on small amounts.
         let scarce =
             model.reader_count(video) + model.open_readers().count() > model.limits.max_readers_per_video;
-        let reach = if scarce { heat::Reach::WholeCapacity } else { heat::Reach::FairShareFirst };
+        let reach = if scarce { heat::FillLimit::WholeCapacity } else { heat::FillLimit::FairShareFirst };
         let left = heat::spread_viewers(model, video, Some(from), viewers, why, reach);
-        heat::spread_viewers(model, video, Some(from), left, why, heat::Reach::WholeCapacity);
+        heat::spread_viewers(model, video, Some(from), left, why, heat::FillLimit::WholeCapacity);
     }
     true
 }

@@ -1,12 +1,20 @@
-//! Conversions between numbers of viewers and shares.
+//! The readers of a video with its viewers there, and conversions between numbers of viewers and shares.
 
-use super::model::PlacementSlot;
 use crate::placement::situation::{PlacementVideo, VideoPart, WHOLE_SHARE};
+
+/// The readers on which a video is placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PlacementSlot {
+    Unplaced,
+    One(u32),
+    /// Two or more readers, each with its viewers of the video, sorted by reader.
+    Several(Vec<(u32, u64)>),
+}
 
 /// Returns the readers of a placement with their viewers, sorted by reader.
 pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
     match placement {
-        PlacementSlot::Nowhere => Vec::new(),
+        PlacementSlot::Unplaced => Vec::new(),
         PlacementSlot::One(reader) => vec![(*reader, viewers)],
         PlacementSlot::Several(parts) => parts.clone(),
     }
@@ -48,7 +56,7 @@ fn apportion_by_weights(total: u64, weights: &[u64]) -> Vec<u64> {
 /// summing to the whole.
 pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<VideoPart> {
     let parts = match placement {
-        PlacementSlot::Nowhere => return Vec::new(),
+        PlacementSlot::Unplaced => return Vec::new(),
         PlacementSlot::One(reader) => {
             return vec![VideoPart { reader: *reader as usize, viewers, share: WHOLE_SHARE }];
         }

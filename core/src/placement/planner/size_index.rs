@@ -6,16 +6,16 @@
 pub(super) struct SizeIndex {
     videos: Vec<(u64, u32)>,
     /// For each slot, the first slot at or after it that is not removed; one past the end if there is none.
-    next_free_right: Vec<u32>,
+    next_present_right: Vec<u32>,
     /// For each slot, one past the last slot before it that is not removed; 0 if there is none.
-    next_free_left: Vec<u32>,
+    next_present_left: Vec<u32>,
 }
 
 /// A video in a size index, with its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Item {
+pub(super) struct IndexedVideo {
     pub index_slot: usize,
-    pub viewers: u64,
+    pub viewer_count: u64,
     pub video: u32,
 }
 
@@ -23,47 +23,47 @@ impl SizeIndex {
     pub fn new(mut videos: Vec<(u64, u32)>) -> Self {
         videos.sort_unstable();
         let slots = 0..=videos.len() as u32;
-        Self { next_free_right: slots.clone().collect(), next_free_left: slots.collect(), videos }
+        Self { next_present_right: slots.clone().collect(), next_present_left: slots.collect(), videos }
     }
 
     /// Returns the smallest video with at least `from` and at most `to` viewers.
-    pub fn smallest_between(&mut self, from: u64, to: u64) -> Option<Item> {
+    pub fn smallest_between(&mut self, from: u64, to: u64) -> Option<IndexedVideo> {
         let slot = self.videos.partition_point(|video| video.0 < from);
-        let slot = follow_links(&mut self.next_free_right, slot);
-        let &(viewers, video) = self.videos.get(slot)?;
-        (viewers <= to).then_some(Item { index_slot: slot, viewers, video })
+        let slot = follow_links(&mut self.next_present_right, slot);
+        let &(viewer_count, video) = self.videos.get(slot)?;
+        (viewer_count <= to).then_some(IndexedVideo { index_slot: slot, viewer_count, video })
     }
 
     /// Returns the largest video with at most `to` viewers and at least `from`.
-    pub fn largest_between(&mut self, from: u64, to: u64) -> Option<Item> {
+    pub fn largest_between(&mut self, from: u64, to: u64) -> Option<IndexedVideo> {
         let end = self.videos.partition_point(|video| video.0 <= to);
-        let slot = follow_links(&mut self.next_free_left, end).checked_sub(1)?;
-        let (viewers, video) = self.videos[slot];
-        (viewers >= from).then_some(Item { index_slot: slot, viewers, video })
+        let slot = follow_links(&mut self.next_present_left, end).checked_sub(1)?;
+        let (viewer_count, video) = self.videos[slot];
+        (viewer_count >= from).then_some(IndexedVideo { index_slot: slot, viewer_count, video })
     }
 
     /// Returns all videos that are not removed, the largest first.
-    pub fn largest_first(&self) -> impl Iterator<Item = Item> + '_ {
+    pub fn largest_first(&self) -> impl Iterator<Item = IndexedVideo> + '_ {
         let left = self
             .videos
             .iter()
             .enumerate()
             .rev()
-            .filter(|(slot, _)| self.next_free_right[*slot] as usize == *slot);
-        left.map(|(slot, &(viewers, video))| Item { index_slot: slot, viewers, video })
+            .filter(|(slot, _)| self.next_present_right[*slot] as usize == *slot);
+        left.map(|(slot, &(viewer_count, video))| IndexedVideo { index_slot: slot, viewer_count, video })
     }
 
     /// Removes this video from the index, if the index has it.
     pub fn remove(&mut self, viewers: u64, video: u32) {
         if let Ok(slot) = self.videos.binary_search(&(viewers, video)) {
-            self.take_video(slot);
+            self.remove_slot(slot);
         }
     }
 
     /// Removes the video in a slot from the index.
-    pub fn take_video(&mut self, slot: usize) {
-        self.next_free_right[slot] = slot as u32 + 1;
-        self.next_free_left[slot + 1] = slot as u32;
+    pub fn remove_slot(&mut self, slot: usize) {
+        self.next_present_right[slot] = slot as u32 + 1;
+        self.next_present_left[slot + 1] = slot as u32;
     }
 }
 
@@ -99,12 +99,12 @@ mod tests {
                 } else {
                     (plain.iter().rev().find(fits).copied(), shelf.largest_between(from, to))
                 };
-                prop_assert_eq!(found.map(|item| (item.viewers, item.video)), expected);
+                prop_assert_eq!(found.map(|item| (item.viewer_count, item.video)), expected);
                 if let (Some(item), Some(gone)) = (found, expected) {
-                    shelf.take_video(item.index_slot);
+                    shelf.remove_slot(item.index_slot);
                     plain.retain(|video| *video != gone);
                 }
-                prop_assert!(shelf.largest_first().map(|item| (item.viewers, item.video)).eq(plain.iter().rev().copied()));
+                prop_assert!(shelf.largest_first().map(|item| (item.viewer_count, item.video)).eq(plain.iter().rev().copied()));
             }
         }
     }

@@ -77,7 +77,7 @@ fn a_draining_reader_is_emptied_also_of_videos_nobody_watches() {
     assert!(plan.orders.iter().all(|order| order.kind == ChangeKind::Drain));
     assert_eq!((plan.after.on_draining, plan.moved), (0, 800));
     assert_eq!(order_viewers(plan.orders.iter().find(|order| order.video == 3).unwrap()), [(1, 200)]);
-    assert_eq!(plan.bound_by, [MetLimit::SafetyOnly]);
+    assert_eq!(plan.bound_by, [ReachedLimit::SafetyOnly]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn drains_come_before_balance_and_within_the_budget() {
     let budget = ViewerMoveBudget { available: 700, full: 20_000 };
     let plan = make_plan(&situation, &PlanLimits { budget, ..limits() });
     assert_eq!(kinds(&plan), [(0, ChangeKind::Drain)]);
-    assert_eq!((plan.moved, &plan.bound_by[..]), (600, &[MetLimit::Budget][..]));
+    assert_eq!((plan.moved, &plan.bound_by[..]), (600, &[ReachedLimit::Budget][..]));
     assert_eq!((plan.rejected[0].viewers, plan.rejected[0].kind), (500, ChangeKind::Drain));
     assert!(plan.rejected[0].explain(&situation).contains("budget"));
 }
@@ -166,7 +166,7 @@ fn a_recently_moved_video_rests_except_for_drains() {
     let mut situation = situation(2, &[&[(0, 500)], &[(0, 500)]]);
     situation.videos.iter_mut().for_each(|video| video.changed = NOW - 29_999);
     let resting = make_plan(&situation, &limits());
-    assert_eq!((&resting.orders[..], &resting.bound_by[..]), (&[][..], &[MetLimit::Rest][..]));
+    assert_eq!((&resting.orders[..], &resting.bound_by[..]), (&[][..], &[ReachedLimit::Rest][..]));
     situation.now += 1;
     assert_eq!(kinds(&make_plan(&situation, &limits())).len(), 1);
     situation.now -= 1;
@@ -196,9 +196,9 @@ fn nothing_is_moved_when_no_reader_has_room() {
     situation.readers.iter_mut().for_each(|reader| reader.capacity = 1000);
     situation.readers[0].standing = ReaderAvailability::Draining;
     let made = make_plan(&situation, &limits());
-    assert_eq!((&made.orders[..], made.bound_by[0]), (&[][..], MetLimit::Capacity));
+    assert_eq!((&made.orders[..], made.bound_by[0]), (&[][..], ReachedLimit::Capacity));
     situation.readers[1].standing = ReaderAvailability::Closed;
-    assert_eq!(make_plan(&situation, &limits()).bound_by, [MetLimit::NoOpenReader]);
+    assert_eq!(make_plan(&situation, &limits()).bound_by, [ReachedLimit::NoOpenReader]);
 }
 
 /// The zone of each reader; `None` if it is not known.
@@ -417,7 +417,7 @@ proptest! {
         for part in turned.videos.iter_mut().flat_map(|video| &mut video.parts) {
             part.reader = last - part.reader;
         }
-        let (one, other) = (situation.in_name_order(), turned.in_name_order());
+        let (one, other) = (situation.sorted_by_name(), turned.sorted_by_name());
         prop_assert_eq!(&one, &other);
         prop_assert_eq!(make_plan(&one, &limits), make_plan(&other, &limits));
     }

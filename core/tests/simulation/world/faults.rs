@@ -88,8 +88,12 @@ impl World {
             15 if leaving == 0 && readers_down == 0 && spare => self.remove_reader(reader, false),
             16 | 17 if leaving > 0 && managers_down == 0 => self.replace_managers(),
             18 => self.end_empty_leaver(),
-            13 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.starve_managers(),
-            19 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.stop_machine(),
+            13 if !away && self.net.paused_processes.iter().all(|it| it.2 < self.net.now) => {
+                self.starve_managers();
+            }
+            19 if !away && self.net.paused_processes.iter().all(|it| it.2 < self.net.now) => {
+                self.stop_machine();
+            }
             _ => {}
         }
     }
@@ -101,7 +105,7 @@ impl World {
         if self.net.rng.chance(300) {
             let manager = Node::Manager(self.net.rng.index(self.managers.len()));
             let until = (now + self.net.rng.between(3_000, 20_000)).min(FAULTS_END + 1_000);
-            self.net.pauses.push((manager, now, until));
+            self.net.paused_processes.push((manager, now, until));
             self.net.checks.counts.managers_paused += 1;
             self.net.trace(|| format!("{manager:?} stands still until {until}"));
             return;
@@ -112,7 +116,7 @@ impl World {
             let mut at = now + self.net.rng.below(500);
             while at < until {
                 let paused = self.net.rng.between(300, MAX_STARVED_MS);
-                self.net.pauses.push((node, at, at + paused));
+                self.net.paused_processes.push((node, at, at + paused));
                 at += paused + self.net.rng.between(5, 100);
             }
         }
@@ -126,7 +130,7 @@ impl World {
         let managers = (0..self.managers.len()).map(Node::Manager);
         let all =
             managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
-        self.net.pauses.extend(all.map(|node| (node, from, to)));
+        self.net.paused_processes.extend(all.map(|node| (node, from, to)));
         self.net.checks.counts.machine_stops += 1;
         self.net.trace(|| format!("the machine stops until {to}"));
     }
@@ -264,7 +268,7 @@ impl World {
             }
             Node::Manager(at) => {
                 self.net.start(node);
-                self.managers[at] = Manager::new(at, self.net.readers.clone());
+                self.managers[at] = Manager::new(&self.net, at);
                 self.managers[at].boot(&mut self.net);
             }
             Node::Viewer(at) => self.viewers[at].boot(&mut self.net),

@@ -11,11 +11,11 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::poster::CommentPoster;
-use super::viewer::{AudienceViewer, ConnectWay};
+use super::viewer::{AudienceViewer, ConnectMode};
 use super::{AudienceReport, SettledAnswer, WantedCrowd};
 
-/// The most faults that a report describes in words; all faults are counted.
-const MAX_FAULTS_TOLD: usize = 10;
+/// The most faults of a kind that a report describes in words.
+const MAX_FAULTS_REPORTED: usize = 10;
 
 struct WatchingViewer {
     viewer: Arc<AudienceViewer>,
@@ -32,24 +32,24 @@ impl Drop for WatchingViewer {
 #[derive(Default)]
 struct PresentCrowd {
     wanted: usize,
-    there: Vec<WatchingViewer>,
+    viewers: Vec<WatchingViewer>,
     /// The faults of viewers that have left the crowd.
-    gone: ViewerFaults,
+    faults_of_departed: ViewerFaults,
 }
 
 #[derive(Debug, Clone, Default)]
 struct ViewerFaults {
     count: u64,
-    told: Vec<String>,
+    descriptions: Vec<String>,
 }
 
 impl ViewerFaults {
     fn add_viewer_faults(&mut self, viewer: &AudienceViewer) {
-        let seen = viewer.seen();
+        let seen = viewer.record();
         self.count += seen.fault_count;
-        let room = MAX_FAULTS_TOLD.saturating_sub(self.told.len());
+        let room = MAX_FAULTS_REPORTED.saturating_sub(self.descriptions.len());
         let told = seen.faults.iter().take(room);
-        self.told.extend(told.map(|fault| format!("{} of {}: {fault}", viewer.user, viewer.video)));
+        self.descriptions.extend(told.map(|fault| format!("{} of {}: {fault}", viewer.user, viewer.video)));
     }
 }
 
@@ -83,9 +83,9 @@ impl ClusterAudience {
             let mut crowds = self.lock_crowds();
             let present = crowds.entry(name.clone()).or_default();
             present.wanted = crowd.viewers;
-            while present.there.len() > crowd.viewers {
-                let gone = present.there.pop().expect("there are some");
-                present.gone.add_viewer_faults(&gone.viewer);
+            while present.viewers.len() > crowd.viewers {
+                let gone = present.viewers.pop().expect("there are some");
+                present.faults_of_departed.add_viewer_faults(&gone.viewer);
             }
         }
         let audience = Arc::clone(self);
@@ -101,20 +101,35 @@ impl ClusterAudience {
     fn admit_one(&self, name: &str, crowd: &WantedCrowd) -> bool {
         let mut crowds = self.lock_crowds();
         let Some(present) = crowds.get_mut(name) else { return false };
-        if present.there.len() >= present.wanted.min(crowd.viewers) {
+        if present.viewers.len() >= present.wanted.min(crowd.viewers) {
             return false;
         }
-        let user = format!("{name}-{}", present.there.len());
+        let user = format!("{name}-{}", present.viewers.len());
         let viewer = AudienceViewer::new(user, crowd.video.clone(), crowd.way);
-        let task = tokio::spawn(Arc::clone(&viewer).watch_forever(self.client.clone(), self.gateway.clone()));
-        present.there.push(WatchingViewer { viewer, task });
+        let pod = crowd.gateway.map(|address| format!("http://{address}").parse());
+        let gateway = pod.map_or_else(|| self.gateway.clone(), |url| url.expect("an address makes a URL"));
+        let task = tokio::spawn(Arc::clone(&viewer).watch_forever(self.client.clone(), gateway));
+        present.viewers.push(WatchingViewer { viewer, task });
         true
     }
 
     fn for_each_viewer(&self, mut what: impl FnMut(&AudienceViewer)) {
         for present in self.lock_crowds().values() {
-            present.there.iter().for_each(|watching| what(&watching.viewer));
+            present.viewers.iter().for_each(|watching| what(&watching.viewer));
         }
+    }
+
+    /// Returns the number of viewers of the crowd `name` that each reader greeted last, by the reader's name. Viewers
+    /// that have no stream are left out.
+    pub fn crowd_by_reader(&self, name: &str) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for watching in self.lock_crowds().get(name).into_iter().flat_map(|present| &present.viewers) {
+            let seen = watching.viewer.record();
+            if let Some(reader) = seen.instance.clone().filter(|_| seen.connected) {
+                *counts.entry(reader).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// Returns the report of what all viewers saw.
@@ -123,13 +138,13 @@ impl ClusterAudience {
         let mut faults = ViewerFaults::default();
         for present in self.lock_crowds().values() {
             report.viewers += present.wanted;
-            faults.count += present.gone.count;
-            faults.told.extend(present.gone.told.iter().cloned());
+            faults.count += present.faults_of_departed.count;
+            faults.descriptions.extend(present.faults_of_departed.descriptions.iter().cloned());
         }
         self.for_each_viewer(|viewer| {
-            let seen = viewer.seen();
+            let seen = viewer.record();
             report.connected += usize::from(seen.connected);
-            if !seen.connected && report.without.len() < MAX_FAULTS_TOLD {
+            if !seen.connected && report.without.len() < MAX_FAULTS_REPORTED {
                 let (user, video) = (&viewer.user, &viewer.video);
                 report.without.push(format!("{user} of {video} since {}", seen.last_end));
             }
@@ -139,9 +154,9 @@ impl ClusterAudience {
             if away_ms > report.longest_away_ms {
                 report.longest_away_ms = away_ms;
                 let attempts = seen.longest_attempts.join(", ");
-                report.longest_attempts = format!("{} ({:?}): {attempts}", viewer.user, viewer.way);
+                report.longest_attempts = format!("{} ({:?}): {attempts}", viewer.user, viewer.connect_mode);
             }
-            if viewer.way == ConnectWay::Direct {
+            if viewer.connect_mode == ConnectMode::Direct {
                 report.moved += usize::from(seen.moves > 0);
                 if seen.moves > report.most_moves {
                     report.most_moves = seen.moves;
@@ -153,26 +168,26 @@ impl ClusterAudience {
             drop(seen);
             faults.add_viewer_faults(viewer);
         });
-        (report.fault_count, report.faults) = (faults.count, faults.told);
+        (report.fault_count, report.faults) = (faults.count, faults.descriptions);
         report
     }
 
     /// Resets the counts of comments, reconnects and moves of all viewers; faults are kept.
     pub fn forget_events(&self) {
-        self.for_each_viewer(|viewer| viewer.seen().forget_events());
+        self.for_each_viewer(|viewer| viewer.record().forget_events());
     }
 
     /// Checks that every acknowledged comment has a sequence number, and that every viewer received every comment.
-    pub async fn settled(&self) -> SettledAnswer {
+    pub async fn check_settled(&self) -> SettledAnswer {
         let mut settled = SettledAnswer::default();
-        let posted = self.poster.posted();
+        let posted = self.poster.posted_counts();
         let mut videos: BTreeSet<String> = posted.acknowledged.keys().cloned().collect();
         self.for_each_viewer(|viewer| {
             videos.insert(viewer.video.clone());
         });
         let mut heads = BTreeMap::new();
         for video in videos {
-            match self.last_seq(&video).await {
+            match self.fetch_last_comment_seq(&video).await {
                 Ok(head) => {
                     let acknowledged = posted.acknowledged.get(&video).copied().unwrap_or(0);
                     if head != acknowledged {
@@ -189,10 +204,10 @@ impl ClusterAudience {
             settled.wrong.push(format!("{} comments are not acknowledged", posted.pending));
         }
         self.for_each_viewer(|viewer| {
-            let at = viewer.seen().at.as_ref().map_or(0, |(_, seq)| *seq);
+            let at = viewer.record().position.as_ref().map_or(0, |(_, seq)| *seq);
             if heads.get(&viewer.video) == Some(&at) {
                 settled.level += 1;
-            } else if settled.wrong.len() < MAX_FAULTS_TOLD {
+            } else if settled.wrong.len() < MAX_FAULTS_REPORTED {
                 settled.wrong.push(format!("{} of {} stands at {at}", viewer.user, viewer.video));
             }
         });
@@ -212,7 +227,7 @@ impl ClusterAudience {
     }
 
     /// The sequence number of a video's last comment; 0 if the video has no comments.
-    async fn last_seq(&self, video: &str) -> anyhow::Result<u64> {
+    async fn fetch_last_comment_seq(&self, video: &str) -> anyhow::Result<u64> {
         let url = self.gateway.join(&format!("/comments/{video}?limit=1"))?;
         let answer =
             self.client.get(url).timeout(Duration::from_secs(10)).send().await?.error_for_status()?;

@@ -45,7 +45,7 @@ pub struct CommentPoster {
     /// A random number in every idempotency key, so that two runs of this program never share a key.
     run: u64,
     posting: Mutex<WantedPosting>,
-    posted: Mutex<PostedCounts>,
+    posted_counts: Mutex<PostedCounts>,
     changed: Notify,
 }
 
@@ -61,7 +61,7 @@ impl CommentPoster {
             gateway,
             run: rand::random(),
             posting: Mutex::default(),
-            posted: Mutex::default(),
+            posted_counts: Mutex::default(),
             changed: Notify::new(),
         });
         tokio::spawn(Arc::clone(&poster).post_forever());
@@ -75,8 +75,8 @@ impl CommentPoster {
     }
 
     /// Returns the counts of the comments that were posted so far.
-    pub fn posted(&self) -> PostedCounts {
-        lock_mutex(&self.posted).clone()
+    pub fn posted_counts(&self) -> PostedCounts {
+        lock_mutex(&self.posted_counts).clone()
     }
 
     async fn post_forever(self: Arc<Self>) {
@@ -94,7 +94,7 @@ impl CommentPoster {
             }
             // Strides of a number that shares no divisor with the turn's length mix the videos evenly.
             let video = turn[(number as usize).wrapping_mul(7919) % turn.len()].clone();
-            lock_mutex(&self.posted).pending += 1;
+            lock_mutex(&self.posted_counts).pending += 1;
             tokio::spawn(Arc::clone(&self).post_comment(number, video));
             number += 1;
             tokio::select! {
@@ -114,12 +114,12 @@ impl CommentPoster {
         for _ in 0..MAX_TRIES {
             let answer = self.client.post(url.clone()).json(&body).timeout(TRY_TIMEOUT).send().await;
             if answer.is_ok_and(|answer| answer.status().as_u16() == 201) {
-                let mut posted = lock_mutex(&self.posted);
+                let mut posted = lock_mutex(&self.posted_counts);
                 posted.pending -= 1;
                 *posted.acknowledged.entry(video).or_default() += 1;
                 return;
             }
-            lock_mutex(&self.posted).retries += 1;
+            lock_mutex(&self.posted_counts).retries += 1;
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }

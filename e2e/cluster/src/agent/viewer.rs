@@ -31,7 +31,7 @@ const MAX_MOVES_KEPT: usize = 5;
 /// The way a viewer connects to its video's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ConnectWay {
+pub enum ConnectMode {
     /// Through the gateway, which follows moves by itself.
     FrontDoor,
     /// The viewer asks the gateway which reader serves its video, and connects to that reader itself.
@@ -46,9 +46,9 @@ pub struct ViewerRecord {
     /// The name of the reader that greeted the viewer last; `None` before the first greeting.
     pub instance: Option<String>,
     /// The comment epoch and the sequence number of the last comment; `None` before the first greeting or comment.
-    pub at: Option<(String, u64)>,
+    pub position: Option<(String, u64)>,
     /// The last event id of the stream, which the next request sends as `Last-Event-ID`.
-    id: Option<String>,
+    last_event_id: Option<String>,
     /// The number of comments received since the last reset.
     pub comments: u64,
     /// The number of streams opened after an earlier stream had ended.
@@ -86,7 +86,7 @@ impl ViewerRecord {
     }
 
     /// Evaluates the events of a stream, in the order in which they arrived.
-    pub fn take_events(&mut self, events: &[StreamEvent]) {
+    pub fn apply_events(&mut self, events: &[StreamEvent]) {
         for event in events {
             self.take_event(event);
         }
@@ -97,12 +97,12 @@ impl ViewerRecord {
             self.retry_ms = retry_ms;
         }
         if event.id.is_some() {
-            self.id.clone_from(&event.id);
+            self.last_event_id.clone_from(&event.id);
         }
-        let place = event.id.as_deref().and_then(parse_place);
+        let place = event.id.as_deref().and_then(parse_event_id);
         if event.name == "gap" {
             self.note_fault(format!("was told of a gap: {}", event.data));
-            self.at = place;
+            self.position = place;
             return;
         }
         if event.data.is_empty() {
@@ -110,13 +110,13 @@ impl ViewerRecord {
         }
         let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
         if data["type"] == "connected" {
-            self.take_greeting(place, data["instance"].as_str());
+            self.apply_greeting(place, data["instance"].as_str());
         } else {
-            self.take_comment(place);
+            self.apply_comment(place);
         }
     }
 
-    fn take_greeting(&mut self, place: Option<(String, u64)>, instance: Option<&str>) {
+    fn apply_greeting(&mut self, place: Option<(String, u64)>, instance: Option<&str>) {
         self.connected = true;
         if let Some(since) = self.away_since.take() {
             self.reconnects += 1;
@@ -130,8 +130,8 @@ impl ViewerRecord {
             self.note_move(&before);
         }
         // The first greeting sets the viewer's position; a later greeting must name the same position.
-        match (&self.at, place) {
-            (None, place) => self.at = place,
+        match (&self.position, place) {
+            (None, place) => self.position = place,
             (Some(at), Some(place)) if *at != place => {
                 let fault = format!("stood at {at:?} and was greeted at {place:?}");
                 self.note_fault(fault);
@@ -149,21 +149,21 @@ impl ViewerRecord {
         }
     }
 
-    fn take_comment(&mut self, place: Option<(String, u64)>) {
+    fn apply_comment(&mut self, place: Option<(String, u64)>) {
         self.comments += 1;
         let Some((numbering, seq)) = place else {
             return self.note_fault("was given a comment without a place".to_owned());
         };
         // A viewer that was greeted before its video's first comment does not know a comment epoch yet.
-        let expected = self.at.as_ref().map_or(1, |(_, last)| last + 1);
-        let same = self.at.as_ref().is_none_or(|(before, _)| *before == numbering);
+        let expected = self.position.as_ref().map_or(1, |(_, last)| last + 1);
+        let same = self.position.as_ref().is_none_or(|(before, _)| *before == numbering);
         if seq != expected || !same {
             self.note_fault(format!(
                 "expected {expected} after {:?} and was given {numbering}-{seq}",
-                self.at
+                self.position
             ));
         }
-        self.at = Some((numbering, seq));
+        self.position = Some((numbering, seq));
     }
 
     /// Notes that a stream ended or could not be opened, with the reason.
@@ -189,7 +189,7 @@ impl ViewerRecord {
 }
 
 /// Parses an event id `epoch-seq`; `None` if the id has another form.
-fn parse_place(id: &str) -> Option<(String, u64)> {
+fn parse_event_id(id: &str) -> Option<(String, u64)> {
     let (numbering, seq) = id.rsplit_once('-')?;
     Some((numbering.to_owned(), seq.parse().ok()?))
 }
@@ -201,19 +201,19 @@ pub struct AudienceViewer {
     /// The video that the viewer watches.
     pub video: String,
     /// How the viewer connects.
-    pub way: ConnectWay,
-    seen: Mutex<ViewerRecord>,
+    pub connect_mode: ConnectMode,
+    record: Mutex<ViewerRecord>,
 }
 
 impl AudienceViewer {
     /// Creates a viewer that has not connected yet.
-    pub fn new(user: String, video: String, way: ConnectWay) -> Arc<Self> {
-        Arc::new(Self { user, video, way, seen: Mutex::default() })
+    pub fn new(user: String, video: String, connect_mode: ConnectMode) -> Arc<Self> {
+        Arc::new(Self { user, video, connect_mode, record: Mutex::default() })
     }
 
     /// Returns the record of what the viewer saw.
-    pub fn seen(&self) -> MutexGuard<'_, ViewerRecord> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn record(&self) -> MutexGuard<'_, ViewerRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a stream open for ever; the caller ends the viewer by aborting its task.
@@ -222,7 +222,7 @@ impl AudienceViewer {
             let ended = self.read_stream(&client, &gateway).await;
             let end = ended.map_or_else(|error| format!("{error:#}"), |()| "its end".to_owned());
             let wait = {
-                let mut seen = self.seen();
+                let mut seen = self.record();
                 seen.note_stream_end(end);
                 seen.retry_ms.clamp(*RETRY_RANGE_MS.start(), *RETRY_RANGE_MS.end())
             };
@@ -232,15 +232,15 @@ impl AudienceViewer {
     }
 
     async fn read_stream(&self, client: &Client, gateway: &Url) -> anyhow::Result<()> {
-        let reader = match self.way {
-            ConnectWay::FrontDoor => gateway.clone(),
-            ConnectWay::Direct => timeout(ANSWER_TIMEOUT, self.resolve_reader(client, gateway)).await??,
+        let reader = match self.connect_mode {
+            ConnectMode::FrontDoor => gateway.clone(),
+            ConnectMode::Direct => timeout(ANSWER_TIMEOUT, self.resolve_reader(client, gateway)).await??,
         };
         let mut url = reader.join("/connect")?;
         url.query_pairs_mut().append_pair("userid", &self.user).append_pair("videoid", &self.video);
         let mut request =
             client.get(url).header(header::ACCEPT, "text/event-stream, application/problem+json");
-        let last = self.seen().id.clone();
+        let last = self.record().last_event_id.clone();
         if let Some(id) = last {
             request = request.header("Last-Event-ID", id);
         }
@@ -251,7 +251,7 @@ impl AudienceViewer {
         let (mut body, mut events) = (answer.bytes_stream(), EventParser::default());
         while let Some(piece) = timeout(SILENCE_TIMEOUT, body.next()).await? {
             let whole = events.feed_piece(&piece?);
-            self.seen().take_events(&whole);
+            self.record().apply_events(&whole);
         }
         Ok(())
     }
@@ -292,11 +292,11 @@ mod tests {
     #[test]
     fn comments_once_and_in_order_are_right_also_over_a_move() {
         let mut seen = ViewerRecord::default();
-        seen.take_events(&[greeting_event("r1", 4), comment_event(5), comment_event(6)]);
+        seen.apply_events(&[greeting_event("r1", 4), comment_event(5), comment_event(6)]);
         seen.note_stream_end("its end".to_owned());
-        seen.take_events(&[greeting_event("r2", 6), comment_event(7)]);
+        seen.apply_events(&[greeting_event("r2", 6), comment_event(7)]);
         assert_eq!((seen.fault_count, seen.moves, seen.reconnects, seen.comments), (0, 1, 1, 3));
-        assert_eq!(seen.at, Some(("a-b".to_owned(), 7)));
+        assert_eq!(seen.position, Some(("a-b".to_owned(), 7)));
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
             StreamEvent { id: Some("other-6".into()), data: "{}".into(), ..StreamEvent::default() },
         ] {
             let mut seen = ViewerRecord::default();
-            seen.take_events(&[greeting_event("r1", 4), comment_event(5), wrong.clone()]);
+            seen.apply_events(&[greeting_event("r1", 4), comment_event(5), wrong.clone()]);
             assert_eq!(seen.fault_count, 1, "{wrong:?}");
         }
     }
@@ -318,7 +318,7 @@ mod tests {
     fn who_came_before_the_first_comment_is_given_number_one() {
         let mut seen = ViewerRecord::default();
         let unplaced = StreamEvent { id: None, ..greeting_event("r1", 0) };
-        seen.take_events(&[unplaced, comment_event(1)]);
+        seen.apply_events(&[unplaced, comment_event(1)]);
         assert_eq!(seen.fault_count, 0);
     }
 }

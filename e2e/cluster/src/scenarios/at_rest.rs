@@ -20,14 +20,14 @@ const MIN_TIME_BETWEEN_WRITES: Duration = Duration::from_secs(16);
 
 /// Resources that each operator requests once in some minutes: to see whether an optional kind has been installed, and
 /// for the keys of tokens. During the measurement each operator requests each of them once at most.
-const RESOURCES_ASKED_SELDOM: [&str; 4] =
+const RARELY_REQUESTED_RESOURCES: [&str; 4] =
     ["httproutes", "servicemonitors", "/openid/v1/jwks", "/.well-known/openid-configuration"];
 const OPERATOR_COUNT: u64 = 2;
 
 /// The number of requests by verb and resource.
 type RequestCounts = BTreeMap<(String, String), u64>;
 
-pub async fn asks_for_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_requests_at_rest(world: &ClusterWorld) -> anyhow::Result<String> {
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     // The status shows that viewers left only some time after they left.
     let nobody = async || Ok(world.live_cluster().await?["status"]["readers"]["viewers"] == 0);
@@ -45,7 +45,7 @@ pub async fn asks_for_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
     // A watch is one long request, which the API server counts when the watch ends.
     requests.retain(|(verb, _), _| verb != "watch");
     requests.retain(|(_, resource), count| {
-        !RESOURCES_ASKED_SELDOM.iter().any(|it| resource.starts_with(it)) || *count > OPERATOR_COUNT
+        !RARELY_REQUESTED_RESOURCES.iter().any(|it| resource.starts_with(it)) || *count > OPERATOR_COUNT
     });
     let renewals: u64 =
         requests.iter().filter(|((_, resource), _)| resource == "leases").map(|(_, count)| count).sum();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use crate::agent::viewer::ConnectWay;
+use crate::agent::viewer::ConnectMode;
 use crate::audience;
 use crate::kube::{self, NODE_KIND};
 use crate::wait::wait_until_some;
@@ -22,10 +22,10 @@ const COMMENTS_PER_SECOND: f64 = 50.0;
 const PEAK_VIEWERS: (usize, usize) = (500, 200);
 const COOLED_VIEWERS: (usize, usize) = (250, 100);
 
-pub async fn moves_and_misses_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_crowd(world: &ClusterWorld) -> anyhow::Result<String> {
     audience::ensure_audience(world).await?;
     for nth in 0..QUIET_VIDEOS_AND_VIEWERS.0 {
-        let way = if nth % 3 == 0 { ConnectWay::FrontDoor } else { ConnectWay::Direct };
+        let way = if nth % 3 == 0 { ConnectMode::FrontDoor } else { ConnectMode::Direct };
         audience::set_crowd(
             world,
             &format!("quiet-{nth}"),
@@ -42,7 +42,7 @@ pub async fn moves_and_misses_nothing(world: &ClusterWorld) -> anyhow::Result<St
     let (upgraded, moved) = upgrade_readers(world).await?;
     let (drained, away) = drain_second_node(world).await?;
     let report = audience::expect_all_right(world).await?;
-    let posted: u64 = audience::posted(world).await?.acknowledged.values().sum();
+    let posted: u64 = audience::posted_counts(world).await?.acknowledged.values().sum();
     remove_everybody(world).await?;
     Ok(format!(
         "{posted} comments; readers 2 to {} in {:.0} s; one removed after {:.0} s; upgrade {:.0} s, {moved} moved, each \
@@ -63,15 +63,15 @@ fn comment_shares() -> BTreeMap<String, u32> {
 }
 
 async fn watch_viral(world: &ClusterWorld, (direct, front): (usize, usize)) -> anyhow::Result<()> {
-    audience::set_crowd(world, "viral-direct", VIRAL_VIDEO, direct, ConnectWay::Direct).await?;
-    audience::set_crowd(world, "viral-front", VIRAL_VIDEO, front, ConnectWay::FrontDoor).await
+    audience::set_crowd(world, "viral-direct", VIRAL_VIDEO, direct, ConnectMode::Direct).await?;
+    audience::set_crowd(world, "viral-front", VIRAL_VIDEO, front, ConnectMode::FrontDoor).await
 }
 
 /// Removes all viewers, and waits until two readers are left.
 async fn remove_everybody(world: &ClusterWorld) -> anyhow::Result<()> {
     watch_viral(world, (0, 0)).await?;
     for nth in 0..QUIET_VIDEOS_AND_VIEWERS.0 {
-        audience::set_crowd(world, &format!("quiet-{nth}"), "", 0, ConnectWay::Direct).await?;
+        audience::set_crowd(world, &format!("quiet-{nth}"), "", 0, ConnectMode::Direct).await?;
     }
     super::objects::wait_for_readers(world, 2).await.map(|_| ())
 }
@@ -171,7 +171,7 @@ async fn drain_second_node(world: &ClusterWorld) -> anyhow::Result<(Duration, St
     let drained = world.kube.run_kubectl(&drain, None).await?;
     let took = start.elapsed();
     let opened = world.kube.run_kubectl(&["uncordon", &second], None).await?;
-    ensure!(drained.good && opened.good, "kubectl drain: {} {}", drained.errors, opened.errors);
+    ensure!(drained.succeeded && opened.succeeded, "kubectl drain: {} {}", drained.stderr, opened.stderr);
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     let report = audience::wait_until_complete(world).await?;
     ensure!(report.moved > 0, "{readers} readers left {second}, and nobody was moved");

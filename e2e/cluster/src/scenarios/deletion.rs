@@ -11,7 +11,7 @@ use crate::world::{ClusterWorld, SETTLE_TIMEOUT};
 
 const DOOMED_NAMESPACE: &str = "liverank-e2e-doomed";
 
-pub async fn needs_no_operator(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_namespace_deletion(world: &ClusterWorld) -> anyhow::Result<String> {
     world.create_namespace(DOOMED_NAMESPACE).await?;
     let mut cluster = world.new_cluster(DOOMED_NAMESPACE, "doomed");
     for component in ["gateway", "websocket", "comment"] {

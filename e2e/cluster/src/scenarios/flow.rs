@@ -7,7 +7,7 @@ use anyhow::ensure;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::agent::viewer::ConnectWay;
+use crate::agent::viewer::ConnectMode;
 use crate::audience;
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::ClusterWorld;
@@ -15,9 +15,9 @@ use crate::world::ClusterWorld;
 /// The time limit until a counted interaction is in the ranked list.
 const RANKED_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time limit until a gateway that has just started accepts an interaction, which needs the log.
-const TAKEN_TIMEOUT: Duration = Duration::from_secs(30);
+const ACCEPTED_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn in_and_out(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_flow(world: &ClusterWorld) -> anyhow::Result<String> {
     let node = audience::audience_node(world).await?;
     audience::start_audience(world, &node).await?;
     let ranked = check_interactions(world).await?;
@@ -30,7 +30,7 @@ pub async fn in_and_out(world: &ClusterWorld) -> anyhow::Result<String> {
 async fn check_interactions(world: &ClusterWorld) -> anyhow::Result<Duration> {
     for (video, times) in [("first", 3), ("second", 1)] {
         for _ in 0..times {
-            post_until_taken(world, video).await?;
+            post_until_accepted(world, video).await?;
         }
     }
     let wanted = json!([["first", 6.0], ["second", 2.0]]);
@@ -49,18 +49,18 @@ async fn check_interactions(world: &ClusterWorld) -> anyhow::Result<Duration> {
 }
 
 /// Posts a like until it is accepted: one that is refused while the log is away was not counted.
-async fn post_until_taken(world: &ClusterWorld, video: &str) -> anyhow::Result<()> {
+async fn post_until_accepted(world: &ClusterWorld, video: &str) -> anyhow::Result<()> {
     let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
     let post = async || {
         world.request_service("gateway:8080", Method::POST, "/interact", Some(&body)).await.map(|_| true)
     };
-    wait_until_true("an interaction is taken", TAKEN_TIMEOUT, post).await.map(|_| ())
+    wait_until_true("an interaction is taken", ACCEPTED_TIMEOUT, post).await.map(|_| ())
 }
 
 /// Posts comments, and checks that viewers behind the gateway and viewers of readers get every one.
 async fn check_comments(world: &ClusterWorld) -> anyhow::Result<()> {
-    audience::set_crowd(world, "flow-direct", "flow", 2, ConnectWay::Direct).await?;
-    audience::set_crowd(world, "flow-front", "flow", 2, ConnectWay::FrontDoor).await?;
+    audience::set_crowd(world, "flow-direct", "flow", 2, ConnectMode::Direct).await?;
+    audience::set_crowd(world, "flow-front", "flow", 2, ConnectMode::FrontDoor).await?;
     audience::wait_until_complete(world).await?;
     audience::set_posting(world, 20.0, BTreeMap::from([("flow".to_owned(), 1)])).await?;
     let look = async || {
@@ -69,6 +69,6 @@ async fn check_comments(world: &ClusterWorld) -> anyhow::Result<()> {
     };
     wait_until_some("comments come", Duration::from_secs(30), look).await?;
     audience::expect_all_right(world).await?;
-    audience::set_crowd(world, "flow-direct", "flow", 0, ConnectWay::Direct).await?;
-    audience::set_crowd(world, "flow-front", "flow", 0, ConnectWay::FrontDoor).await
+    audience::set_crowd(world, "flow-direct", "flow", 0, ConnectMode::Direct).await?;
+    audience::set_crowd(world, "flow-front", "flow", 0, ConnectMode::FrontDoor).await
 }

@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::kube::{self, DEPLOYMENT_KIND, POD_KIND, status_condition, text_at};
+use crate::platform_user;
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, COMPONENT_LABEL, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, is_ready};
 
@@ -17,13 +18,13 @@ use crate::world::{CLUSTER_NAME, COMPONENT_LABEL, ClusterWorld, MANAGED_SELECTOR
 /// s).
 const ASLEEP_TIMEOUT: Duration = Duration::from_secs(250);
 /// The time for which the cluster must stay without pods.
-const STAYS_ASLEEP_FOR: Duration = Duration::from_secs(3);
+const OBSERVED_SLEEP: Duration = Duration::from_secs(3);
 /// The time limit, once all pods are ready again, until interactions acknowledged before are ranked.
 const RANKED_TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of interactions that are acknowledged just before the cluster hibernates.
 const INTERACTIONS_BEFORE: usize = 20;
 
-pub async fn to_zero_and_back(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_hibernation(world: &ClusterWorld) -> anyhow::Result<String> {
     let video = format!("asleep-{}", world.run);
     let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
     for _ in 0..INTERACTIONS_BEFORE {
@@ -40,7 +41,9 @@ pub async fn to_zero_and_back(world: &ClusterWorld) -> anyhow::Result<String> {
         ensure!(at(first)? <= at(then)?, "{then} went before {first}: {gone:?}");
     }
     let start = Instant::now();
-    world.change_spec(json!({"hibernate": false})).await?;
+    // Where the scenario `restarts` left a platform that gives user ids, this ends here: all pods are made anew anyhow.
+    platform_user::end(world).await?;
+    world.change_spec(json!({"hibernate": false, "podUser": null})).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     let woke = start.elapsed();
     let look = async || {
@@ -82,12 +85,12 @@ async fn fall_asleep(world: &ClusterWorld, start: Instant) -> anyhow::Result<BTr
     ensure!(asking.is_empty(), "these ask for pods: {asking:?}");
     // The cluster must stay without pods: no controller may create one again.
     let quiet = Instant::now();
-    wait_until_true("it stays asleep", 5 * STAYS_ASLEEP_FOR, async || {
+    wait_until_true("it stays asleep", 5 * OBSERVED_SLEEP, async || {
         ensure!(
             world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await?.is_empty(),
             "a pod came back"
         );
-        Ok(quiet.elapsed() > STAYS_ASLEEP_FOR)
+        Ok(quiet.elapsed() > OBSERVED_SLEEP)
     })
     .await?;
     Ok(seen)

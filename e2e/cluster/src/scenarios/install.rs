@@ -26,7 +26,7 @@ fn cluster_settings() -> Value {
     })
 }
 
-pub async fn to_ready(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn install_until_ready(world: &ClusterWorld) -> anyhow::Result<String> {
     // The namespace that an earlier run left.
     let left = NAMESPACE_KIND.object_path("", NAMESPACE_NAME);
     world.kube.delete_object(&left).await?;
@@ -58,16 +58,16 @@ async fn check_printed_columns(world: &ClusterWorld) -> anyhow::Result<()> {
         .kube
         .run_kubectl(&["--namespace", NAMESPACE_NAME, "get", "rkc", CLUSTER_NAME], None)
         .await?
-        .text;
+        .stdout;
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     ensure!(header == ["NAME", "READY", "READERS", "VIEWERS", "IMBALANCE", "AGE"], "columns: {header:?}");
     let waited =
         ["--namespace", NAMESPACE_NAME, "wait", "--for=condition=Ready", "rkc/live", "--timeout=10s"];
-    ensure!(world.kube.run_kubectl(&waited, None).await?.good, "kubectl wait does not see it ready");
+    ensure!(world.kube.run_kubectl(&waited, None).await?.succeeded, "kubectl wait does not see it ready");
     for field in ["spec.readers.scaling.mode", "spec.exposure.readerHostTemplate", "status.lastDecision"] {
         let explained = world.kube.run_kubectl(&["explain", &format!("rkc.{field}")], None).await?;
         let words =
-            explained.text.split_once("DESCRIPTION:").map(|(_, words)| words.trim()).unwrap_or_default();
+            explained.stdout.split_once("DESCRIPTION:").map(|(_, words)| words.trim()).unwrap_or_default();
         ensure!(
             words.len() > 10 && !words.contains("<empty>"),
             "kubectl explain rkc.{field} has no words for it"
@@ -79,7 +79,8 @@ async fn check_printed_columns(world: &ClusterWorld) -> anyhow::Result<()> {
 /// Checks what the cluster's pods may do: no token for the API server, a read-only root. That the namespace accepts
 /// `restricted` pods only, and all pods run, shows the rest.
 async fn check_restricted_pods(world: &ClusterWorld) -> anyhow::Result<()> {
-    let cluster = json!(format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}"));
+    let cluster = format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}");
+    let audiences = [json!(cluster), json!(format!("{cluster}/statistics"))];
     for pod in world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await? {
         let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
         let tokens = volumes
@@ -88,10 +89,14 @@ async fn check_restricted_pods(world: &ClusterWorld) -> anyhow::Result<()> {
             .filter_map(|volume| volume.pointer("/projected/sources")?.as_array())
             .flatten()
             .filter_map(|source| source.get("serviceAccountToken"));
-        // A token for the cluster's own audience identifies a pod to the other pods; the API server accepts none of
-        // these.
+        // A token for an audience of the cluster's own identifies a pod to the other pods; the API server accepts none
+        // of these.
         for token in tokens {
-            ensure!(token["audience"] == cluster, "{} holds a token for the API", kube::object_name(&pod));
+            ensure!(
+                audiences.contains(&token["audience"]),
+                "{} holds a token for the API",
+                kube::object_name(&pod)
+            );
         }
         let read_only = pod.pointer("/spec/containers/0/securityContext/readOnlyRootFilesystem");
         ensure!(read_only == Some(&json!(true)), "{} can write to its root", kube::object_name(&pod));
@@ -108,7 +113,7 @@ pub async fn run_helm_test(world: &ClusterWorld) -> anyhow::Result<String> {
     };
     wait_until_true("helm test", SETTLE_TIMEOUT, test).await?;
     let pod = format!("pod/{OPERATOR_NAME}-check");
-    let log = world.kube.run_kubectl(&["--namespace", OPERATOR_NAMESPACE, "logs", &pod], None).await?.text;
+    let log = world.kube.run_kubectl(&["--namespace", OPERATOR_NAMESPACE, "logs", &pod], None).await?.stdout;
     ensure!(log.contains("the operator made a RankingCluster of it in"), "{pod} says: {log}");
     let gone = async || {
         let clusters = world.kube.list_objects(RANKING_CLUSTER_KIND, OPERATOR_NAMESPACE, "").await?;

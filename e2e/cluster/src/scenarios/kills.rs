@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use crate::agent::viewer::ConnectWay;
+use crate::agent::viewer::ConnectMode;
 use crate::audience;
 use crate::kube::{self, DEPLOYMENT_KIND};
 use crate::wait::wait_until_some;
@@ -23,7 +23,7 @@ const VIEWERS_A_VIDEO: usize = 30;
 const DRAIN_POINTER: &str = "/metadata/annotations/liverank.dev~1drain";
 const DRAIN_SINCE_POINTER: &str = "/metadata/annotations/liverank.dev~1drain-since";
 
-pub async fn in_the_middle_of_a_drain(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_kills_during_drain(world: &ClusterWorld) -> anyhow::Result<String> {
     audience::ensure_audience(world).await?;
     // 240 viewers a minute are four a second, so the drain of a third of the 360 viewers takes half a minute.
     let slowly = json!({"readers": {
@@ -40,7 +40,7 @@ pub async fn in_the_middle_of_a_drain(world: &ClusterWorld) -> anyhow::Result<St
             &format!("kill-{nth}"),
             &format!("kill-{nth}"),
             VIEWERS_A_VIDEO,
-            ConnectWay::Direct,
+            ConnectMode::Direct,
         )
         .await?;
     }
@@ -58,7 +58,7 @@ pub async fn in_the_middle_of_a_drain(world: &ClusterWorld) -> anyhow::Result<St
     audience::wait_until_complete(world).await?;
     audience::expect_all_right(world).await?;
     for nth in 0..VIDEO_COUNT {
-        audience::set_crowd(world, &format!("kill-{nth}"), "", 0, ConnectWay::Direct).await?;
+        audience::set_crowd(world, &format!("kill-{nth}"), "", 0, ConnectMode::Direct).await?;
     }
     let quick = json!({"readers": {
         "scaling": {"mode": "Auto"}, "rebalance": {"maxViewersMovedPerMinute": 1200, "mode": "Auto"},

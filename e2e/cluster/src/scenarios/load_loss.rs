@@ -21,7 +21,7 @@ async fn wanted_readers(world: &ClusterWorld) -> anyhow::Result<(u64, String, St
     Ok((replicas, text_at(&scaler, "/reason").to_owned(), text_at(&scaler, "/message").to_owned()))
 }
 
-pub async fn falls_back(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_fallback(world: &ClusterWorld) -> anyhow::Result<String> {
     let (before, ..) = wanted_readers(world).await?;
     let fallback = json!({"replicas": before + 1, "afterSeconds": FALLBACK_AFTER.as_secs()});
     world.change_spec(json!({"readers": {"scaling": {"fallback": fallback}}})).await?;
@@ -64,7 +64,7 @@ async fn set_nodes_open(world: &ClusterWorld, nodes: &[String], open: bool) -> a
     let verb = if open { "uncordon" } else { "cordon" };
     for node in nodes {
         let done = world.kube.run_kubectl(&[verb, node], None).await?;
-        ensure!(done.good, "kubectl {verb} {node}: {}", done.errors);
+        ensure!(done.succeeded, "kubectl {verb} {node}: {}", done.stderr);
     }
     Ok(())
 }

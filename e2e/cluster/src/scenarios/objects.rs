@@ -16,7 +16,7 @@ use crate::world::{CLUSTER_NAME, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME,
 /// The time limit until an object is created or deleted.
 const OBJECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn come_and_go(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_objects(world: &ClusterWorld) -> anyhow::Result<String> {
     check_autoscaler(world).await?;
     check_exposure(world).await?;
     check_monitor(world).await?;
@@ -141,12 +141,12 @@ async fn check_kubectl_scale(world: &ClusterWorld) -> anyhow::Result<Duration> {
     };
     let refused = scale("3").await?;
     let why = "scaling.mode is Auto or Proposal: set Manual to scale by hand";
-    ensure!(!refused.good && refused.errors.contains(why), "kubectl scale in Auto: {refused:?}");
+    ensure!(!refused.succeeded && refused.stderr.contains(why), "kubectl scale in Auto: {refused:?}");
     world.change_spec(json!({"readers": {"scaling": {"mode": "Manual"}}})).await?;
     let done = scale("3").await?;
-    ensure!(done.good, "kubectl scale in Manual: {}", done.errors);
+    ensure!(done.succeeded, "kubectl scale in Manual: {}", done.stderr);
     let took = wait_for_readers(world, 3).await?;
-    ensure!(scale("2").await?.good, "kubectl scale back");
+    ensure!(scale("2").await?.succeeded, "kubectl scale back");
     wait_for_readers(world, 2).await?;
     world.change_spec(json!({"readers": {"scaling": {"mode": "Auto"}}})).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;

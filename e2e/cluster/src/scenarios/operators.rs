@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::agent::viewer::ConnectWay;
+use crate::agent::viewer::ConnectMode;
 use crate::audience;
 use crate::kube::{self, RANKING_CLUSTER_KIND};
 use crate::wait::{wait_until_some, wait_until_true};
@@ -17,7 +17,7 @@ use crate::world::{
 };
 
 /// Installs a newer operator, which would build other pods: it reports that in `UpdatePending` and restarts nothing.
-pub async fn upgrade_restarts_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_operator_upgrade(world: &ClusterWorld) -> anyhow::Result<String> {
     let before = world.pods().await?;
     let identity = |cluster: &Value| kube::text_at(cluster, "/status/operator/identity").to_owned();
     let old = identity(&world.live_cluster().await?);
@@ -49,10 +49,10 @@ pub async fn upgrade_restarts_nothing(world: &ClusterWorld) -> anyhow::Result<St
 }
 
 /// Uninstalls the operator: every pod is the same as before, and comments posted afterwards are delivered.
-pub async fn gone_and_all_goes_on(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_uninstalled_operator(world: &ClusterWorld) -> anyhow::Result<String> {
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     audience::ensure_audience(world).await?;
-    audience::set_crowd(world, "after", "after", 20, ConnectWay::Direct).await?;
+    audience::set_crowd(world, "after", "after", 20, ConnectMode::Direct).await?;
     audience::wait_until_complete(world).await?;
     let before = world.pods().await?;
     world.kube.run_helm(&["uninstall", RELEASE_NAME, "--namespace", OPERATOR_NAMESPACE, "--wait"]).await?;

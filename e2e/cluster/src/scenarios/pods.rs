@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use serde_json::json;
 
 use crate::kube::{status_condition, text_at};
@@ -13,7 +12,7 @@ use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, expect_restarted,
 /// The time limit until the operator reports on a change of the spec.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn as_their_users_want_them(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_pod_settings(world: &ClusterWorld) -> anyhow::Result<String> {
     let before = world.pods().await?;
     let more = json!({
         "env": [{"name": "E2E", "value": "there"}],
@@ -22,11 +21,17 @@ pub async fn as_their_users_want_them(world: &ClusterWorld) -> anyhow::Result<St
     });
     world.change_spec(json!({"statistics": {"pod": more}})).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
+    // The resource is ready while a pod of before is still to go: then both are there.
+    let look = async || {
+        let pods = world.pods_of("statistics").await?;
+        let has_additions = |said: &str| said.contains("E2E") && said.contains("/scratch");
+        let containers = pods.iter().map(|pod| pod["spec"]["containers"][0].to_string());
+        let former: Vec<String> = containers.filter(|said| !has_additions(said)).collect();
+        Ok(if former.is_empty() && !pods.is_empty() { Ok(()) } else { Err(former.join("; ")) })
+    };
+    wait_until_some("all pods of statistics have what was added", STATUS_TIMEOUT, look).await?;
     let with = world.pods().await?;
     expect_restarted(&before, &with, &["statistics"])?;
-    let pod = world.pods_of("statistics").await?.pop().context("no statistics")?;
-    let said = pod["spec"]["containers"][0].to_string();
-    ensure!(said.contains("E2E") && said.contains("/scratch"), "what was added is not there: {said}");
     check_refused_volume(world).await?;
     let none = json!({"env": null, "volumes": null, "volumeMounts": null});
     world.change_spec(json!({"statistics": {"pod": none}, "gateway": {"pod": {"volumes": null}}})).await?;

@@ -24,13 +24,13 @@ const MAX_REQUESTS_AT_ONCE: usize = 8;
 /// An annotation of somebody else, which the operator must leave alone.
 const FOREIGN_ANNOTATION: (&str, &str) = ("example.org/note", "keep me");
 
-fn kind(object: &Value) -> anyhow::Result<ObjectKind> {
+fn child_kind(object: &Value) -> anyhow::Result<ObjectKind> {
     let name = kube::text_at(object, "/kind");
     CHILD_KINDS.into_iter().find(|kind| kind.name == name).with_context(|| format!("a child of kind {name}"))
 }
 
 fn path_of(object: &Value) -> anyhow::Result<String> {
-    Ok(kind(object)?.object_path(NAMESPACE_NAME, kube::object_name(object)))
+    Ok(child_kind(object)?.object_path(NAMESPACE_NAME, kube::object_name(object)))
 }
 
 /// Whether the object belongs to a reader: the reader that replaces a deleted one has objects with other names.
@@ -95,7 +95,7 @@ pub async fn check_edited_fields(world: &ClusterWorld) -> anyhow::Result<String>
             .with_context(|| format!("{} {}", kube::text_at(child, "/kind"), kube::object_name(child)))?;
         edited += repaired.edited;
         refused += repaired.refused;
-        longest = longest.max(repaired.took);
+        longest = longest.max(repaired.duration);
     }
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     for child in &children {
@@ -123,7 +123,7 @@ pub async fn check_edited_fields(world: &ClusterWorld) -> anyhow::Result<String>
 struct RepairTally {
     edited: usize,
     refused: usize,
-    took: Duration,
+    duration: Duration,
 }
 
 async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<RepairTally> {
@@ -132,7 +132,7 @@ async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<R
     let noted = world.kube.merge_patch(&path, &note).await?;
     if noted.status == StatusCode::NOT_FOUND && is_reader(child) {
         // An edit of another object of this reader caused the reader to be replaced meanwhile.
-        return Ok(RepairTally { edited: 0, refused: 0, took: Duration::ZERO });
+        return Ok(RepairTally { edited: 0, refused: 0, duration: Duration::ZERO });
     }
     noted.expect_success()?;
     let owned = fields::owned_fields(child, OPERATOR_MANAGER);
@@ -148,10 +148,10 @@ async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<R
     let refused = tried.iter().filter(|edit| edit.is_none()).count();
     let edits: Vec<Value> = tried.into_iter().flatten().collect();
     let together = patch_object(world, &path, &edits, false).await?;
-    let made = if together { edits.len() } else { one_by_one(world, &path, &edits).await? };
+    let made = if together { edits.len() } else { apply_edits_singly(world, &path, &edits).await? };
     let start = Instant::now();
     wait_until_repaired(world, &path, &owned, is_reader(child)).await?;
-    Ok(RepairTally { edited: made, refused, took: start.elapsed() })
+    Ok(RepairTally { edited: made, refused, duration: start.elapsed() })
 }
 
 /// Whether the field at this path may be edited. Not the owner's UID: with another UID the object has no owner, and
@@ -162,7 +162,7 @@ fn may_be_edited(path: &str) -> bool {
 
 /// Makes the edits one after another, for edits that the API server accepts alone but not together. Returns the number
 /// of edits that it accepted.
-async fn one_by_one(world: &ClusterWorld, path: &str, edits: &[Value]) -> anyhow::Result<usize> {
+async fn apply_edits_singly(world: &ClusterWorld, path: &str, edits: &[Value]) -> anyhow::Result<usize> {
     let mut made = 0;
     for edit in edits {
         made += usize::from(patch_object(world, path, std::slice::from_ref(edit), false).await?);

@@ -1,7 +1,14 @@
 //! The scenario `rules`: each validation rule of the custom resource definition, on a real API server. A valid
 //! resource is accepted; with one field changed it is refused with exactly the promised field and message; and without
 //! its rule exactly that change is accepted.
+//!
+//! To take each rule out by itself would need a definition for each rule, and an API server needs most of a second to
+//! serve one. So half of the rules are taken out at a time (group testing): once for each bit of a rule's number those
+//! whose bit is 1, and once those whose bit is 0. A fixture that one rule alone refuses is accepted in exactly the
+//! rounds of that rule. A fixture that two rules refuse is accepted only where both are out, which is in fewer rounds
+//! than any rule has, so it is never taken for a fixture of one rule.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -15,6 +22,8 @@ use crate::world::ClusterWorld;
 
 const NAMESPACE_NAME: &str = "liverank-e2e-rules";
 const DEFINITION_NAME: &str = "rankingclusters.liverank.dev";
+/// The name of the resource that tells which definition is served.
+const PROBE_NAME: &str = "probe";
 /// The time limit until a changed definition is served.
 const SERVED_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -38,25 +47,25 @@ impl RuleFixture {
     }
 }
 
-pub async fn refuse_exactly(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_rules(world: &ClusterWorld) -> anyhow::Result<String> {
     let read = |file: &str| std::fs::read_to_string(world.path(file)).with_context(|| file.to_owned());
     let definition: Value = serde_yaml::from_str(&read("crds/rankingcluster.yaml")?)?;
     let valid: Value = serde_yaml::from_str(&read("operator/tests/fixtures/valid.yaml")?)?;
     let fixtures: Vec<RuleFixture> = serde_yaml::from_str(&read("operator/tests/fixtures/rules.yaml")?)?;
-    let bench = RulesBench { world, valid, fixtures };
+    let bench = RulesChecker { world, valid, fixtures };
     bench.prepare_namespace(&definition).await?;
     let result = bench.check_all_rules(&definition).await;
     bench.clean_up(&definition).await?;
     result
 }
 
-struct RulesBench<'a> {
+struct RulesChecker<'a> {
     world: &'a ClusterWorld,
     valid: Value,
     fixtures: Vec<RuleFixture>,
 }
 
-impl RulesBench<'_> {
+impl RulesChecker<'_> {
     async fn prepare_namespace(&self, definition: &Value) -> anyhow::Result<()> {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE_NAME}});
@@ -87,39 +96,42 @@ impl RulesBench<'_> {
             rules.len(),
             self.fixtures.len()
         );
-        let mut proven: Vec<String> = Vec::new();
-        for rule in &rules {
-            let without = without_rule(definition, rule)?;
-            self.replace_definition(&without).await?;
-            let broken = self.fixture_taken_without_rule(rule, proven.last()).await?;
-            ensure!(!proven.contains(&broken), "{broken} is taken without {rule}, and without another");
-            proven.push(broken);
-        }
-        Ok(format!("{} rules", rules.len()))
-    }
-
-    /// Returns the one fixture that is accepted once the API server serves the definition without `rule`; until then
-    /// no fixture is accepted, or the `last` one.
-    async fn fixture_taken_without_rule(&self, rule: &str, last: Option<&String>) -> anyhow::Result<String> {
-        let deadline = std::time::Instant::now() + SERVED_TIMEOUT;
-        loop {
-            let refused = self.answers_to_fixtures().await?;
-            let taken: Vec<&str> = self
-                .fixtures
-                .iter()
-                .zip(&refused)
-                .filter(|(_, answer)| answer.status.is_success())
-                .map(|(fixture, _)| fixture.name.as_str())
-                .collect();
-            // Until the definition is served everywhere, no fixture is accepted, or the last one, or both.
-            match taken[..] {
-                [one] if last.is_none_or(|last| last != one) => return Ok(one.to_owned()),
-                _ if std::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+        let rounds = test_rounds(rules.len());
+        let mut taken = vec![BTreeSet::new(); self.fixtures.len()];
+        for (round, out) in rounds.iter().enumerate() {
+            let without =
+                out.iter().rev().try_fold(definition.clone(), |it, &nth| without_rule(&it, &rules[nth]))?;
+            self.serve_definition(without, round).await?;
+            for (rounds, answer) in taken.iter_mut().zip(self.answers_to_fixtures().await?) {
+                if answer.status.is_success() {
+                    rounds.insert(round);
                 }
-                _ => anyhow::bail!("without the rule {rule}, {} fixtures are taken: {taken:?}", taken.len()),
             }
         }
+        let names = self.fixtures.iter().map(|fixture| fixture.name.as_str());
+        expect_one_rule_each(&rules, &rounds, names.zip(taken).collect())?;
+        Ok(format!("{} rules in {} definitions", rules.len(), rounds.len()))
+    }
+
+    /// Replaces the definition and waits until the API server serves it. The definition gets one more rule, which
+    /// refuses one name and says the round.
+    async fn serve_definition(&self, mut definition: Value, round: usize) -> anyhow::Result<()> {
+        let message = format!("the definition of round {round}");
+        let refuse_probe =
+            json!({"rule": format!("self.metadata.name != '{PROBE_NAME}'"), "message": message});
+        for version in definition["spec"]["versions"].as_array_mut().context("no versions")? {
+            let schema = &mut version["schema"]["openAPIV3Schema"];
+            match schema["x-kubernetes-validations"].as_array_mut() {
+                Some(rules) => rules.push(refuse_probe.clone()),
+                None => schema["x-kubernetes-validations"] = json!([refuse_probe]),
+            }
+        }
+        self.replace_definition(&definition).await?;
+        let mut probe = self.valid.clone();
+        probe["metadata"]["name"] = json!(PROBE_NAME);
+        let served =
+            async || Ok(self.create_resource(&probe, true).await?.body.to_string().contains(&message));
+        wait_until_true(&message, SERVED_TIMEOUT, served).await.map(|_| ())
     }
 
     /// Returns the API server's answer to each fixture, in the order of the fixtures.
@@ -265,6 +277,35 @@ fn rule_pointers(definition: &Value) -> Vec<String> {
     rules
 }
 
+/// Returns the rules to take out in each round, by their numbers: see the module's documentation.
+fn test_rounds(rules: usize) -> Vec<Vec<usize>> {
+    let bits = rules.next_power_of_two().ilog2().max(1);
+    let has = |rule: usize, bit: u32, value: usize| (rule >> bit) & 1 == value;
+    let rounds = (0..bits).flat_map(|bit| [(bit, 1), (bit, 0)]);
+    rounds.map(|(bit, value)| (0..rules).filter(|rule| has(*rule, bit, value)).collect()).collect()
+}
+
+/// Checks that each fixture was accepted exactly in the rounds of one rule, and each rule has one fixture.
+fn expect_one_rule_each(
+    rules: &[String],
+    rounds: &[Vec<usize>],
+    taken: Vec<(&str, BTreeSet<usize>)>,
+) -> anyhow::Result<()> {
+    let rounds_of = |rule: usize| -> BTreeSet<usize> {
+        rounds.iter().enumerate().filter(|(_, out)| out.contains(&rule)).map(|(round, _)| round).collect()
+    };
+    let mut unproven: BTreeMap<BTreeSet<usize>, &String> =
+        rules.iter().enumerate().map(|(nth, rule)| (rounds_of(nth), rule)).collect();
+    for (fixture, rounds) in taken {
+        ensure!(
+            unproven.remove(&rounds).is_some(),
+            "{fixture} was taken in the rounds {rounds:?}: these are of no rule, or of one that has a fixture"
+        );
+    }
+    ensure!(unproven.is_empty(), "no fixture shows {:?}", unproven.values());
+    Ok(())
+}
+
 /// Returns the definition without the rule at a JSON pointer.
 fn without_rule(definition: &Value, rule: &str) -> anyhow::Result<Value> {
     let mut definition = definition.clone();
@@ -312,6 +353,36 @@ mod tests {
         assert_eq!(first["spec"]["a"]["x-kubernetes-validations"], json!([rule("2")]));
         let last = without_rule(&definition, &rules[2]).unwrap();
         assert_eq!(last["spec"]["b"], json!([{}]), "no empty list stays");
+    }
+
+    #[test]
+    fn rounds_tell_fixtures_of_one_rule_from_all_others() {
+        for count in [1, 2, 3, 86, 128] {
+            let rules: Vec<String> = (0..count).map(|nth| format!("/rule/{nth}")).collect();
+            let rounds = test_rounds(count);
+            let taken_without = |refusing: &[usize]| -> BTreeSet<usize> {
+                let out = rounds.iter().enumerate();
+                out.filter(|(_, out)| refusing.iter().all(|rule| out.contains(rule)))
+                    .map(|(nth, _)| nth)
+                    .collect()
+            };
+            let good = || (0..count).map(|rule| ("f", taken_without(&[rule]))).collect::<Vec<_>>();
+            assert!(expect_one_rule_each(&rules, &rounds, good()).is_ok(), "{count}");
+            if count > 1 {
+                for (first, second) in [(0, 1), (0, count - 1), (count / 2, count - 1)] {
+                    let mut of_two = good();
+                    of_two[first].1 = taken_without(&[first, second]);
+                    let told = expect_one_rule_each(&rules, &rounds, of_two);
+                    assert_eq!(told.is_err(), first != second, "{count}: {first} and {second}");
+                    let mut of_another = good();
+                    of_another[first].1 = taken_without(&[second]);
+                    assert_eq!(expect_one_rule_each(&rules, &rounds, of_another).is_err(), first != second);
+                }
+            }
+            let mut always = good();
+            always[0].1 = (0..rounds.len()).collect();
+            assert!(expect_one_rule_each(&rules, &rounds, always).is_err(), "{count}: refused by none");
+        }
     }
 
     #[test]

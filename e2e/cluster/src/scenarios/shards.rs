@@ -15,10 +15,10 @@ use crate::world::{ClusterWorld, OPERATOR_NAME, OPERATOR_NAMESPACE, SETTLE_TIMEO
 const SHARDS: usize = 3;
 /// By the hash of these names (`operator/src/run/shard.rs`), each shard has some of the namespaces.
 const NAMESPACES: usize = 6;
-const NAME: &str = "sharded";
+const CLUSTER_NAME: &str = "sharded";
 /// The time limit until the shards of a dead replica have another leader: its Leases run out after 15 s, and a replica
 /// leaves each Lease to replicas with fewer shards for 3 s at most.
-const TAKEOVER: Duration = Duration::from_secs(20);
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn namespaces() -> impl Iterator<Item = String> {
     (0..NAMESPACES).map(|nth| format!("liverank-e2e-shard-{nth}"))
@@ -28,9 +28,9 @@ fn lease_name(shard: usize) -> String {
     if shard == 0 { OPERATOR_NAME.to_owned() } else { format!("{OPERATOR_NAME}-shard-{shard}") }
 }
 
-pub async fn shared_by_two(world: &ClusterWorld) -> anyhow::Result<String> {
+pub async fn check_shards(world: &ClusterWorld) -> anyhow::Result<String> {
     audience::start_attendants(world).await?;
-    let result = share(world).await;
+    let result = run_sharded(world).await;
     for namespace in namespaces() {
         world.kube.delete_object(&NAMESPACE_KIND.object_path("", &namespace)).await?;
     }
@@ -49,28 +49,34 @@ pub async fn shared_by_two(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(figures)
 }
 
-async fn share(world: &ClusterWorld) -> anyhow::Result<String> {
+async fn run_sharded(world: &ClusterWorld) -> anyhow::Result<String> {
     world.install_operator(&[]).await?;
     for namespace in namespaces() {
         world.create_namespace(&namespace).await?;
-        let mut cluster = world.new_cluster(&namespace, NAME);
+        let mut cluster = world.new_cluster(&namespace, CLUSTER_NAME);
         // A hibernating cluster has no pods: the scenario only tests which replica reconciles it.
         cluster["spec"]["hibernate"] = json!(true);
         world.kube.apply_object(RANKING_CLUSTER_KIND, &cluster).await?;
     }
-    wait_until_some("one replica looks after all", SETTLE_TIMEOUT, async || all_by(world, 1).await).await?;
+    wait_until_some("one replica looks after all", SETTLE_TIMEOUT, async || {
+        check_all_reconciled(world, 1).await
+    })
+    .await?;
     let start = Instant::now();
     world.install_operator(&["--set", &format!("shards={SHARDS}")]).await?;
-    let holders =
-        wait_until_some("two replicas share the shards", SETTLE_TIMEOUT, async || spread(world).await)
-            .await?
-            .0;
+    let holders = wait_until_some("two replicas share the shards", SETTLE_TIMEOUT, async || {
+        holders_if_two(world).await
+    })
+    .await?
+    .0;
     let shared = start.elapsed();
-    wait_until_some("each shard looks after its own", SETTLE_TIMEOUT, async || all_by(world, SHARDS).await)
-        .await?;
+    wait_until_some("each shard looks after its own", SETTLE_TIMEOUT, async || {
+        check_all_reconciled(world, SHARDS).await
+    })
+    .await?;
     let moved = start.elapsed();
 
-    let claims = changes_of_claims(world).await?;
+    let claims = claim_transitions(world).await?;
     let operators = world.operator_pods().await?;
     let busy = &holders[1];
     let victim = operators.iter().find(|pod| busy.starts_with(kube::object_name(pod)));
@@ -81,7 +87,7 @@ async fn share(world: &ClusterWorld) -> anyhow::Result<String> {
         let change = json!({"spec": {"gateway": {"drainSeconds": 7}}});
         world
             .kube
-            .merge_patch(&RANKING_CLUSTER_KIND.object_path(&namespace, NAME), &change)
+            .merge_patch(&RANKING_CLUSTER_KIND.object_path(&namespace, CLUSTER_NAME), &change)
             .await?
             .expect_success()?;
     }
@@ -90,10 +96,12 @@ async fn share(world: &ClusterWorld) -> anyhow::Result<String> {
         Ok(if now.values().any(|holder| holder == busy) { Err(format!("{now:?}")) } else { Ok(()) })
     };
     let ((), takeover) = wait_until_some("its shards are led by others", SETTLE_TIMEOUT, left).await?;
-    ensure!(takeover <= TAKEOVER + Duration::from_secs(4), "its shards were led after {takeover:?}");
-    wait_until_some("all clusters are looked after", SETTLE_TIMEOUT, async || all_by(world, SHARDS).await)
-        .await?;
-    let after = changes_of_claims(world).await?;
+    ensure!(takeover <= TAKEOVER_TIMEOUT + Duration::from_secs(4), "its shards were led after {takeover:?}");
+    wait_until_some("all clusters are looked after", SETTLE_TIMEOUT, async || {
+        check_all_reconciled(world, SHARDS).await
+    })
+    .await?;
+    let after = claim_transitions(world).await?;
     ensure!(after == claims, "claims changed hands though shards did not: {claims:?}, {after:?}");
     Ok(format!(
         "{:.1} s until two shared them, {:.1} s until all clusters were the shards'; one killed: led by others after {:.1} s, \
@@ -118,7 +126,7 @@ async fn holders_now(world: &ClusterWorld) -> anyhow::Result<BTreeMap<usize, Str
 }
 
 /// Returns the holders of the shards' Leases, once they are two different pods that exist.
-async fn spread(world: &ClusterWorld) -> anyhow::Result<Result<Vec<String>, String>> {
+async fn holders_if_two(world: &ClusterWorld) -> anyhow::Result<Result<Vec<String>, String>> {
     let pods = world.operator_pods().await?;
     let holders = holders_now(world).await?;
     let lives = |holder: &String| pods.iter().any(|pod| holder.starts_with(kube::object_name(pod)));
@@ -129,10 +137,10 @@ async fn spread(world: &ClusterWorld) -> anyhow::Result<Result<Vec<String>, Stri
 
 /// Returns for each cluster the number of times that its claim changed its holder, between shards. Two shards that
 /// both reconciled a cluster would take the claim from each other in turn.
-async fn changes_of_claims(world: &ClusterWorld) -> anyhow::Result<BTreeMap<String, u64>> {
+async fn claim_transitions(world: &ClusterWorld) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut changes = BTreeMap::new();
     for namespace in namespaces() {
-        let claim = world.kube.get_named(LEASE_KIND, &namespace, &format!("{NAME}-operator")).await?;
+        let claim = world.kube.get_named(LEASE_KIND, &namespace, &format!("{CLUSTER_NAME}-operator")).await?;
         changes.insert(namespace, claim["spec"]["leaseTransitions"].as_u64().unwrap_or_default());
     }
     Ok(changes)
@@ -140,14 +148,14 @@ async fn changes_of_claims(world: &ClusterWorld) -> anyhow::Result<BTreeMap<Stri
 
 /// Checks that every cluster's newest spec is reconciled, by the replica that leads the shard that holds the cluster's
 /// claim, and that all `shards` shards have clusters. Otherwise returns what is missing, in words.
-async fn all_by(world: &ClusterWorld, shards: usize) -> anyhow::Result<Result<(), String>> {
+async fn check_all_reconciled(world: &ClusterWorld, shards: usize) -> anyhow::Result<Result<(), String>> {
     let holders = holders_now(world).await?;
     let mut late = Vec::new();
     let mut used = BTreeSet::new();
     for namespace in namespaces() {
-        let cluster = world.kube.get_named(RANKING_CLUSTER_KIND, &namespace, NAME).await?;
+        let cluster = world.kube.get_named(RANKING_CLUSTER_KIND, &namespace, CLUSTER_NAME).await?;
         let by = kube::text_at(&cluster, "/status/operator/identity");
-        let claim = world.kube.get_named(LEASE_KIND, &namespace, &format!("{NAME}-operator")).await?;
+        let claim = world.kube.get_named(LEASE_KIND, &namespace, &format!("{CLUSTER_NAME}-operator")).await?;
         let shard = shard_of(kube::text_at(&claim, "/spec/holderIdentity"), shards);
         let leads = shard.is_some_and(|shard| holders[&shard].starts_with(by) && !by.is_empty());
         let is_newest = cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"];

@@ -70,12 +70,12 @@ pub async fn check_sealed_cluster(world: &ClusterWorld) -> anyhow::Result<String
     let (inside, outside) = (TestAuthority::new("inside")?, TestAuthority::new("outside")?);
     world.kube.apply_object(SECRET_KIND, &outside.certificate_secret(PUBLIC_SECRET, 2100)?).await?;
     world.kube.apply_object(RANKING_CLUSTER_KIND, &sealed_cluster(world, &inside)).await?;
-    let named = missing_is_named(world).await?;
+    let named = wait_until_missing_secret_named(world).await?;
     world.kube.apply_object(SECRET_KIND, &inside.certificate_secret(INTERNAL_SECRET, 2100)?).await?;
     let ready = world.wait_until_ready(SECURED_NAMESPACE, SEALED_CLUSTER).await?;
     let way = check_comment(world, &outside).await?;
     check_refused(world, &inside, &outside).await?;
-    operator_is_answered(world).await?;
+    check_operator_requests(world).await?;
     let renewed = check_renewal(world, &inside, &outside).await?;
     world.kube.delete_object(&left).await?;
     Ok(format!(
@@ -108,7 +108,7 @@ fn sealed_cluster(world: &ClusterWorld, inside: &TestAuthority) -> Value {
     cluster
 }
 
-async fn missing_is_named(world: &ClusterWorld) -> anyhow::Result<Duration> {
+async fn wait_until_missing_secret_named(world: &ClusterWorld) -> anyhow::Result<Duration> {
     let look = async || {
         let cluster = world.kube.get_named(RANKING_CLUSTER_KIND, SECURED_NAMESPACE, SEALED_CLUSTER).await?;
         let conditions = cluster["status"]["conditions"].to_string();
@@ -122,14 +122,14 @@ fn service_url(service: &str, port: u16, path: &str) -> String {
     format!("https://{SEALED_CLUSTER}-{service}.{SECURED_NAMESPACE}.svc:{port}{path}")
 }
 
-fn asked(authority: &TestAuthority, url: &str) -> TlsRequest {
+fn tls_request(authority: &TestAuthority, url: &str) -> TlsRequest {
     TlsRequest { url: url.to_owned(), authority: authority.pem.clone() }
 }
 
 /// Posts a comment at the gateway and waits for it on a stream of the gateway, so that it passes every kind of process
 /// between. Returns its time in milliseconds.
 async fn check_comment(world: &ClusterWorld, outside: &TestAuthority) -> anyhow::Result<u64> {
-    let asked = asked(outside, &service_url("gateway", 8080, ""));
+    let asked = tls_request(outside, &service_url("gateway", 8080, ""));
     let mut way = 0;
     let look = async || {
         Ok(match audience::comment_over_tls(world, &asked, &format!("sealed-{}", world.run)).await {
@@ -154,32 +154,35 @@ async fn check_refused(
 ) -> anyhow::Result<()> {
     for (service, port, path) in [("reader-0", 4001, "/health"), ("manager", 6100, "/health")] {
         let url = service_url(service, port, path);
-        let said = audience::ask_over_tls(world, &asked(inside, &url)).await.context(url.clone())?;
+        let said = audience::ask_over_tls(world, &tls_request(inside, &url)).await.context(url.clone())?;
         ensure!(said.status == 200, "{url}: {} {}", said.status, said.body);
         let plain = url.replace("https", "http");
-        let said = audience::ask_over_tls(world, &asked(inside, &plain)).await;
+        let said = audience::ask_over_tls(world, &tls_request(inside, &plain)).await;
         ensure!(said.is_err(), "{plain} was answered: {said:?}");
     }
     let plain = service_url("gateway", 8080, "/videos").replace("https", "http");
-    ensure!(audience::ask_over_tls(world, &asked(outside, &plain)).await.is_err(), "{plain} was answered");
+    ensure!(
+        audience::ask_over_tls(world, &tls_request(outside, &plain)).await.is_err(),
+        "{plain} was answered"
+    );
     for (service, port) in [("comment", 3000), ("websocket", 8081), ("statistics", 5000)] {
         let url = service_url(service, port, "/health");
-        let said = audience::ask_over_tls(world, &asked(inside, &url)).await;
+        let said = audience::ask_over_tls(world, &tls_request(inside, &url)).await;
         ensure!(said.is_err(), "{url} was answered to who showed no certificate: {said:?}");
     }
     // The public certificate is shown only by the gateway, and only on its port for viewers.
     let inside_out =
-        audience::ask_over_tls(world, &asked(inside, &service_url("gateway", 8080, "/videos"))).await;
+        audience::ask_over_tls(world, &tls_request(inside, &service_url("gateway", 8080, "/videos"))).await;
     ensure!(inside_out.is_err(), "the gateway shows the internal certificate: {inside_out:?}");
     let admin =
-        audience::ask_over_tls(world, &asked(inside, &service_url("gateway", 9060, "/readyz"))).await?;
+        audience::ask_over_tls(world, &tls_request(inside, &service_url("gateway", 9060, "/readyz"))).await?;
     ensure!(admin.status == 200, "the gateway's admin port: {} {}", admin.status, admin.body);
     Ok(())
 }
 
 /// Checks that the operator knows the load, and that a manager answers through the API server's proxy, as `kubectl
 /// liverank` asks it.
-async fn operator_is_answered(world: &ClusterWorld) -> anyhow::Result<()> {
+async fn check_operator_requests(world: &ClusterWorld) -> anyhow::Result<()> {
     let cluster = world.kube.get_named(RANKING_CLUSTER_KIND, SECURED_NAMESPACE, SEALED_CLUSTER).await?;
     let scaler = status_condition(&cluster, "Autoscaling").cloned().unwrap_or_default();
     ensure!(text_at(&scaler, "/reason") != "LoadMissing", "the operator hears nothing: {scaler}");
@@ -229,16 +232,16 @@ async fn check_renewal(
     }
     let gateway = service_url("gateway", 8080, "/videos");
     let look = async || {
-        let said = audience::ask_over_tls(world, &asked(&next, &gateway)).await;
+        let said = audience::ask_over_tls(world, &tls_request(&next, &gateway)).await;
         Ok(said.map(|_| ()).map_err(|error| format!("{error:#}")))
     };
     wait_until_some("the gateway shows the renewed certificate", RENEWED_TIMEOUT, look).await?;
-    let old = audience::ask_over_tls(world, &asked(outside, &gateway)).await;
+    let old = audience::ask_over_tls(world, &tls_request(outside, &gateway)).await;
     ensure!(old.is_err(), "the old certificate is still shown: {old:?}");
     // 2101-01-01 in seconds since the Unix epoch.
     let line = r#"liverank_tls_certificate_expiry_timestamp_seconds{shown_to="clients"} 4133980800"#;
     let look = async || {
-        let metrics = asked(inside, &service_url("reader-0", 9060, "/metrics"));
+        let metrics = tls_request(inside, &service_url("reader-0", 9060, "/metrics"));
         let said = audience::ask_over_tls(world, &metrics).await?;
         Ok(if said.body.contains(line) { Ok(()) } else { Err("it has the old one".to_owned()) })
     };

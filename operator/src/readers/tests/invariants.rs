@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::scene::{fixed_replicas, input_with_viewers, memory};
-use crate::readers::{DrainWhy, ReaderSettings, ReaderStep, RoundInput, ScalingSetting, decide_round};
+use crate::readers::{DrainReason, ReaderSettings, ReaderStep, RoundInput, ScalingSetting, decide_round};
 use liverank_core::handover::coordinator::ReaderStatus;
 
 fn any_seen() -> impl Strategy<Value = RoundInput> {
@@ -33,9 +33,9 @@ fn any_seen() -> impl Strategy<Value = RoundInput> {
             let state = state[state_at as usize];
             seen.change_state(at, |it| it.state = state.into());
             match why {
-                0 => seen.set_drain(at, DrainWhy::ScaleDown, ago),
-                1 => seen.set_drain(at, DrainWhy::Upgrade, ago),
-                2 => seen.set_drain(at, DrainWhy::ByHand, ago),
+                0 => seen.set_drain(at, DrainReason::ScaleDown, ago),
+                1 => seen.set_drain(at, DrainReason::Upgrade, ago),
+                2 => seen.set_drain(at, DrainReason::ByHand, ago),
                 _ => {}
             }
             if viewers < 200 {
@@ -97,7 +97,7 @@ proptest! {
         let wanted = first.facts.desired as usize;
         let left = active + names.len() + kept - going;
         prop_assert!(going == 0 || left >= wanted, "{left} < {wanted}");
-        let replaced = seen.readers.iter().filter(|reader| reader.drain.is_none_or(|drain| drain.why == DrainWhy::Upgrade)).count();
+        let replaced = seen.readers.iter().filter(|reader| reader.drain.is_none_or(|drain| drain.why == DrainReason::Upgrade)).count();
         prop_assert!(names.is_empty() || replaced + names.len() <= (wanted + seen.settings.max_surge as usize).max(active + going), "more than the surge");
     }
 }

@@ -4,7 +4,7 @@ use super::scene::{
     NOW, decided_actions, fixed_replicas, input_with_viewers, memory, reader_name, steps_in_words,
 };
 use crate::readers::{
-    DrainWhy, ReaderSelfReport, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput, decide_round,
+    DrainReason, ReaderSelfReport, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput, decide_round,
 };
 use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
@@ -87,7 +87,7 @@ fn the_managers_are_told_once_the_annotation_is_seen() {
 fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
     let emptied = |change: &dyn Fn(&mut RoundInput)| {
         let mut seen = input_with_viewers(fixed_replicas(2), &[50, 0, 90]);
-        seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
+        seen.set_drain(1, DrainReason::ScaleDown, 60_000);
         seen.set_empty(1);
         change(&mut seen);
         steps_in_words(&seen.second_round())
@@ -103,7 +103,7 @@ fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
     let both = |seen: &mut RoundInput| (0..2).for_each(|manager| told(seen, manager));
     assert_eq!(emptied(&both), ["remove x-reader-1"]);
     let mut seen = input_with_viewers(fixed_replicas(2), &[50, 0, 90]);
-    seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
+    seen.set_drain(1, DrainReason::ScaleDown, 60_000);
     seen.set_empty(1);
     assert!(seen.first_round().steps.is_empty(), "whoever is on the way arrives first");
     let stays = |change: &dyn Fn(&mut RoundInput)| assert_eq!(emptied(change), [""; 0]);
@@ -141,7 +141,7 @@ fn different_clocks_of_two_leaders_remove_no_reader() {
         let rebalance = RebalanceSetting::Paused;
         let mut seen =
             input_with_viewers(ReaderSettings { force: true, rebalance, ..fixed_replicas(2) }, &[50, 20, 90]);
-        seen.set_drain(1, DrainWhy::ScaleDown, ago);
+        seen.set_drain(1, DrainReason::ScaleDown, ago);
         let mut memory = memory();
         for _ in 0..449 {
             assert_eq!(
@@ -165,7 +165,7 @@ fn different_clocks_of_two_leaders_remove_no_reader() {
         ReaderSettings { rebalance: RebalanceSetting::Paused, ..fixed_replicas(2) },
         &[50, 0, 90],
     );
-    seen.set_drain(1, DrainWhy::ScaleDown, -3_600_000);
+    seen.set_drain(1, DrainReason::ScaleDown, -3_600_000);
     seen.set_empty(1);
     let mut memory = memory();
     for _ in 0..3 {
@@ -192,12 +192,12 @@ fn a_name_is_not_given_again_while_its_last_pod_ends() {
 fn an_overdue_drain_is_held_or_forced_but_never_on_unknown_load() {
     let late = |force: bool, change: &dyn Fn(&mut RoundInput)| {
         let mut seen = input_with_viewers(ReaderSettings { force, ..fixed_replicas(2) }, &[50, 20, 90]);
-        seen.set_drain(1, DrainWhy::ScaleDown, 901_000);
+        seen.set_drain(1, DrainReason::ScaleDown, 901_000);
         change(&mut seen);
         let mut memory = memory();
         // The drain as this leader saw it by its own clock.
         let since = seen.readers[1].drain.and_then(|drain| drain.since);
-        memory.draining.extend(since.map(|since| ("uid-1".to_owned(), since)));
+        memory.draining_since.extend(since.map(|since| ("uid-1".to_owned(), since)));
         let outcome = decide_round(&seen, &mut memory);
         (
             steps_in_words(&outcome),
@@ -223,14 +223,14 @@ fn an_overdue_drain_is_held_or_forced_but_never_on_unknown_load() {
 #[test]
 fn a_drain_by_hand_is_carried_out_and_replaced() {
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 0, 90]);
-    seen.set_drain(1, DrainWhy::parse("because I say so"), 60_000);
+    seen.set_drain(1, DrainReason::parse("because I say so"), 60_000);
     seen.set_empty(1);
     assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "cordon x-reader-1: removed"]);
     seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
     seen.set_cordon(1, CordonLevel::Removed);
     assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "remove x-reader-1"]);
-    for why in [DrainWhy::ScaleDown, DrainWhy::Upgrade, DrainWhy::ByHand] {
-        assert_eq!(DrainWhy::parse(why.as_str()), why);
+    for why in [DrainReason::ScaleDown, DrainReason::Upgrade, DrainReason::ByHand] {
+        assert_eq!(DrainReason::parse(why.as_str()), why);
     }
 }
 

@@ -1,15 +1,17 @@
 //! Tests of the rules of scaling, balancing and reporting, one by one.
 
 use super::scene::{
-    NOW, decided_actions, fixed_replicas, input_with_viewers, memory, reader, reader_name, settings,
+    NOW, decided_actions, fixed_replicas, input_with_viewers, memory, reader, reader_name, settings, state,
     steps_in_words,
 };
+use crate::readers::balance::situation;
 use crate::readers::{
     ReaderMemory, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput, ScalingSetting, answer_what_if,
     decide_round, explain, round_to_two_digits,
 };
 use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_protocol::{ClusterLoad, UnlistedVideos};
 
 #[test]
 fn new_readers_get_the_lowest_free_names() {
@@ -204,4 +206,14 @@ fn a_hot_videos_next_reader_is_in_another_zone_where_zones_are_known() {
     assert_eq!(next_reader_of_a_hot_video([None; 4]), reader_name(1));
     assert_eq!(next_reader_of_a_hot_video([Some("a"), Some("a"), Some("a"), Some("b")]), reader_name(3));
     assert_eq!(next_reader_of_a_hot_video([Some("a"), None, Some("b"), Some("b")]), reader_name(2));
+}
+
+#[test]
+fn viewers_of_videos_that_a_load_leaves_out_take_room_at_their_readers() {
+    let states = [state(0, 300), state(1, 200)];
+    let left_out = UnlistedVideos { videos: 9, viewers: vec![(states[0].id.clone(), 120)] };
+    let load = ClusterLoad { readers: states.to_vec(), unlisted: Some(left_out), ..ClusterLoad::default() };
+    let planned = situation(&load, NOW);
+    let capacities: Vec<u64> = planned.readers.iter().map(|reader| reader.capacity).collect();
+    assert_eq!(capacities, [880, 1_000]);
 }

@@ -3,10 +3,10 @@
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{ClusterLoad, CordonRequest, ReaderState, VideoState};
+use liverank_protocol::{AssignedVideoState, ClusterLoad, CordonRequest, ReaderState};
 
 use crate::readers::{
-    Decision, DrainWhy, ManagerReport, ObservedReader, ReaderDrain, ReaderMemory, ReaderPod,
+    Decision, DrainReason, ManagerReport, ObservedReader, ReaderDrain, ReaderMemory, ReaderPod,
     ReaderSelfReport, ReaderSettings, ReaderStep, RoundInput, RoundOutcome, ScalingSetting, decide_round,
 };
 
@@ -72,7 +72,7 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
 
 /// Returns an input with one reader for each number of viewers, all of whose viewers watch one video.
 pub fn input_with_viewers(settings: ReaderSettings, viewers: &[u64]) -> RoundInput {
-    let assigned = viewers.iter().enumerate().map(|(at, viewers)| VideoState {
+    let assigned = viewers.iter().enumerate().map(|(at, viewers)| AssignedVideoState {
         videoid: VideoId::parse(&format!("v{at}")).unwrap(),
         epoch: 7,
         readers: vec![ReaderShare { reader: ReaderId::parse(&reader_name(at)).unwrap(), weight: 1 }],
@@ -115,7 +115,7 @@ impl RoundInput {
     }
 
     /// Marks a reader as being emptied since `ago` milliseconds, which the managers know.
-    pub(super) fn set_drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
+    pub(super) fn set_drain(&mut self, at: usize, why: DrainReason, ago: Millis) {
         self.readers[at].drain = Some(ReaderDrain { why, since: Some(NOW - ago) });
         self.set_cordon(at, CordonLevel::Draining);
     }

@@ -8,18 +8,18 @@ use super::world::{ManagerAnswers, START_TIME, SimulatedCluster};
 use liverank_core::handover::CordonLevel;
 
 use crate::readers::{
-    Action, Decision, DrainWhy, FallbackSetting, ReaderMemory, ReaderSettings, ReaderStep, RoundInput,
-    RoundOutcome, decide_round,
+    Decision, DecisionAction, DrainReason, FallbackSetting, ReaderMemory, ReaderSettings, ReaderStep,
+    RoundInput, RoundOutcome, decide_round,
 };
 
 struct SimulationRun {
-    world: SimulatedCluster,
+    cluster: SimulatedCluster,
     memory: ReaderMemory,
     /// The time until which there is no leader.
     vacant: i64,
-    last: Option<RoundOutcome>,
+    last_outcome: Option<RoundOutcome>,
     status: Option<Decision>,
-    told: Vec<Decision>,
+    decisions: Vec<Decision>,
     /// The percentages of rounds that end with the leader's death after some steps, and of writes that fail.
     deaths: u64,
     failures: u64,
@@ -46,12 +46,12 @@ fn settings() -> ReaderSettings {
 impl SimulationRun {
     fn new(settings: ReaderSettings, seed: u64) -> Self {
         Self {
-            world: SimulatedCluster::new(settings, seed),
+            cluster: SimulatedCluster::new(settings, seed),
             memory: ReaderMemory::new(START_TIME, None, None),
             vacant: 0,
-            last: None,
+            last_outcome: None,
             status: None,
-            told: Vec::new(),
+            decisions: Vec::new(),
             deaths: 0,
             failures: 0,
             steps: 0,
@@ -63,15 +63,15 @@ impl SimulationRun {
     fn run_for(&mut self, seconds: u32) {
         self.steps = 0;
         for second in 0..seconds {
-            self.world.advance_a_second();
-            if second % 2 == 0 && self.world.now >= self.vacant {
+            self.cluster.advance_a_second();
+            if second % 2 == 0 && self.cluster.now >= self.vacant {
                 self.run_round();
             }
         }
     }
 
     fn run_round(&mut self) {
-        let seen = self.world.seen();
+        let seen = self.cluster.seen();
         let outcome = decide_round(&seen, &mut self.memory);
         let again = decide_round(&seen, &mut self.memory.clone());
         assert_eq!(
@@ -81,31 +81,34 @@ impl SimulationRun {
         );
         assert!(again.decisions.is_empty(), "told twice: {:?}", again.decisions);
         self.check_invariants(&seen, &outcome);
-        self.told.extend(outcome.decisions.iter().cloned());
-        let dies = self.world.random_below(100) < self.deaths;
-        let most =
-            if dies { self.world.random_below(outcome.steps.len() as u64 + 1) as usize } else { usize::MAX };
+        self.decisions.extend(outcome.decisions.iter().cloned());
+        let dies = self.cluster.random_below(100) < self.deaths;
+        let most = if dies {
+            self.cluster.random_below(outcome.steps.len() as u64 + 1) as usize
+        } else {
+            usize::MAX
+        };
         self.steps += outcome.steps.len();
         for it in outcome.steps.iter().take(most) {
-            if self.world.random_below(100) >= self.failures {
+            if self.cluster.random_below(100) >= self.failures {
                 self.check_step(it, &outcome);
-                self.world.apply_step(it);
+                self.cluster.apply_step(it);
             }
         }
         if dies {
-            let wanted = self.last.as_ref().map(|last| last.facts.desired);
-            self.vacant = self.world.now + self.world.random_below(16) as i64 * 1000;
-            self.memory = ReaderMemory::new(self.world.now, self.status.as_ref(), wanted);
+            let wanted = self.last_outcome.as_ref().map(|last| last.facts.desired);
+            self.vacant = self.cluster.now + self.cluster.random_below(16) as i64 * 1000;
+            self.memory = ReaderMemory::new(self.cluster.now, self.status.as_ref(), wanted);
         } else {
             self.status = outcome.decisions.last().cloned().or(self.status.take());
-            self.last = Some(outcome);
+            self.last_outcome = Some(outcome);
         }
     }
 
     /// Checks what must never happen in a round.
     fn check_invariants(&self, seen: &RoundInput, outcome: &RoundOutcome) {
         let (steps, settings) = (&outcome.steps, &seen.settings);
-        let unknown = self.world.answers != ManagerAnswers::Well;
+        let unknown = self.cluster.answers != ManagerAnswers::Well;
         for step in steps {
             let shrinks = matches!(
                 step,
@@ -126,13 +129,13 @@ impl SimulationRun {
             assert!(decision.reason.len() <= Decision::MAX_REASON_BYTES && !decision.reason.is_empty());
         }
         if self.once {
-            let moved = self.world.viewers.iter().map(|viewer| viewer.moved).max();
+            let moved = self.cluster.viewers.iter().map(|viewer| viewer.moved).max();
             assert!(moved <= Some(1), "a viewer was moved {moved:?} times in one upgrade");
         }
     }
 
     fn check_step(&self, step: &ReaderStep, outcome: &RoundOutcome) {
-        let (world, settings) = (&self.world, &self.world.settings);
+        let (world, settings) = (&self.cluster, &self.cluster.settings);
         match step {
             ReaderStep::DeleteReader { name, uid, forced } => {
                 let Some(reader) = world.readers.get(name).filter(|reader| reader.uid == *uid) else {
@@ -159,7 +162,7 @@ impl SimulationRun {
                     !world.orphans.contains_key(name),
                     "{name} is made anew while its pod is still there"
                 );
-                let counts = |why: Option<DrainWhy>| why.is_none_or(|why| why == DrainWhy::Upgrade);
+                let counts = |why: Option<DrainReason>| why.is_none_or(|why| why == DrainReason::Upgrade);
                 let here =
                     world.readers.values().filter(|it| counts(it.drain.map(|drain| drain.why))).count();
                 let most = outcome.facts.desired + settings.max_surge;
@@ -176,38 +179,47 @@ impl SimulationRun {
     /// Runs until nothing is left to be done, and checks that nothing is done or reported for a while; decisions are
     /// made only at transitions.
     fn run_until_at_rest(&mut self) {
-        let told = self.told.len();
-        let orders = self.world.ordered;
+        let told = self.decisions.len();
+        let orders = self.cluster.ordered;
         self.run_for(60);
-        assert_eq!(self.steps, 0, "no rest: {:?}", self.last.as_ref().map(|last| &last.steps));
-        assert_eq!((self.told.len(), self.world.ordered), (told, orders), "{:?}", self.told.last());
+        assert_eq!(self.steps, 0, "no rest: {:?}", self.last_outcome.as_ref().map(|last| &last.steps));
+        assert_eq!(
+            (self.decisions.len(), self.cluster.ordered),
+            (told, orders),
+            "{:?}",
+            self.decisions.last()
+        );
     }
 
     fn reader_count(&self) -> usize {
-        self.world.readers.len()
+        self.cluster.readers.len()
     }
 
     fn reader_templates(&self) -> BTreeSet<&str> {
-        self.world.readers.values().map(|reader| reader.template.as_str()).collect()
+        self.cluster.readers.values().map(|reader| reader.template.as_str()).collect()
     }
 
-    fn actions(&self) -> Vec<Action> {
-        self.told.iter().map(|decision| decision.action).collect()
+    fn actions(&self) -> Vec<DecisionAction> {
+        self.decisions.iter().map(|decision| decision.action).collect()
     }
 
     fn degraded_reasons(&self) -> Vec<&str> {
-        self.last.iter().flat_map(|last| &last.facts.degraded).map(|fact| fact.reason.as_str()).collect()
+        self.last_outcome
+            .iter()
+            .flat_map(|last| &last.facts.degraded)
+            .map(|fact| fact.reason.as_str())
+            .collect()
     }
 
-    fn count_actions(&self, action: Action) -> usize {
-        self.told.iter().filter(|decision| decision.action == action).count()
+    fn count_actions(&self, action: DecisionAction) -> usize {
+        self.decisions.iter().filter(|decision| decision.action == action).count()
     }
 
     fn served_viewers(&self) -> usize {
-        self.world
+        self.cluster
             .viewers
             .iter()
-            .filter(|viewer| viewer.at.is_some() && viewer.arrives <= self.world.now)
+            .filter(|viewer| viewer.at.is_some() && viewer.arrives_at <= self.cluster.now)
             .count()
     }
 }
@@ -216,7 +228,7 @@ impl SimulationRun {
 fn settled_run(seed: u64, viewers: usize) -> SimulationRun {
     let mut run = SimulationRun::new(settings(), seed);
     run.run_for(20);
-    run.world.set_audience(viewers);
+    run.cluster.set_audience(viewers);
     run.run_for(240);
     run.run_until_at_rest();
     run
@@ -226,18 +238,18 @@ fn settled_run(seed: u64, viewers: usize) -> SimulationRun {
 fn readers_follow_demand_up_and_down_and_come_to_rest() {
     let mut run = settled_run(1, 400);
     assert_eq!((run.reader_count(), run.served_viewers()), (5, 400), "400 viewers at 80 a reader");
-    assert!(run.world.ordered > 0, "the hot video was spread");
-    run.told.clear();
-    run.world.set_audience(100);
+    assert!(run.cluster.ordered > 0, "the hot video was spread");
+    run.decisions.clear();
+    run.cluster.set_audience(100);
     run.run_for(400);
     assert_eq!(run.reader_count(), 2);
     assert_eq!(
-        (run.count_actions(Action::ScaleDown), run.count_actions(Action::Remove)),
+        (run.count_actions(DecisionAction::ScaleDown), run.count_actions(DecisionAction::Remove)),
         (3, 3),
         "{:?}",
         run.actions()
     );
-    assert!(run.world.cordons.is_empty(), "{:?}", run.world.cordons);
+    assert!(run.cluster.cordons.is_empty(), "{:?}", run.cluster.cordons);
     run.run_until_at_rest();
     assert!(run.degraded_reasons().is_empty());
 }
@@ -245,18 +257,18 @@ fn readers_follow_demand_up_and_down_and_come_to_rest() {
 #[test]
 fn demand_that_returns_calls_a_drain_off() {
     let mut run = settled_run(2, 400);
-    run.world.set_audience(230);
+    run.cluster.set_audience(230);
     // No viewer follows, so that the drain lasts.
-    run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
+    run.cluster.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
     run.run_for(60);
     let draining =
-        |run: &SimulationRun| run.world.readers.values().filter(|reader| reader.drain.is_some()).count();
+        |run: &SimulationRun| run.cluster.readers.values().filter(|reader| reader.drain.is_some()).count();
     assert_eq!(draining(&run), 1);
-    run.world.set_audience(400);
+    run.cluster.set_audience(400);
     run.run_for(10);
     assert_eq!((draining(&run), run.reader_count()), (0, 5));
-    assert!(run.world.cordons.is_empty());
-    assert_eq!(run.count_actions(Action::Keep), 1, "{:?}", run.actions());
+    assert!(run.cluster.cordons.is_empty());
+    assert_eq!(run.count_actions(DecisionAction::Keep), 1, "{:?}", run.actions());
 }
 
 #[test]
@@ -265,15 +277,15 @@ fn an_upgrade_moves_each_viewer_once_whoever_leads() {
         let mut run = settled_run(seed, 400);
         run.once = true;
         run.deaths = if seed % 2 == 0 { 10 } else { 0 };
-        run.world.lag = seed as usize % 3;
-        run.world.change_template("t2");
+        run.cluster.lag = seed as usize % 3;
+        run.cluster.change_template("t2");
         run.run_for(800);
         run.deaths = 0;
         run.run_for(60);
         assert_eq!(run.reader_templates().into_iter().collect::<Vec<_>>(), ["t2"], "seed {seed}");
-        let moved = run.world.viewers.iter().filter(|viewer| viewer.moved == 1).count();
+        let moved = run.cluster.viewers.iter().filter(|viewer| viewer.moved == 1).count();
         assert_eq!((run.reader_count(), run.served_viewers(), moved), (5, 400, 400), "seed {seed}");
-        assert!(run.world.cordons.is_empty());
+        assert!(run.cluster.cordons.is_empty());
         run.once = false;
         run.run_for(120);
         run.run_until_at_rest();
@@ -283,24 +295,24 @@ fn an_upgrade_moves_each_viewer_once_whoever_leads() {
 #[test]
 fn readers_that_do_not_come_up_halt_an_upgrade_until_the_template_is_mended() {
     let mut run = settled_run(3, 240);
-    run.world.broken = Some("t2".to_owned());
-    run.world.change_template("t2");
+    run.cluster.broken = Some("t2".to_owned());
+    run.cluster.change_template("t2");
     run.run_for(300);
     assert_eq!(run.reader_count(), 4, "three that serve and the broken one");
     assert_eq!(run.degraded_reasons(), ["UpgradeHalted"]);
-    assert!(run.world.cordons.is_empty(), "what serves takes new videos again");
+    assert!(run.cluster.cordons.is_empty(), "what serves takes new videos again");
     assert_eq!(
-        (run.count_actions(Action::Upgrade), run.count_actions(Action::Halt)),
+        (run.count_actions(DecisionAction::Upgrade), run.count_actions(DecisionAction::Halt)),
         (1, 1),
         "{:?}",
         run.actions()
     );
     run.run_until_at_rest();
-    run.world.change_template("t3");
+    run.cluster.change_template("t3");
     run.once = true;
     run.run_for(300);
     assert_eq!((run.reader_templates().into_iter().collect::<Vec<_>>(), run.reader_count()), (vec!["t3"], 3));
-    assert_eq!(run.count_actions(Action::Upgraded), 1, "{:?}", run.actions());
+    assert_eq!(run.count_actions(DecisionAction::Upgraded), 1, "{:?}", run.actions());
     assert!(run.degraded_reasons().is_empty());
     run.once = false;
     run.run_for(60);
@@ -310,23 +322,23 @@ fn readers_that_do_not_come_up_halt_an_upgrade_until_the_template_is_mended() {
 #[test]
 fn reconnect_errors_halt_an_upgrade_and_it_goes_on_after_a_rest() {
     let mut run = settled_run(4, 240);
-    run.world.change_template("t2");
-    run.world.failing = 40;
+    run.cluster.change_template("t2");
+    run.cluster.failing = 40;
     run.run_for(120);
     assert_eq!(run.degraded_reasons(), ["UpgradeHalted"]);
-    assert!(run.world.readers.values().all(|reader| reader.drain.is_none()));
-    assert!(run.world.cordons.is_empty());
-    run.world.failing = 0;
+    assert!(run.cluster.readers.values().all(|reader| reader.drain.is_none()));
+    assert!(run.cluster.cordons.is_empty());
+    run.cluster.failing = 0;
     run.run_for(120);
     assert_eq!(run.degraded_reasons(), ["UpgradeHalted"], "it rests for five minutes");
     run.run_for(500);
     assert_eq!((run.reader_templates().into_iter().collect::<Vec<_>>(), run.reader_count()), (vec!["t2"], 3));
-    let told: Vec<Action> = run
+    let told: Vec<DecisionAction> = run
         .actions()
         .into_iter()
-        .filter(|it| matches!(it, Action::Halt | Action::Resume | Action::Upgraded))
+        .filter(|it| matches!(it, DecisionAction::Halt | DecisionAction::Resume | DecisionAction::Upgraded))
         .collect();
-    assert_eq!(told, [Action::Halt, Action::Resume, Action::Upgraded]);
+    assert_eq!(told, [DecisionAction::Halt, DecisionAction::Resume, DecisionAction::Upgraded]);
 }
 
 #[test]
@@ -338,18 +350,18 @@ fn unknown_load_is_not_treated_as_zero() {
         ManagerAnswers::Contradicting,
     ] {
         let mut run = settled_run(5, 400);
-        run.world.set_audience(100);
+        run.cluster.set_audience(100);
         run.run_for(20);
-        run.world.answers = answers;
+        run.cluster.answers = answers;
         run.run_for(600);
         assert_eq!(run.reader_count(), 5, "{answers:?}");
-        assert_eq!(run.told.last().unwrap().action, Action::Hold);
+        assert_eq!(run.decisions.last().unwrap().action, DecisionAction::Hold);
         assert_eq!(run.degraded_reasons().len(), 1);
         run.run_until_at_rest();
-        run.world.answers = ManagerAnswers::Well;
+        run.cluster.answers = ManagerAnswers::Well;
         run.run_for(500);
         assert_eq!(run.reader_count(), 2, "{answers:?}");
-        assert!(run.actions().contains(&Action::Resume));
+        assert!(run.actions().contains(&DecisionAction::Resume));
         run.run_until_at_rest();
     }
 }
@@ -364,18 +376,18 @@ fn while_the_load_is_unknown_there_are_as_many_readers_as_the_fallback_says() {
     ] {
         let mut run = settled_run(5, 200);
         let before = run.reader_count();
-        run.world.settings.fallback = Some(FallbackSetting { readers: 5, after_ms: 60_000 });
-        run.world.answers = answers;
+        run.cluster.settings.fallback = Some(FallbackSetting { readers: 5, after_ms: 60_000, grows: false });
+        run.cluster.answers = answers;
         run.run_for(40);
         assert_eq!(run.reader_count(), before, "{answers:?}: not at once");
         run.run_for(60);
         assert_eq!(run.reader_count(), 5, "{answers:?}");
-        assert!(run.told.iter().any(|told| told.bound_by == ["Fallback"]), "{:?}", run.actions());
+        assert!(run.decisions.iter().any(|told| told.bound_by == ["Fallback"]), "{:?}", run.actions());
         run.deaths = 20;
         run.run_for(200);
         assert_eq!(run.reader_count(), 5, "{answers:?}: whoever leads");
         run.deaths = 0;
-        run.world.answers = ManagerAnswers::Well;
+        run.cluster.answers = ManagerAnswers::Well;
         run.run_for(500);
         assert_eq!(run.reader_count(), before, "{answers:?}: when it is known again, it decides");
         assert_eq!(run.served_viewers(), 200);
@@ -383,31 +395,52 @@ fn while_the_load_is_unknown_there_are_as_many_readers_as_the_fallback_says() {
     }
     // The fallback removes no reader, and asks for no more readers than the maximum.
     let mut run = settled_run(5, 400);
-    run.world.settings.fallback = Some(FallbackSetting { readers: 1, after_ms: 10_000 });
-    run.world.answers = ManagerAnswers::Silent;
+    run.cluster.settings.fallback = Some(FallbackSetting { readers: 1, after_ms: 10_000, grows: false });
+    run.cluster.answers = ManagerAnswers::Silent;
     run.run_for(200);
     assert_eq!(run.reader_count(), 5);
-    run.world.settings.fallback = Some(FallbackSetting { readers: 90, after_ms: 10_000 });
+    run.cluster.settings.fallback = Some(FallbackSetting { readers: 90, after_ms: 10_000, grows: false });
     run.run_for(60);
     assert_eq!(run.reader_count(), 8);
+}
+
+#[test]
+fn a_fallback_that_grows_adds_a_reader_for_each_period_without_the_load() {
+    let mut run = settled_run(5, 200);
+    let before = run.reader_count();
+    // A number below the readers that are there: growing begins with these.
+    run.cluster.settings.fallback = Some(FallbackSetting { readers: 1, after_ms: 60_000, grows: true });
+    run.cluster.answers = ManagerAnswers::Silent;
+    run.run_for(100);
+    assert_eq!(run.reader_count(), before, "the first period is that of the number itself");
+    run.run_for(60);
+    assert_eq!(run.reader_count(), before + 1);
+    run.run_for(60);
+    assert_eq!(run.reader_count(), before + 2);
+    run.run_for(1200);
+    assert_eq!(run.reader_count(), run.cluster.settings.max as usize, "no more than the maximum");
+    run.cluster.answers = ManagerAnswers::Well;
+    run.run_for(900);
+    assert_eq!(run.reader_count(), before, "when it is known again, it decides");
+    run.run_until_at_rest();
 }
 
 #[test]
 fn adding_readers_can_be_paused() {
     let mut run = settled_run(5, 200);
     let before = run.reader_count();
-    run.world.settings.scale_out = false;
-    run.world.settings.fallback = Some(FallbackSetting { readers: 7, after_ms: 10_000 });
-    run.world.set_audience(600);
+    run.cluster.settings.scale_out = false;
+    run.cluster.settings.fallback = Some(FallbackSetting { readers: 7, after_ms: 10_000, grows: false });
+    run.cluster.set_audience(600);
     run.run_for(100);
     assert_eq!(run.reader_count(), before);
-    let said = run.last.as_ref().unwrap().facts.autoscaling.reason.clone();
+    let said = run.last_outcome.as_ref().unwrap().facts.autoscaling.reason.clone();
     assert_eq!(said, "ScaleOutPaused");
-    run.world.answers = ManagerAnswers::Silent;
+    run.cluster.answers = ManagerAnswers::Silent;
     run.run_for(100);
     assert_eq!(run.reader_count(), before, "the fallback adds readers, too");
-    run.world.answers = ManagerAnswers::Well;
-    run.world.settings.scale_out = true;
+    run.cluster.answers = ManagerAnswers::Well;
+    run.cluster.settings.scale_out = true;
     run.run_for(200);
     assert!(run.reader_count() > before);
 }
@@ -415,34 +448,35 @@ fn adding_readers_can_be_paused() {
 #[test]
 fn a_drain_that_takes_too_long_is_held_or_forced() {
     let mut run = settled_run(6, 400);
-    run.world.set_audience(230);
-    run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
+    run.cluster.set_audience(230);
+    run.cluster.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
     run.run_for(400);
     assert_eq!((run.reader_count(), run.degraded_reasons()), (5, vec!["DrainOverdue"]));
-    assert_eq!(run.told.last().unwrap().action, Action::Hold);
+    assert_eq!(run.decisions.last().unwrap().action, DecisionAction::Hold);
     run.run_until_at_rest();
-    run.world.settings.force = true;
+    run.cluster.settings.force = true;
     run.run_for(10);
     assert_eq!(run.reader_count(), 4);
-    assert!(run.actions().contains(&Action::Force));
+    assert!(run.actions().contains(&DecisionAction::Force));
 }
 
 #[test]
 fn without_comments_there_are_no_readers() {
     let mut run = settled_run(7, 200);
-    run.world.settings.enabled = false;
+    run.cluster.settings.enabled = false;
     run.run_for(10);
     assert_eq!(run.reader_count(), 0);
     // The readers' processes end within 20 s, and no manager remembers them then; but as long as a pod is left, its
     // reader is cordoned as removed.
     run.run_for(30);
-    let left = |run: &SimulationRun| run.world.ending.iter().filter(|(_, end)| **end > run.world.now).count();
-    assert_eq!(run.world.cordons.len(), left(&run), "{:?}", run.world.cordons);
+    let left =
+        |run: &SimulationRun| run.cluster.ending.iter().filter(|(_, end)| **end > run.cluster.now).count();
+    assert_eq!(run.cluster.cordons.len(), left(&run), "{:?}", run.cluster.cordons);
     // A pod may take ten minutes to end.
     run.run_for(620);
-    assert_eq!((left(&run), run.world.cordons.len()), (0, 0));
+    assert_eq!((left(&run), run.cluster.cordons.len()), (0, 0));
     run.run_until_at_rest();
-    run.world.settings.enabled = true;
+    run.cluster.settings.enabled = true;
     run.run_for(120);
     assert_eq!(run.served_viewers(), 200);
     assert!(run.reader_count() >= 2);
@@ -458,33 +492,33 @@ fn invariants_hold_and_the_system_comes_to_rest_after_faults() {
         let mut run = SimulationRun::new(settings(), seed);
         run.deaths = seed % 4 * 4;
         run.failures = seed % 3 * 10;
-        run.world.lag = seed as usize % 3;
-        run.world.settings.max_surge = 1 + seed as u32 % 2;
-        run.world.settings.force = seed % 5 == 0;
+        run.cluster.lag = seed as usize % 3;
+        run.cluster.settings.max_surge = 1 + seed as u32 % 2;
+        run.cluster.settings.force = seed % 5 == 0;
         run.run_for(20);
         for _ in 0..12 {
             cause_mishap(&mut run);
-            let seconds = 5 + run.world.random_below(60) as u32;
+            let seconds = 5 + run.cluster.random_below(60) as u32;
             run.run_for(seconds);
         }
         end_mishaps(&mut run);
         run.run_for(1_500);
-        let wanted = run.last.as_ref().unwrap().facts.desired;
+        let wanted = run.last_outcome.as_ref().unwrap().facts.desired;
         assert_eq!(run.reader_count() as u32, wanted, "seed {seed}");
         assert_eq!(
             run.reader_templates().into_iter().collect::<Vec<_>>(),
-            [run.world.template.as_str()],
+            [run.cluster.template.as_str()],
             "seed {seed}"
         );
-        assert_eq!(run.served_viewers(), run.world.viewers.len(), "seed {seed}");
-        assert!(run.world.cordons.is_empty(), "seed {seed}");
+        assert_eq!(run.served_viewers(), run.cluster.viewers.len(), "seed {seed}");
+        assert!(run.cluster.cordons.is_empty(), "seed {seed}");
         assert!(run.degraded_reasons().is_empty(), "seed {seed}: {:?}", run.degraded_reasons());
         run.run_until_at_rest();
     }
 }
 
 fn cause_mishap(run: &mut SimulationRun) {
-    let world = &mut run.world;
+    let world = &mut run.cluster;
     match world.random_below(10) {
         0 | 1 => {
             let viewers = world.random_below(500) as usize;
@@ -527,7 +561,7 @@ fn cause_mishap(run: &mut SimulationRun) {
 
 fn end_mishaps(run: &mut SimulationRun) {
     (run.deaths, run.failures) = (0, 0);
-    let world = &mut run.world;
+    let world = &mut run.cluster;
     world.answers = ManagerAnswers::Well;
     (world.failing, world.broken) = (0, None);
     world.settings.scale_in = true;

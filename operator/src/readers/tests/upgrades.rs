@@ -3,7 +3,7 @@
 use super::scene::{
     NOW, decided_actions, fixed_replicas, input_with_viewers, reader, settings, steps_in_words,
 };
-use crate::readers::{DrainWhy, ReaderMemory, ReaderSettings, RoundInput, ScalingSetting, decide_round};
+use crate::readers::{DrainReason, ReaderMemory, ReaderSettings, RoundInput, ScalingSetting, decide_round};
 use liverank_core::handover::CordonLevel;
 
 #[test]
@@ -47,7 +47,7 @@ fn an_upgrade_surges_cordons_drains_and_halts() {
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0], "it may come yet");
     (seen.readers[3].created, seen.readers[3].pod.as_mut().unwrap().since) = (since, since);
     seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
-    seen.set_drain(1, DrainWhy::Upgrade, 60_000);
+    seen.set_drain(1, DrainReason::Upgrade, 60_000);
     let outcome = seen.first_round();
     assert_eq!(
         (steps_in_words(&outcome), decided_actions(&outcome)),
@@ -112,7 +112,7 @@ fn the_next_reader_is_emptied_once_the_viewers_of_the_last_one_may_be_back() {
     let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 0]);
     seen.template = "t2".to_owned();
     seen.readers[2].template = "t2".to_owned();
-    seen.set_drain(1, DrainWhy::Upgrade, 1_000);
+    seen.set_drain(1, DrainReason::Upgrade, 1_000);
     let mut memory = super::scene::memory();
     let next_is_emptied = |seen: &RoundInput, memory: &mut ReaderMemory| {
         steps_in_words(&decide_round(seen, memory)).contains(&"empty x-reader-0 (upgrade)".to_owned())
@@ -135,8 +135,8 @@ fn the_next_reader_is_emptied_once_the_viewers_of_the_last_one_may_be_back() {
 #[test]
 fn readers_with_most_viewers_are_kept_and_new_before_old() {
     let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
-    seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
-    seen.set_drain(2, DrainWhy::ScaleDown, 60_000);
+    seen.set_drain(1, DrainReason::ScaleDown, 60_000);
+    seen.set_drain(2, DrainReason::ScaleDown, 60_000);
     assert_eq!(steps_in_words(&seen.first_round()), ["keep x-reader-2"]);
     seen.readers[2].template = "t0".to_owned();
     assert_eq!(steps_in_words(&seen.first_round()), ["keep x-reader-1"]);
@@ -146,7 +146,7 @@ fn readers_with_most_viewers_are_kept_and_new_before_old() {
 fn returning_to_the_old_template_calls_the_upgrade_off() {
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 0]);
     seen.readers[3].template = "t2".to_owned();
-    seen.set_drain(0, DrainWhy::Upgrade, 60_000);
+    seen.set_drain(0, DrainReason::Upgrade, 60_000);
     seen.set_cordon(1, CordonLevel::Closed);
     let outcome = seen.first_round();
     // The surplus reader has the template that is not wanted any more.

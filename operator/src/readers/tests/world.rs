@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{ClusterLoad, CordonRequest, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{AssignedVideoState, ClusterLoad, CordonRequest, MoveRequest, ReaderState};
 
 use crate::readers::{
     ManagerReport, ObservedReader, ReaderDrain, ReaderPod, ReaderSelfReport, ReaderSettings, ReaderStep,
@@ -40,7 +40,7 @@ pub struct SimulatedViewer {
     /// The reader at which the viewer is, or to which it is going.
     pub at: Option<String>,
     /// The time at which the viewer arrives; it is counted nowhere before.
-    pub arrives: Millis,
+    pub arrives_at: Millis,
     /// Number of moves of the viewer since the template last changed.
     pub moved: u32,
     /// Whether the viewer does not follow when it is told to move.
@@ -59,7 +59,7 @@ pub struct SimulatedCluster {
     pub now: Millis,
     pub settings: ReaderSettings,
     pub template: String,
-    pub held: Option<String>,
+    pub upgrade_held_reason: Option<String>,
     pub readers: BTreeMap<String, SimulatedDeployment>,
     /// The content of the store in the last seconds, the latest last.
     shown: Vec<BTreeMap<String, SimulatedDeployment>>,
@@ -102,7 +102,7 @@ impl SimulatedCluster {
             now: START_TIME,
             settings,
             template: "t1".to_owned(),
-            held: None,
+            upgrade_held_reason: None,
             readers: BTreeMap::new(),
             shown: vec![BTreeMap::new()],
             lag: 0,
@@ -141,7 +141,7 @@ impl SimulatedCluster {
         while self.viewers.len() < count {
             let (a, b) = (self.random_below(self.videos as u64), self.random_below(self.videos as u64));
             let video = (a * b) as usize / self.videos;
-            self.viewers.push(SimulatedViewer { video, at: None, arrives: 0, moved: 0, stuck: false });
+            self.viewers.push(SimulatedViewer { video, at: None, arrives_at: 0, moved: 0, stuck: false });
         }
     }
 
@@ -182,7 +182,7 @@ impl SimulatedCluster {
         if let Some(to) = &to {
             *self.counts.entry((viewer.video, to.clone())).or_default() += 1;
         }
-        (viewer.at, viewer.arrives) = (to, arrives);
+        (viewer.at, viewer.arrives_at) = (to, arrives);
     }
 
     fn cordon_of(&self, name: &str) -> Option<CordonLevel> {
@@ -195,7 +195,7 @@ impl SimulatedCluster {
 
     pub fn connected_viewers(&self, name: &str) -> u64 {
         let here =
-            |viewer: &&SimulatedViewer| viewer.at.as_deref() == Some(name) && viewer.arrives <= self.now;
+            |viewer: &&SimulatedViewer| viewer.at.as_deref() == Some(name) && viewer.arrives_at <= self.now;
         self.viewers.iter().filter(here).count() as u64
     }
 
@@ -289,7 +289,7 @@ impl SimulatedCluster {
         let mut budget = self.settings.viewers_per_minute / 60;
         for at in 0..self.viewers.len() {
             let viewer = &self.viewers[at];
-            let Some(reader) = viewer.at.clone().filter(|_| viewer.arrives <= self.now) else { continue };
+            let Some(reader) = viewer.at.clone().filter(|_| viewer.arrives_at <= self.now) else { continue };
             let Some(assigned) = self.assignments.get(&viewer.video) else { continue };
             let stays = assigned.readers.iter().any(|(name, _)| *name == reader)
                 && !self.has_too_many(viewer.video, &reader);
@@ -324,7 +324,7 @@ impl SimulatedCluster {
             // No viewer reaches a process whose Service is gone.
             let lost = viewer.at.as_ref().is_none_or(|name| {
                 !self.is_serving(name)
-                    || (self.orphans.contains_key(name) && viewer.arrives > self.now - 1000)
+                    || (self.orphans.contains_key(name) && viewer.arrives_at > self.now - 1000)
             });
             if !lost {
                 continue;
@@ -371,7 +371,7 @@ impl SimulatedCluster {
             cluster: "x".to_owned(),
             settings: self.settings.clone(),
             template: self.template.clone(),
-            held: self.held.clone(),
+            held: self.upgrade_held_reason.clone(),
             readers: shown.iter().map(reader).collect(),
             orphans: self
                 .orphans
@@ -412,8 +412,8 @@ impl SimulatedCluster {
         let (mut all, mut moving) = (vec![0; self.videos], vec![false; self.videos]);
         for viewer in &self.viewers {
             all[viewer.video] += 1;
-            moving[viewer.video] |= viewer.arrives > self.now;
-            if let Some(at) = viewer.at.as_deref().filter(|_| viewer.arrives <= self.now) {
+            moving[viewer.video] |= viewer.arrives_at > self.now;
+            if let Some(at) = viewer.at.as_deref().filter(|_| viewer.arrives_at <= self.now) {
                 *here.entry(at).or_default().entry(viewer.video).or_default() += 1;
             }
         }
@@ -424,7 +424,7 @@ impl SimulatedCluster {
             cordon: Some((*cordon).into()),
             why: String::new(),
         };
-        let assigned = self.assignments.iter().map(|(at, it)| VideoState {
+        let assigned = self.assignments.iter().map(|(at, it)| AssignedVideoState {
             videoid: video(*at),
             epoch: it.epoch,
             readers: it

@@ -14,6 +14,7 @@ use kube::Client;
 use kube::client::Body;
 use liverank_protocol::{ClusterLoad, TermState};
 use liverank_runtime::Metrics;
+use liverank_runtime::peer::PeerClient;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -21,24 +22,28 @@ use super::*;
 use crate::build::CURRENT_REVISION;
 use crate::build::OperatorFacts;
 use crate::policy::Policy;
+use crate::run::answer_budget::AnswerBudget;
 use crate::run::apply::Stores;
-use crate::run::cache::Cluster;
-use crate::run::events::Announcer;
+use crate::run::cache::CachedCluster;
+use crate::run::events::EventPublisher;
 use crate::run::fleet;
-use crate::run::lanes::Lanes;
-use crate::run::lease::{Candidate, Held};
-use crate::run::managers::Templates;
+use crate::run::lanes::RequestLimit;
+use crate::run::lease::{Candidate, HeldLease};
+use crate::run::managers::UrlTemplates;
 use crate::run::metrics::OperatorMetrics;
 use crate::run::shard::{Installation, Shard};
-use crate::run::store::Store;
+use crate::run::store::ClusterStore;
 use crate::run::tokens::{OperatorTokens, PublicKeys};
 
 /// Number of clusters that hang: three times the former limit of requests, when a sick cluster held a place while it
 /// waited.
-const SICK: usize = 24;
+const HANGING_CLUSTERS: usize = 24;
 const HEALTHY: usize = 5;
 /// The time after which managers consider a planner gone that does not renew its term.
 const TERM: Duration = Duration::from_secs(15);
+/// The time that the API server takes for a write of the status while a conversion webhook hangs; longer than [`TERM`]
+/// together with the apply that is tried before.
+const SLOW_STATUS_WRITE: Duration = Duration::from_secs(11);
 
 /// The log of the test's events, by namespace.
 #[derive(Default)]
@@ -52,9 +57,9 @@ struct Log {
     most_hanging: u32,
 }
 
-type Shared = Arc<Mutex<Log>>;
+type SharedLog = Arc<Mutex<Log>>;
 
-fn locked(log: &Shared) -> std::sync::MutexGuard<'_, Log> {
+fn locked(log: &SharedLog) -> std::sync::MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -62,15 +67,21 @@ fn is_sick(namespace: &str) -> bool {
     namespace.starts_with("sick")
 }
 
-/// Answers every write, except that the webhook on a sick namespace's Ingresses and Services never answers.
-async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+/// Returns whether the conversion webhook hangs for the resource in this namespace.
+fn is_unconverted(namespace: &str) -> bool {
+    namespace.starts_with("unconverted")
+}
+
+/// Answers every write, except that the webhook on a sick namespace's Ingresses and Services never answers, nor does the
+/// conversion webhook in an unconverted one.
+async fn api_server(log: SharedLog, request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let namespace = path.split("/namespaces/").nth(1).and_then(|rest| rest.split('/').next());
     let namespace = namespace.unwrap_or_default().to_owned();
     let hooked = path.contains("/ingresses/") || path.contains("/services/");
     if is_sick(&namespace) && hooked && head.method == Method::PATCH {
-        let _hangs = Hangs::begin(&log, namespace);
+        let _hangs = HangingRequest::begin(&log, namespace);
         return pending().await;
     }
     let answer = |status: StatusCode, body: &Value| {
@@ -89,6 +100,12 @@ async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body
     let bytes = body.collect().await.unwrap().to_bytes();
     let mut object: Value = serde_json::from_slice(&bytes).unwrap();
     if path.ends_with("/status") {
+        if is_unconverted(&namespace) {
+            if head.headers["content-type"] == "application/apply-patch+yaml" {
+                return pending().await;
+            }
+            sleep(SLOW_STATUS_WRITE).await;
+        }
         object = resource(&namespace);
     } else {
         *locked(&log).applied.entry(namespace).or_default() += 1;
@@ -99,10 +116,10 @@ async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body
 }
 
 /// Counts a hanging request for as long as the request is not given up.
-struct Hangs(Shared, String);
+struct HangingRequest(SharedLog, String);
 
-impl Hangs {
-    fn begin(log: &Shared, namespace: String) -> Self {
+impl HangingRequest {
+    fn begin(log: &SharedLog, namespace: String) -> Self {
         let mut now = locked(log);
         let hanging = now.hanging.entry(namespace.clone()).or_default();
         *hanging += 1;
@@ -112,7 +129,7 @@ impl Hangs {
     }
 }
 
-impl Drop for Hangs {
+impl Drop for HangingRequest {
     fn drop(&mut self) {
         if let Some(hanging) = locked(&self.0).hanging.get_mut(&self.1) {
             *hanging -= 1;
@@ -121,7 +138,7 @@ impl Drop for Hangs {
 }
 
 /// Serves the managers of all clusters; those of sick clusters never answer.
-async fn managers(log: Shared) -> String {
+async fn managers(log: SharedLog) -> String {
     let load = async |Path((namespace, _)): Path<(String, String)>| {
         if is_sick(&namespace) {
             pending::<()>().await;
@@ -149,74 +166,106 @@ fn resource(namespace: &str) -> Value {
     resource
 }
 
-fn world(client: &Client, manager: String) -> OperatorContext {
+fn world(client: &Client, manager: String, namespaces: impl Iterator<Item = String>) -> OperatorContext {
     let metrics = OperatorMetrics::new(&Metrics::default());
-    let stores = Kind::ALL.into_iter().map(|kind| (kind, Arc::new(Store::default()))).collect::<Stores>();
+    let stores =
+        Kind::ALL.into_iter().map(|kind| (kind, Arc::new(ClusterStore::default()))).collect::<Stores>();
     for store in stores.values() {
         store.replace_part("", Vec::new(), "1");
     }
-    let pods = Arc::new(Store::default());
+    let pods = Arc::new(ClusterStore::default());
     pods.replace_part("", Vec::new(), "1");
-    let clusters = Arc::new(Store::default());
-    let names = (0..SICK).map(|at| format!("sick-{at}")).chain((0..HEALTHY).map(|at| format!("well-{at}")));
-    let kept =
-        names.map(|name| Cluster::from_watched(serde_json::from_value(resource(&name)).unwrap()).unwrap());
+    let clusters = Arc::new(ClusterStore::default());
+    let kept = namespaces
+        .map(|name| CachedCluster::from_watched(serde_json::from_value(resource(&name)).unwrap()).unwrap());
     clusters.replace_part("", kept.collect(), "1");
     OperatorContext {
         policy: Policy::default(),
         stores,
         pods,
         clusters,
-        bells: Arc::default(),
-        lanes: Lanes::new(metrics.clone()),
+        wakers: Arc::default(),
+        request_limit: RequestLimit::new(metrics.clone()),
         installation: Installation { namespace: "system".into(), lease_name: "operator".into() },
-        announcer: Announcer::new(client.clone(), "test", metrics.clone()),
+        event_publisher: EventPublisher::new(client.clone(), "test", metrics.clone()),
         metrics,
         tokens: OperatorTokens::new(client.clone(), "system", "operator"),
-        keys: Arc::new(PublicKeys::of_keys("{}")),
-        templates: Templates { manager: Some(manager), reader: None },
-        peers: Default::default(),
-        newest: CURRENT_REVISION,
-        class: "default".into(),
+        public_keys: Arc::new(PublicKeys::of_keys("{}")),
+        url_templates: UrlTemplates { manager: Some(manager), reader: None },
+        peers: (PeerClient::default(), AnswerBudget::of_mib(16)),
+        newest_revision: CURRENT_REVISION,
+        operator_class: "default".into(),
         operator: OperatorFacts::default(),
         client: client.clone(),
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
-    const WINDOW: Duration = Duration::from_secs(25);
-    let log = Shared::default();
-    let served = Arc::clone(&log);
-    let client =
-        Client::new(tower::service_fn(move |request| api_server(Arc::clone(&served), request)), "default");
-    let world = Arc::new(world(&client, managers(Arc::clone(&log)).await));
-    let metrics = world.metrics.clone();
+fn leadership(client: &Client, metrics: OperatorMetrics) -> Arc<Leadership> {
     let lease = ("system", "operator");
-    let candidate = Candidate::for_shards(&client, lease, 1, "test", &metrics).0.remove(0);
-    let office = Leadership {
-        held_lease: Held { uid: "l".into(), transitions: 1 },
+    let candidate = Candidate::for_shards(client, lease, 1, "test", &metrics).0.remove(0);
+    Arc::new(Leadership {
+        held_lease: HeldLease { uid: "l".into(), transitions: 1 },
         identity: "test".into(),
         shard: Shard::WHOLE,
         candidate,
-        over: CancellationToken::new(),
+        ended: CancellationToken::new(),
         metrics,
-    };
+    })
+}
+
+/// Returns a client of the API server that notes what happens in `log`.
+fn client_of(log: &SharedLog) -> Client {
+    let served = Arc::clone(log);
+    Client::new(tower::service_fn(move |request| api_server(Arc::clone(&served), request)), "default")
+}
+
+/// Returns the longest time from `began` until now in which the namespace's managers heard nothing of the planner.
+fn longest_without_planner(log: &Log, namespace: &str, began: Instant) -> Duration {
+    let terms = log.terms.get(namespace).unwrap_or_else(|| panic!("{namespace} never had a planner"));
+    let ends: Vec<Instant> =
+        [began].into_iter().chain(terms.iter().copied()).chain([Instant::now()]).collect();
+    ends.windows(2).map(|two| two[1].saturating_duration_since(two[0])).max().unwrap()
+}
+
+#[tokio::test]
+async fn a_planner_renews_its_term_while_the_status_waits_for_a_conversion_webhook() {
+    let (namespace, log) = ("unconverted", SharedLog::default());
+    let client = client_of(&log);
+    let managers = managers(Arc::clone(&log)).await;
+    let world = Arc::new(world(&client, managers, std::iter::once(namespace.to_owned())));
+    let key = world.clusters.clusters().remove(0);
+    let cluster = world.cluster(&key).unwrap();
+    let mut actor = Actor::new(&world, &leadership(&client, world.metrics.clone()), &key, &cluster);
+    actor.reporter.note_applies_failed_for_long();
+    let began = Instant::now();
+    let next = Box::pin(actor.look_and_act()).await;
+    assert!(matches!(next, NextLook::At(_)));
+    assert!(began.elapsed() > TERM, "the status was written after {:?}", began.elapsed());
+    let longest = longest_without_planner(&locked(&log), namespace, began);
+    assert!(longest < TERM, "the managers were without a planner for {longest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
+    const WINDOW: Duration = Duration::from_secs(25);
+    let log = SharedLog::default();
+    let client = client_of(&log);
+    let sick = (0..HANGING_CLUSTERS).map(|at| format!("sick-{at}"));
+    let namespaces = sick.chain((0..HEALTHY).map(|at| format!("well-{at}")));
+    let world = Arc::new(world(&client, managers(Arc::clone(&log)).await, namespaces));
+    let office = leadership(&client, world.metrics.clone());
     let began = Instant::now();
     // This timeout waits for nothing: it is the length of the measurement.
-    let led = tokio::time::timeout(WINDOW, fleet::run_actors(world, Arc::new(office))).await;
+    let led = tokio::time::timeout(WINDOW, fleet::run_actors(world, office)).await;
     assert!(led.is_err(), "it does not end by itself");
     let log = locked(&log);
     for at in 0..HEALTHY {
         let namespace = format!("well-{at}");
-        let terms = log.terms.get(&namespace).unwrap_or_else(|| panic!("{namespace} never had a planner"));
-        let ends = [began].into_iter().chain(terms.iter().copied()).chain([began + WINDOW]);
-        let ends: Vec<Instant> = ends.collect();
-        let longest = ends.windows(2).map(|two| two[1].saturating_duration_since(two[0])).max().unwrap();
+        let longest = longest_without_planner(&log, &namespace, began);
         assert!(longest < TERM, "{namespace} was without a planner for {longest:?}");
         assert!(log.applied[&namespace] > 30, "{namespace}: {} objects", log.applied[&namespace]);
     }
-    for at in 0..SICK {
+    for at in 0..HANGING_CLUSTERS {
         let namespace = format!("sick-{at}");
         // Objects whose writes do not hang are made all the same, even Deployments that come after refused Services.
         assert!(log.applied[&namespace] > 15, "{namespace}: {} objects", log.applied[&namespace]);

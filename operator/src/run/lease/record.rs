@@ -10,17 +10,17 @@ use tokio::time::Instant;
 use super::LEASE_LASTS;
 
 /// The annotation in which another replica asks for the Lease, with that replica's name as a holder.
-pub(super) const ASKED_BY: &str = "liverank.dev/asked-by";
+pub(super) const ASKED_BY_ANNOTATION: &str = "liverank.dev/asked-by";
 /// The longest duration that is trusted in another holder's Lease: a typing error must not stop everything for a day.
 const MAX_FOREIGN_DURATION: Duration = Duration::from_mins(1);
 
 /// The Lease as a candidate has seen it, with times of the candidate's own clock.
 #[derive(Debug, Default)]
-pub(super) struct LeaseSeen {
+pub(super) struct SeenLease {
     pub(super) lease: Option<(Lease, Instant)>,
 }
 
-impl LeaseSeen {
+impl SeenLease {
     /// Notes the Lease that was read or written at `now`; `None` if there is none.
     pub(super) fn note_lease(&mut self, lease: Option<Lease>, now: Instant) {
         let since = match (&self.lease, &lease) {
@@ -60,7 +60,7 @@ pub(super) fn transitions(lease: &Lease) -> i32 {
 
 /// Returns the name of the replica that asks for the Lease; `None` if there is none.
 pub(super) fn asked_by(lease: &Lease) -> Option<&str> {
-    lease.metadata.annotations.as_ref()?.get(ASKED_BY).map(String::as_str)
+    lease.metadata.annotations.as_ref()?.get(ASKED_BY_ANNOTATION).map(String::as_str)
 }
 
 /// Returns `lease` as its new holder `me` writes it. The number of transitions grows with every period of leadership,
@@ -68,7 +68,7 @@ pub(super) fn asked_by(lease: &Lease) -> Option<&str> {
 pub(super) fn take_lease(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
     let transitions = transitions(&lease).saturating_add(1);
     if let Some(annotations) = &mut lease.metadata.annotations {
-        annotations.remove(ASKED_BY);
+        annotations.remove(ASKED_BY_ANNOTATION);
     }
     lease.spec = Some(LeaseSpec {
         holder_identity: Some(me.to_owned()),
@@ -88,7 +88,7 @@ pub(super) fn renew_lease(mut lease: Lease, now: Timestamp) -> Lease {
 
 /// Returns `lease` as the replica `me` writes it to ask the holder for it.
 pub(super) fn ask_for_lease(mut lease: Lease, me: &str) -> Lease {
-    lease.metadata.annotations.get_or_insert_default().insert(ASKED_BY.to_owned(), me.to_owned());
+    lease.metadata.annotations.get_or_insert_default().insert(ASKED_BY_ANNOTATION.to_owned(), me.to_owned());
     lease
 }
 
@@ -125,7 +125,7 @@ mod tests {
     fn a_holder_is_gone_when_its_lease_stands_still_on_our_clock() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut sight = LeaseSeen::default();
+        let mut sight = SeenLease::default();
         assert_eq!(sight.free_from(), None);
         sight.note_lease(Some(lease("1", "other", 3, 15)), start);
         assert_eq!(sight.free_from(), Some(after(15)));
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_released_lease_is_taken_at_once_and_no_lease_holds_for_long() {
         let now = Instant::now();
-        let mut sight = LeaseSeen::default();
+        let mut sight = SeenLease::default();
         sight.note_lease(Some(release_lease(lease("1", "other", 3, 15), Timestamp::now())), now);
         assert_eq!(sight.free_from(), Some(now));
         sight.note_lease(Some(lease("2", "other", 3, 86_400)), now);
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn who_asks_shows_no_life_of_the_holder_and_who_takes_has_the_answer() {
         let start = Instant::now();
-        let mut sight = LeaseSeen::default();
+        let mut sight = SeenLease::default();
         let held = lease("1", "other", 3, 15);
         sight.note_lease(Some(held.clone()), start);
         let mut asked = ask_for_lease(held, "me");

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::run::claim::{Claim, Hold};
-use crate::run::lanes::Lanes;
+use crate::run::claim::{Claim, ClaimState};
+use crate::run::lanes::RequestLimit;
 use crate::run::shard::Installation;
-use crate::run::store::Key;
+use crate::run::store::ClusterKey;
 
 const NAMESPACES: [&str; 8] =
     ["default", "video", "team-a", "team-b", "team-c", "live-shop", "staging", "tv"];
@@ -39,9 +39,9 @@ struct State {
     chance: u64,
 }
 
-type Shared = Arc<Mutex<State>>;
+type SharedState = Arc<Mutex<State>>;
 
-fn locked(state: &Shared) -> MutexGuard<'_, State> {
+fn locked(state: &SharedState) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -112,10 +112,10 @@ impl State {
 }
 
 /// Serves the API. A request takes up to 30 ms, and so does the answer: what is read may be old.
-async fn api_server(state: Shared, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
+async fn api_server(state: SharedState, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
     let (head, body) = request.into_parts();
     let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let pause = |state: &Shared| sleep(Duration::from_millis(locked(state).chance(30)));
+    let pause = |state: &SharedState| sleep(Duration::from_millis(locked(state).chance(30)));
     pause(&state).await;
     let sent = serde_json::from_slice(&bytes).ok();
     let query = head.uri.query().unwrap_or_default();
@@ -135,7 +135,7 @@ struct Replica {
 }
 
 impl Replica {
-    fn start(state: &Shared, name: &str, shards: u32) -> Self {
+    fn start(state: &SharedState, name: &str, shards: u32) -> Self {
         let connected = Arc::new(AtomicBool::new(true));
         let (server, reaches) = (Arc::clone(state), Arc::clone(&connected));
         let service = tower::service_fn(move |request| {
@@ -159,7 +159,7 @@ impl Replica {
             let (metrics, name, dead) = (metrics.clone(), name.to_owned(), dead.clone());
             tasks.spawn(async move {
                 let lead = |_, over| {
-                    let lanes = Lanes::new(metrics.clone());
+                    let lanes = RequestLimit::new(metrics.clone());
                     let parts = (client.clone(), lanes, metrics.clone());
                     let led = lead(Arc::clone(&state), parts, name.clone(), candidate.shard(), over);
                     let dead = dead.clone();
@@ -197,30 +197,32 @@ impl Replica {
 
 /// Does a leader's work: an actor for each cluster of its shard, as in [`crate::run::fleet`].
 async fn lead(
-    state: Shared,
-    (client, lanes, metrics): (Client, Lanes, OperatorMetrics),
+    state: SharedState,
+    (client, lanes, metrics): (Client, RequestLimit, OperatorMetrics),
     replica: String,
     shard: Shard,
     over: CancellationToken,
 ) -> anyhow::Result<()> {
     let installation = Installation { namespace: "system".into(), lease_name: "op".into() };
     let mut actors = JoinSet::new();
-    for namespace in NAMESPACES.into_iter().filter(|namespace| shard.has(namespace)) {
+    for namespace in NAMESPACES.into_iter().filter(|namespace| shard.includes(namespace)) {
         let owner = OwnerReference { name: "live".into(), ..OwnerReference::default() };
-        let key = Key::new(namespace, "live");
+        let key = ClusterKey::new(namespace, "live");
         let ours = (&installation, shard);
         let mut claim = Claim::new(client.clone(), lanes.clone(), metrics.clone(), &key, owner, ours);
         let (state, replica) = (Arc::clone(&state), replica.clone());
         actors.spawn(async move {
             loop {
                 let wait = match claim.take_or_renew().await {
-                    Hold::Held => {
+                    ClaimState::Held => {
                         work(&state, namespace, &replica, shard).await;
                         2
                     }
-                    Hold::OtherShard(_) => 4,
-                    Hold::Others(holder) => panic!("{holder} is taken for another installation"),
-                    Hold::Unknown(_) => 5,
+                    ClaimState::HeldByShard(_) => 4,
+                    ClaimState::HeldByInstallation(holder) => {
+                        panic!("{holder} is taken for another installation")
+                    }
+                    ClaimState::Unknown(_) => 5,
                 };
                 sleep(Duration::from_secs(wait)).await;
             }
@@ -232,9 +234,9 @@ async fn lead(
 }
 
 /// Works on a cluster for some time, and notes the beginning and the end.
-async fn work(state: &Shared, namespace: &str, replica: &str, shard: Shard) {
-    struct AtWork<'a>(&'a Shared, &'a str, String);
-    impl Drop for AtWork<'_> {
+async fn work(state: &SharedState, namespace: &str, replica: &str, shard: Shard) {
+    struct WorkingReplica<'a>(&'a SharedState, &'a str, String);
+    impl Drop for WorkingReplica<'_> {
         fn drop(&mut self) {
             let mut state = locked(self.0);
             if state.at_work.get(self.1) == Some(&self.2) {
@@ -245,7 +247,7 @@ async fn work(state: &Shared, namespace: &str, replica: &str, shard: Shard) {
     let me = format!("{replica}, {shard}");
     let before = locked(state).at_work.insert(namespace.to_owned(), me.clone());
     assert_eq!(before, None, "{me} begins to work on {namespace} while another does");
-    let at_work = AtWork(state, namespace, me.clone());
+    let at_work = WorkingReplica(state, namespace, me.clone());
     let long = locked(state).chance(3_000);
     sleep(Duration::from_millis(long)).await;
     let mut now = locked(state);
@@ -256,7 +258,7 @@ async fn work(state: &Shared, namespace: &str, replica: &str, shard: Shard) {
 }
 
 /// Replaces replicas one after the other by replicas with another number of shards, each in another way.
-async fn roll(state: &Shared, old: Vec<Replica>, shards: u32, round: u32) -> Vec<Replica> {
+async fn roll(state: &SharedState, old: Vec<Replica>, shards: u32, round: u32) -> Vec<Replica> {
     let mut new = Vec::new();
     for (at, replica) in old.into_iter().enumerate() {
         new.push(Replica::start(state, &format!("r{round}-{at}"), shards));
@@ -281,7 +283,7 @@ async fn roll(state: &Shared, old: Vec<Replica>, shards: u32, round: u32) -> Vec
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_number_of_shards_never_lets_two_work_on_one_cluster() {
     for seed in 1..=12 {
-        let state: Shared = Arc::new(Mutex::new(State { chance: seed, ..State::default() }));
+        let state: SharedState = Arc::new(Mutex::new(State { chance: seed, ..State::default() }));
         let mut replicas = Vec::new();
         for (round, shards) in (0..).zip([1, 3, 2, 1, 4]) {
             replicas = if round == 0 {
@@ -297,7 +299,7 @@ async fn a_change_of_the_number_of_shards_never_lets_two_work_on_one_cluster() {
                 let (replica, shard, at) = &worked[namespace];
                 assert!(*at > since, "{seed}: {replica}, {shard} was the last on {namespace}");
                 assert_eq!(shard.shard_count, shards, "{seed}: {namespace}");
-                assert!(shard.has(namespace), "{seed}: {namespace} in {shard}");
+                assert!(shard.includes(namespace), "{seed}: {namespace} in {shard}");
             }
             let busy: std::collections::BTreeSet<_> = worked.values().map(|(replica, ..)| replica).collect();
             assert_eq!(busy.len(), if shards == 1 { 1 } else { 2 }, "{seed}: {shards} shards, {busy:?} work");

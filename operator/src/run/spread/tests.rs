@@ -78,24 +78,24 @@ impl World {
 
     /// Returns the knowledge of `replica`: the present state of its own Leases, and the state of others `late` steps
     /// ago.
-    fn view(&self, replica: usize, late: usize) -> View {
+    fn view(&self, replica: usize, late: usize) -> LeaseView {
         let now = self.seats.last().unwrap();
         let shards = now.len();
         let then = &self.seats[self.seats.len().saturating_sub(1 + late)];
         let seat = |(now, then): (&Truth, &Truth)| {
             let mine = now.holder == Some(replica);
             let seen = if mine { now } else { then };
-            Seat {
-                own_state: if mine { OwnState::Holds } else { OwnState::Waits },
+            ShardLease {
+                own_state: if mine { OwnState::Holding } else { OwnState::Waiting },
                 holder: seen.holder.map(|holder| Self::name(holder, shards)),
                 free_from: seen.free_from,
                 asked_by: seen.asked.clone(),
             }
         };
-        View {
+        LeaseView {
             replica_name: Self::name(replica, shards),
-            ready: Some(self.replicas[replica].1),
-            seats: now.iter().zip(then).map(seat).collect(),
+            ready_since: Some(self.replicas[replica].1),
+            leases: now.iter().zip(then).map(seat).collect(),
         }
     }
 
@@ -113,7 +113,7 @@ impl World {
             return;
         }
         match step {
-            Step::Take => {
+            LeaseStep::Take => {
                 assert!(now >= seat.free_from, "nobody takes what another holds");
                 *seat = Truth {
                     holder: Some(replica),
@@ -124,16 +124,16 @@ impl World {
                 };
                 self.taken += 1;
             }
-            Step::Ask => {
+            LeaseStep::Ask => {
                 seat.asked = Some((Self::name(replica, shards), now));
                 seat.version += 1;
             }
-            Step::HandOver => {
+            LeaseStep::HandOver => {
                 seat.holder = None;
                 seat.free_from = now;
                 seat.version += 1;
             }
-            Step::WaitUntil(_) => {}
+            LeaseStep::WaitUntil(_) => {}
         }
     }
 
@@ -247,31 +247,41 @@ fn what_a_dead_replica_held_is_led_within_the_leases_time_and_only_that_moves() 
 #[test]
 fn one_shard_is_taken_at_once_and_nobody_asks_for_it() {
     let now = Instant::now();
-    let free = Seat { own_state: OwnState::Waits, holder: None, free_from: now, asked_by: None };
-    let view = |seat: Seat| View { replica_name: "me".into(), ready: Some(now), seats: vec![seat] };
-    assert_eq!(view(free.clone()).next_step(0, now), Step::Take);
+    let free = ShardLease { own_state: OwnState::Waiting, holder: None, free_from: now, asked_by: None };
+    let view = |seat: ShardLease| LeaseView {
+        replica_name: "me".into(),
+        ready_since: Some(now),
+        leases: vec![seat],
+    };
+    assert_eq!(view(free.clone()).next_step(0, now), LeaseStep::Take);
     let later = now + Duration::from_hours(1);
-    let held = Seat { holder: Some("other".into()), free_from: later, ..free };
-    assert_eq!(view(held.clone()).next_step(0, later - STEP), Step::WaitUntil(later));
-    assert_eq!(view(held).next_step(0, later), Step::Take);
+    let held = ShardLease { holder: Some("other".into()), free_from: later, ..free };
+    assert_eq!(view(held.clone()).next_step(0, later - STEP), LeaseStep::WaitUntil(later));
+    assert_eq!(view(held).next_step(0, later), LeaseStep::Take);
 }
 
 #[test]
 fn who_goes_by_another_number_of_shards_is_asked_for_nothing_and_given_nothing() {
     let now = Instant::now();
-    let seat = |own, holder: &str, asked: Option<&str>| Seat {
+    let seat = |own, holder: &str, asked: Option<&str>| ShardLease {
         own_state: own,
         holder: Some(holder.into()),
         free_from: now + Duration::from_hours(1),
         asked_by: asked.map(|name| (name.to_owned(), now)),
     };
-    let view = |seats| View { replica_name: "me/2".into(), ready: Some(now - ASK_AFTER), seats };
-    let asks =
-        |holder: &str| view(vec![seat(OwnState::Waits, holder, None), seat(OwnState::Waits, holder, None)]);
-    assert_eq!(asks("other/2").next_step(0, now), Step::Ask);
-    assert!(matches!(asks("other/3").next_step(0, now), Step::WaitUntil(_)));
-    let asked =
-        |by: &str| view(vec![seat(OwnState::Holds, "me/2", Some(by)), seat(OwnState::Holds, "me/2", None)]);
-    assert_eq!(asked("other/2").next_step(0, now), Step::HandOver);
-    assert!(matches!(asked("other/3").next_step(0, now), Step::WaitUntil(_)));
+    let view = |leases| LeaseView {
+        replica_name: "me/2".into(),
+        ready_since: Some(now - REQUEST_LEASE_AFTER),
+        leases,
+    };
+    let asks = |holder: &str| {
+        view(vec![seat(OwnState::Waiting, holder, None), seat(OwnState::Waiting, holder, None)])
+    };
+    assert_eq!(asks("other/2").next_step(0, now), LeaseStep::Ask);
+    assert!(matches!(asks("other/3").next_step(0, now), LeaseStep::WaitUntil(_)));
+    let asked = |by: &str| {
+        view(vec![seat(OwnState::Holding, "me/2", Some(by)), seat(OwnState::Holding, "me/2", None)])
+    };
+    assert_eq!(asked("other/2").next_step(0, now), LeaseStep::HandOver);
+    assert!(matches!(asked("other/3").next_step(0, now), LeaseStep::WaitUntil(_)));
 }

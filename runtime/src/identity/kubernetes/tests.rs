@@ -147,7 +147,7 @@ fn issuer_keys_may_come_late_and_change() {
         (tempfile::tempdir().unwrap(), TestIssuer::new("k1"), TestIssuer::new("k2"));
     let file = directory.path().join("keys.json");
     let verifier = verifier(&file);
-    let back_then = || verifier.known_keys.lock().unwrap().read = None;
+    let back_then = || verifier.known_keys.lock().unwrap().last_read_time = None;
     let token = first.token_for("tv", "live-manager");
     assert!(matches!(verify_token(&verifier, &token), Err(TokenRejection::NotReady(_))));
     write_keys_file(&file, &[&first]);
@@ -168,16 +168,55 @@ fn issuer_keys_may_come_late_and_change() {
 fn a_token_file_is_read_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
-    let file = TokenFile::new(path.clone());
+    let file = TokenFiles::new(path.clone());
     assert!(file.token(CalledService::Manager).is_err());
     std::fs::write(&path, "one\n").unwrap();
     assert_eq!(file.token(CalledService::Manager).unwrap(), "one");
     std::fs::write(&path, "two").unwrap();
     assert_eq!(file.token(CalledService::Manager).unwrap(), "one");
-    if let Some((_, at)) = &mut *file.read.lock().unwrap() {
+    if let Some((_, at)) = &mut *file.cluster_token.last_read.lock().unwrap() {
         *at -= REREAD_INTERVAL;
     }
     assert_eq!(file.token(CalledService::Manager).unwrap(), "two");
+}
+
+#[test]
+fn a_token_for_the_statistics_service_is_good_there_alone() {
+    let (directory, issuer) = (tempfile::tempdir().unwrap(), TestIssuer::new("k1"));
+    let file = directory.path().join("keys.json");
+    write_keys_file(&file, &[&issuer]);
+    let verifier = verifier(&file);
+    let mut claims = claims_for("tv", "live-gateway");
+    claims["aud"] = json!(["liverank.dev/tv/live/statistics"]);
+    let bound = issuer.sign_claims(&claims);
+    let all = issuer.token_for("tv", "live-gateway");
+    for service in [CalledService::Manager, CalledService::Comment, CalledService::Websocket] {
+        assert!(verifier.verify(&bound, service, now_seconds()).is_err(), "{}", service.name());
+        assert!(verifier.verify(&all, service, now_seconds()).is_ok());
+    }
+    let known = verifier.verify(&bound, CalledService::Statistics, now_seconds()).unwrap();
+    assert_eq!(known.caller.to_string(), "gateway");
+    // People who ask for statistics show the token for all.
+    assert!(verifier.verify(&all, CalledService::Statistics, now_seconds()).is_ok());
+    for other in ["liverank.dev/tv/live/manager", "liverank.dev/tv/other/statistics"] {
+        claims["aud"] = json!([other]);
+        let token = issuer.sign_claims(&claims);
+        assert!(verifier.verify(&token, CalledService::Statistics, now_seconds()).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn the_statistics_service_is_shown_the_token_that_is_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "of-all").unwrap();
+    let source = TokenFiles::new(path);
+    assert!(!source.has_bound_token(CalledService::Statistics), "an earlier builder mounts none");
+    std::fs::write(directory.path().join("statistics-token"), "bound").unwrap();
+    assert!(source.has_bound_token(CalledService::Statistics));
+    assert!(!source.has_bound_token(CalledService::Manager));
+    assert_eq!(source.token(CalledService::Statistics).unwrap(), "bound");
+    assert_eq!(source.token(CalledService::Manager).unwrap(), "of-all");
 }
 
 #[test]

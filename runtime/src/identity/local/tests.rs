@@ -57,7 +57,7 @@ fn forge_token(signer: &str, header: &serde_json::Value, claims: &serde_json::Va
     let tokens = ring().token_source(&caller(signer)).unwrap();
     let text = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", text(header), text(claims));
-    let signature = URL_SAFE_NO_PAD.encode(tokens.pair.sign(message.as_bytes()));
+    let signature = URL_SAFE_NO_PAD.encode(tokens.key_pair.sign(message.as_bytes()));
     format!("{message}.{signature}")
 }
 
@@ -83,7 +83,7 @@ fn a_reader_s_key_signs_for_that_reader_alone() {
         ("reader/r1", "EdDSA", json!({ "iss": "somebody" })),
         ("reader/r1", "EdDSA", json!({ "aud": "statistics" })),
         ("reader/r1", "EdDSA", json!({ "exp": now - 60 })),
-        ("reader/r1", "EdDSA", json!({ "exp": now + 10 * MAX_LIFE })),
+        ("reader/r1", "EdDSA", json!({ "exp": now + 10 * MAX_TOKEN_LIFE_SECONDS })),
         ("reader/r1", "EdDSA", json!({ "nbf": now + 60 })),
     ] {
         let token = forge_token("reader/r1", &header(kid, alg), &claims(more.clone()));
@@ -134,16 +134,19 @@ fn a_derived_key_file_identifies_one_process() {
 fn the_key_file_of_one_process_is_read_by_the_release_before_and_the_next_one() {
     type DerivedKeys = (String, KeySeed, BTreeMap<String, Vec<u8>>);
     let read = |json: &Value| match &*KeyRing::from_derived_file(json.to_string().as_bytes())?.0 {
-        RingKeys::One { subject, seed, known } => anyhow::Ok((subject.to_string(), *seed, known.clone())),
+        RingKeys::SingleProcess { subject, seed, known } => {
+            anyhow::Ok((subject.to_string(), *seed, known.clone()))
+        }
         RingKeys::Secret(_) => bail!("a secret"),
     };
     let write = |_: &DerivedKeys| {
         let file = ring().key_file_of(&caller("reader/r1")).unwrap();
         serde_json::from_str::<Value>(&file).unwrap()
     };
-    let roles = CallerRole::ALL.into_iter().filter_map(KnownCaller::of);
+    let roles = CallerRole::ALL.into_iter().filter_map(KnownCaller::of_role);
     let secret = [b's'; 32];
-    let known = roles.map(|role| (role.to_string(), public(&derive_seed(&secret, &role)))).collect();
+    let known =
+        roles.map(|role| (role.to_string(), public_key_of_seed(&derive_seed(&secret, &role)))).collect();
     let today: DerivedKeys = ("reader/r1".to_owned(), derive_seed(&secret, &caller("reader/r1")), known);
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
     fixtures::check(&fixtures::Format { directory, name: "key-file", write, read }, &today);

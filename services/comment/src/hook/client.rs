@@ -19,15 +19,15 @@ use liverank_core::moderation::hook::{HookAnswer, parse_answers};
 use liverank_runtime::now_ms;
 use reqwest::Url;
 
-use super::key::Keys;
+use super::key::SigningKeys;
 
 /// The maximum size of an answer, in bytes: 64 comments of 16 KiB that are all masked, in JSON's longest encoding.
-const MAX_ANSWER: usize = 4 << 20;
+const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 pub(super) struct HookClient {
     uri: Uri,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    keys: Keys,
+    keys: SigningKeys,
 }
 
 impl HookClient {
@@ -39,12 +39,12 @@ impl HookClient {
             .build();
         let uri = url.as_str().parse().context("--comment-hook-url")?;
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { uri, client, keys: Keys::read(key_file)? })
+        Ok(Self { uri, client, keys: SigningKeys::read(key_file)? })
     }
 
-    /// Asks the hook to decide on the comments `asked`. `body` is the request body that holds them. Returns the answer
-    /// for each comment that the hook named.
-    pub(super) async fn ask(
+    /// Asks the hook to decide on the comments `asked`. `body` is the request body that holds these comments. Returns
+    /// the answer for each comment that the hook named.
+    pub(super) async fn request_decisions(
         &self,
         body: Vec<u8>,
         asked: &[CommentId],
@@ -61,7 +61,7 @@ impl HookClient {
         let answer = self.client.request(request).await.context("no answer")?;
         let status = answer.status();
         ensure!(status == StatusCode::OK, "it answers {status}");
-        let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER).await;
+        let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER_BYTES).await;
         Ok(parse_answers(&body.context("its answer cannot be read")?, asked)?)
     }
 }

@@ -10,29 +10,29 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
 /// The time after which the key file is read again.
-const READ_AGAIN: Duration = Duration::from_secs(10);
+const READ_KEYS_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// The prefix of keys, as the Standard Webhooks specification defines it.
 const PREFIX: &str = "whsec_";
 
-pub(super) struct Keys {
+pub(super) struct SigningKeys {
     file: PathBuf,
-    read_keys_at: Mutex<(Instant, Vec<hmac::Key>)>,
+    keys_with_read_time: Mutex<(Instant, Vec<hmac::Key>)>,
 }
 
-impl Keys {
+impl SigningKeys {
     /// Reads the keys from a file.
     ///
     /// # Errors
     /// Fails if the file cannot be read or does not have one or two valid keys.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        Ok(Self { file: file.to_owned(), read_keys_at: Mutex::new((Instant::now(), parse(&text)?)) })
+        Ok(Self { file: file.to_owned(), keys_with_read_time: Mutex::new((Instant::now(), parse(&text)?)) })
     }
 
     /// Returns the signatures of a request, one by each key, separated by spaces.
     pub(super) async fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
         self.read_again().await;
-        let known = self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.keys_with_read_time.lock().unwrap_or_else(PoisonError::into_inner);
         let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
         let sign = |key: &hmac::Key| format!("v1,{}", STANDARD.encode(hmac::sign(key, &message).as_ref()));
         known.1.iter().map(sign).collect::<Vec<_>>().join(" ")
@@ -41,15 +41,15 @@ impl Keys {
     /// Reads the file again if that is due. If the file cannot be read, the keys stay as they are.
     async fn read_again(&self) {
         {
-            let mut known = self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.0.elapsed() < READ_AGAIN {
+            let mut known = self.keys_with_read_time.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.0.elapsed() < READ_KEYS_AGAIN_AFTER {
                 return;
             }
             known.0 = Instant::now();
         }
         let read = tokio::fs::read_to_string(&self.file).await.map_err(anyhow::Error::from);
         match read.and_then(|text| parse(&text)) {
-            Ok(keys) => self.read_keys_at.lock().unwrap_or_else(PoisonError::into_inner).1 = keys,
+            Ok(keys) => self.keys_with_read_time.lock().unwrap_or_else(PoisonError::into_inner).1 = keys,
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "--comment-hook-key-file cannot be read: the keys stay as they are");
@@ -93,7 +93,7 @@ mod tests {
     async fn a_signature_is_that_of_the_specification() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let keys = Keys::read(file.path()).unwrap();
+        let keys = SigningKeys::read(file.path()).unwrap();
         let signed =
             keys.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#).await;
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -104,11 +104,12 @@ mod tests {
     async fn keys_are_changed_without_a_restart() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), key(24)).unwrap();
-        let keys = Keys::read(file.path()).unwrap();
+        let keys = SigningKeys::read(file.path()).unwrap();
         let sign = async |text: Option<&str>| {
             if let Some(text) = text {
                 std::fs::write(file.path(), text).unwrap();
-                keys.read_keys_at.lock().unwrap().0 = Instant::now().checked_sub(READ_AGAIN).unwrap();
+                keys.keys_with_read_time.lock().unwrap().0 =
+                    Instant::now().checked_sub(READ_KEYS_AGAIN_AFTER).unwrap();
             }
             keys.sign("id", "1", b"{}").await
         };

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::Said;
+use super::HookVerdict;
 
 label_values! {
     /// The outcome of asking the hook about a comment.
@@ -46,20 +46,24 @@ struct OutcomeLabels {
 /// The metrics of the hook. Cheap to clone: all clones share the same counters.
 #[derive(Clone)]
 pub(crate) struct HookMetrics {
-    comments: Family<OutcomeLabels, Counter>,
+    comments_by_outcome: Family<OutcomeLabels, Counter>,
     /// A histogram of the duration of requests, in seconds, failed requests included.
     pub(super) request_seconds: Histogram,
-    /// 1 while the hook is away, otherwise 0.
-    pub(super) is_away: Gauge,
+    /// 1 while the hook fails or does not answer, otherwise 0.
+    pub(super) is_hook_unavailable: Gauge,
 }
 
 impl Default for HookMetrics {
     fn default() -> Self {
         let seconds = Histogram::new(exponential_buckets(0.001, 2.0, 12));
-        let new = Self { comments: Family::default(), request_seconds: seconds, is_away: Gauge::default() };
+        let new = Self {
+            comments_by_outcome: Family::default(),
+            request_seconds: seconds,
+            is_hook_unavailable: Gauge::default(),
+        };
         // All series exist from the start, so that a first event is seen as an increase.
         for outcome in OUTCOMES {
-            drop(new.comments.get_or_create(&OutcomeLabels { outcome }));
+            drop(new.comments_by_outcome.get_or_create(&OutcomeLabels { outcome }));
         }
         new
     }
@@ -68,24 +72,24 @@ impl Default for HookMetrics {
 impl HookMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let comments = "Comments that the hook was asked about, by what was said";
-        registry.register("hook_comments", comments, self.comments.clone());
+        registry.register("hook_comments", comments, self.comments_by_outcome.clone());
         registry.register(
             "hook_seconds",
             "Time that requests to the hook took",
             self.request_seconds.clone(),
         );
-        registry.register("hook_away", "Whether the hook does not answer", self.is_away.clone());
+        registry.register("hook_away", "Whether the hook does not answer", self.is_hook_unavailable.clone());
     }
 
-    pub(super) fn said(&self, said: &Said) {
+    pub(super) fn count_outcome(&self, said: &HookVerdict) {
         let outcome = match said {
-            Said::Answer(HookAnswer::Accept) => HookOutcome::Accept,
-            Said::Answer(HookAnswer::Refuse { .. }) => HookOutcome::Refuse,
-            Said::Answer(HookAnswer::Hold) => HookOutcome::Hold,
-            Said::Answer(HookAnswer::Mask { .. }) => HookOutcome::Mask,
-            Said::Away => HookOutcome::Away,
-            Said::Busy => HookOutcome::Busy,
+            HookVerdict::Answer(HookAnswer::Accept) => HookOutcome::Accept,
+            HookVerdict::Answer(HookAnswer::Refuse { .. }) => HookOutcome::Refuse,
+            HookVerdict::Answer(HookAnswer::Hold) => HookOutcome::Hold,
+            HookVerdict::Answer(HookAnswer::Mask { .. }) => HookOutcome::Mask,
+            HookVerdict::Unavailable => HookOutcome::Away,
+            HookVerdict::Busy => HookOutcome::Busy,
         };
-        self.comments.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.comments_by_outcome.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 }

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use liverank_comment::hook::{HookArgs, WhenAway};
+use liverank_comment::hook::{HookArgs, HookFailureAction};
 use liverank_core::moderation::{ModerationAction, Restriction, RuleScope};
 use ring::hmac;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ const OPEN: u32 = 1_000;
 
 /// The way in which the test's hook answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Manner {
+enum HookBehaviour {
     /// As the text of each comment says (`refuse`, `hold`, `mask`, `nothing`); any other comment is accepted.
     Well,
     /// With status 500.
@@ -46,7 +46,7 @@ enum Manner {
 
 struct Hook {
     url: String,
-    manner: Mutex<Manner>,
+    manner: Mutex<HookBehaviour>,
     requests: Mutex<Vec<(HeaderMap, Bytes)>>,
     elsewhere: AtomicUsize,
     /// Every request waits for a permit of this semaphore.
@@ -74,12 +74,12 @@ async fn asked(State(hook): State<Arc<Hook>>, headers: HeaderMap, body: Bytes) -
         |of: &mut dyn Iterator<Item = &Value>| json!({"answers": of.map(judge).collect::<Vec<_>>()});
     let comments = question["comments"].as_array().unwrap();
     match manner {
-        Manner::Well => axum::Json(answers(&mut comments.iter())).into_response(),
-        Manner::Fails => (StatusCode::INTERNAL_SERVER_ERROR, "{}").into_response(),
-        Manner::Redirects => Redirect::temporary("/elsewhere").into_response(),
-        Manner::Hangs => std::future::pending().await,
-        Manner::Floods => vec![b' '; 5 << 20].into_response(),
-        Manner::LeavesOut => axum::Json(answers(&mut comments.iter().take(0))).into_response(),
+        HookBehaviour::Well => axum::Json(answers(&mut comments.iter())).into_response(),
+        HookBehaviour::Fails => (StatusCode::INTERNAL_SERVER_ERROR, "{}").into_response(),
+        HookBehaviour::Redirects => Redirect::temporary("/elsewhere").into_response(),
+        HookBehaviour::Hangs => std::future::pending().await,
+        HookBehaviour::Floods => vec![b' '; 5 << 20].into_response(),
+        HookBehaviour::LeavesOut => axum::Json(answers(&mut comments.iter().take(0))).into_response(),
     }
 }
 
@@ -95,7 +95,7 @@ impl Hook {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let hook = Arc::new(Self {
             url: format!("http://{}/judge?of=comments", listener.local_addr().unwrap()),
-            manner: Mutex::new(Manner::Well),
+            manner: Mutex::new(HookBehaviour::Well),
             requests: Mutex::default(),
             elsewhere: AtomicUsize::new(0),
             gate: Semaphore::new(OPEN as usize),
@@ -106,7 +106,7 @@ impl Hook {
         hook
     }
 
-    fn is(&self, manner: Manner) {
+    fn is(&self, manner: HookBehaviour) {
         *self.manner.lock().unwrap() = manner;
     }
 
@@ -119,8 +119,15 @@ fn key_text() -> String {
     format!("whsec_{}\n", STANDARD.encode(KEY))
 }
 
+/// The time limit in milliseconds for a hook that answers: longer than a busy machine stands still.
+const PATIENT_MS: u16 = 20_000;
+
 /// Starts a comment service that asks this hook.
-async fn asking(hook: &Hook, timeout_ms: u16, when_away: WhenAway) -> (Service, tempfile::NamedTempFile) {
+async fn asking(
+    hook: &Hook,
+    timeout_ms: u16,
+    when_away: HookFailureAction,
+) -> (Service, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), key_text()).unwrap();
     let mut service = Service::start().await;
@@ -145,7 +152,7 @@ fn says_as(user: &str, video: &str, text: &str) -> Value {
 #[tokio::test]
 async fn a_comment_becomes_what_the_hook_says() {
     let hook = Hook::start().await;
-    let (service, _key) = asking(&hook, 2_000, WhenAway::Refuse).await;
+    let (service, _key) = asking(&hook, PATIENT_MS, HookFailureAction::Refuse).await;
     let (status, answer) = service.post(&says("fine")).await;
     assert_eq!((status, &answer["comment"]["comment"]), (StatusCode::CREATED, &json!("fine")));
     let (status, answer) = service.post(&says("mask")).await;
@@ -186,7 +193,7 @@ async fn a_comment_becomes_what_the_hook_says() {
 #[tokio::test]
 async fn a_request_is_signed_and_says_what_is_asked() {
     let hook = Hook::start().await;
-    let (service, key) = asking(&hook, 2_000, WhenAway::Refuse).await;
+    let (service, key) = asking(&hook, PATIENT_MS, HookFailureAction::Refuse).await;
     let earlier = service.post(&says("first")).await.1["comment"]["id"].clone();
     let mut reply = says("second");
     reply["reply_to"] = earlier.clone();
@@ -215,12 +222,12 @@ async fn a_request_is_signed_and_says_what_is_asked() {
 #[tokio::test]
 async fn while_it_is_away_comments_become_what_the_setting_says() {
     for (when_away, status, records) in [
-        (WhenAway::Accept, StatusCode::CREATED, 1),
-        (WhenAway::Hold, StatusCode::ACCEPTED, 1),
-        (WhenAway::Refuse, StatusCode::SERVICE_UNAVAILABLE, 0),
+        (HookFailureAction::Accept, StatusCode::CREATED, 1),
+        (HookFailureAction::Hold, StatusCode::ACCEPTED, 1),
+        (HookFailureAction::Refuse, StatusCode::SERVICE_UNAVAILABLE, 0),
     ] {
         let hook = Hook::start().await;
-        hook.is(Manner::Fails);
+        hook.is(HookBehaviour::Fails);
         let (service, _key) = asking(&hook, 2_000, when_away).await;
         let answer = service.send(&says("refuse")).await;
         let retry = answer.headers().get("retry-after").cloned();
@@ -235,10 +242,12 @@ async fn while_it_is_away_comments_become_what_the_setting_says() {
 
 #[tokio::test]
 async fn whatever_is_wrong_with_an_answer_it_is_none() {
-    for manner in [Manner::Redirects, Manner::Floods, Manner::LeavesOut, Manner::Hangs] {
+    for manner in
+        [HookBehaviour::Redirects, HookBehaviour::Floods, HookBehaviour::LeavesOut, HookBehaviour::Hangs]
+    {
         let hook = Hook::start().await;
         hook.is(manner);
-        let (service, _key) = asking(&hook, 300, WhenAway::Refuse).await;
+        let (service, _key) = asking(&hook, 300, HookFailureAction::Refuse).await;
         let started = Instant::now();
         let (status, problem) = service.post(&says("fine")).await;
         assert_eq!(
@@ -254,15 +263,15 @@ async fn whatever_is_wrong_with_an_answer_it_is_none() {
 #[tokio::test]
 async fn a_hook_that_fails_is_left_alone_for_a_while_and_tried_again() {
     let hook = Hook::start().await;
-    hook.is(Manner::Fails);
-    let (service, _key) = asking(&hook, 2_000, WhenAway::Accept).await;
+    hook.is(HookBehaviour::Fails);
+    let (service, _key) = asking(&hook, 2_000, HookFailureAction::Accept).await;
     for _ in 0..3 {
         assert_eq!(service.post(&says("refuse")).await.0, StatusCode::CREATED);
     }
     assert_eq!(hook.requests(), 3);
     let metrics = || service.shell.metrics.encode_text();
     assert!(metrics().contains("liverank_comment_hook_away 1"), "{}", metrics());
-    hook.is(Manner::Well);
+    hook.is(HookBehaviour::Well);
     for _ in 0..3 {
         assert_eq!(service.post(&says("refuse")).await.0, StatusCode::CREATED);
     }
@@ -276,17 +285,22 @@ async fn a_hook_that_fails_is_left_alone_for_a_while_and_tried_again() {
     );
 }
 
+/// Returns the line of `/metrics` by which this many posts wait for their answer.
+fn in_flight(posts: u32) -> String {
+    format!("liverank_http_in_flight{{service=\"comment\",method=\"POST\",route=\"/comment\"}} {posts}\n")
+}
+
 #[tokio::test]
 async fn what_comes_while_requests_are_out_goes_together() {
     let hook = Hook::start().await;
-    let (service, _key) = asking(&hook, 30_000, WhenAway::Refuse).await;
+    let (service, _key) = asking(&hook, 30_000, HookFailureAction::Refuse).await;
     let gate = hook.gate.try_acquire_many(OPEN).unwrap();
     let posts: Vec<_> = (0..100).map(|at| says_as(&format!("user {at}"), "cat", "words")).collect();
     let all = futures::future::join_all(posts.iter().map(|body| service.post(body)));
     let open = async {
         // The hook does not answer yet, so all comments wait for the few requests that may run at the same time.
         until("all are being answered", async || {
-            service.shell.metrics.encode_text().contains("liverank_http_in_flight{service=\"comment\"} 100\n")
+            service.shell.metrics.encode_text().contains(&in_flight(100))
         })
         .await;
         drop(gate);
@@ -308,7 +322,7 @@ async fn what_comes_while_requests_are_out_goes_together() {
 #[tokio::test]
 async fn a_flood_of_one_user_is_refused_and_nobody_else() {
     let hook = Hook::start().await;
-    let (service, _key) = asking(&hook, 30_000, WhenAway::Accept).await;
+    let (service, _key) = asking(&hook, 30_000, HookFailureAction::Accept).await;
     let gate = hook.gate.try_acquire_many(OPEN).unwrap();
     let body = says("words");
     let mut flood: FuturesUnordered<_> = (0..20).map(|_| service.send(&body)).collect();
@@ -325,7 +339,7 @@ async fn a_flood_of_one_user_is_refused_and_nobody_else() {
     let other = says_as("ben", "cat", "words");
     let open = async {
         until("the other one waits, too", async || {
-            service.shell.metrics.encode_text().contains("liverank_http_in_flight{service=\"comment\"} 17\n")
+            service.shell.metrics.encode_text().contains(&in_flight(17))
         })
         .await;
         drop(gate);

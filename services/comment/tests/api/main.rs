@@ -23,6 +23,16 @@ fn keyed(text: &str, key: &str) -> Value {
 }
 
 #[tokio::test]
+async fn the_service_shows_its_stores_while_all_are_well() {
+    let service = Service::start().await;
+    until("both are shown", async || {
+        let dependencies = service.shell.health.readiness().1.dependencies;
+        ["archive", "log"].iter().all(|name| dependencies.get(name).is_some_and(|state| state == "ok"))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_comment_is_answered_in_the_seed_s_shape_once_the_log_has_it() {
     let service = Service::start().await;
     let (status, body) = service.post(&post("Großartig 🎬\n\"!\"")).await;
@@ -77,13 +87,13 @@ async fn with_a_key_the_first_body_wins_also_after_a_restart() {
 #[tokio::test]
 async fn what_the_log_does_not_have_is_not_acknowledged() {
     let service = Service::start().await;
-    service.log.away.store(true, Relaxed);
+    service.log.is_unavailable.store(true, Relaxed);
     let answer = service.send(&post("lost?")).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
     let problem: Value = answer.json().await.unwrap();
     assert!(problem["error"].as_str().unwrap().contains("not acknowledged"));
-    service.log.away.store(false, Relaxed);
+    service.log.is_unavailable.store(false, Relaxed);
     assert_eq!(service.post(&post("now")).await.0, StatusCode::CREATED);
     assert_eq!(service.log_length().await, 1);
 }
@@ -91,14 +101,14 @@ async fn what_the_log_does_not_have_is_not_acknowledged() {
 #[tokio::test]
 async fn an_archive_that_is_away_stops_history_and_not_posts() {
     let service = Service::start().await;
-    service.archive.away.store(true, Relaxed);
+    service.archive.is_unavailable.store(true, Relaxed);
     let answer = service.get("/comments/cat").await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
     let (status, first) = service.post(&keyed("first", "k1")).await;
     assert_eq!(status, StatusCode::CREATED);
     // The archive is not asked for a moment, and then asked again, also if no request comes.
-    service.archive.away.store(false, Relaxed);
+    service.archive.is_unavailable.store(false, Relaxed);
     until("history is back", async || service.get("/comments/cat").await.status() == StatusCode::OK).await;
     assert_eq!(service.post(&keyed("second", "k1")).await.1, first);
 }
@@ -209,7 +219,7 @@ async fn a_reply_is_to_a_comment_under_the_same_video() {
     }
     assert_eq!(service.log_length().await, 4);
     service.restart().await;
-    service.archive.away.store(true, Relaxed);
+    service.archive.is_unavailable.store(true, Relaxed);
     assert_eq!(service.send(&reply(&first, "cat")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(service.post(&post("no reply")).await.0, StatusCode::CREATED);
 }

@@ -78,9 +78,9 @@ async fn what_does_not_come_into_the_log_costs_nobody_a_turn() {
     let service = Service::start().await;
     set_rules(&service, RuleScope::Everywhere, &json!({"slow_seconds": 600})).await;
     post_until_refused(&service, &comment_json("ann", "cat", "one")).await;
-    service.log.away.store(true, Relaxed);
+    service.log.is_unavailable.store(true, Relaxed);
     assert_eq!(service.post(&comment_json("ben", "cat", "one")).await.0, StatusCode::SERVICE_UNAVAILABLE);
-    service.log.away.store(false, Relaxed);
+    service.log.is_unavailable.store(false, Relaxed);
     assert_eq!(service.post(&comment_json("ben", "cat", "one")).await.0, StatusCode::CREATED);
     assert_eq!(service.post(&comment_json("ben", "cat", "two")).await.0, StatusCode::TOO_MANY_REQUESTS);
 }
@@ -137,7 +137,7 @@ async fn members_comment_where_only_members_may_and_moderators_keep_no_rule() {
     let mut service = Service::start().await;
     let keys = KeyRing::from_secret(&[b't'; 32]).unwrap();
     let gateway = keys.token_source(&"gateway".parse().unwrap()).unwrap();
-    service.identity = Identity::with_keys(keys).with_viewers_by_gateway(true);
+    service.identity = Identity::with_keys(keys).with_gateway_for_viewers(true);
     service.restart().await;
     set_rules(&service, video_scope("cat"), &json!({"members_only": true, "slow_seconds": 600})).await;
     let post = async |user: &str, roles: &str| {

@@ -17,13 +17,13 @@ use liverank_adapters::archive::{
 };
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
-    AppendError, ConsumerEvent, DeadLetter, LetterFilter, LetterReader, LogConsumer, LogReader, RawRecord,
-    ReadRange, ReadStart, RecordPosition, RecordRetention,
+    AppendError, ConsumerEvent, DeadLetter, DeadLetterFilter, DeadLetterReader, LogConsumer, LogReader,
+    RawRecord, ReadRange, ReadStart, RecordPosition, RecordRetention,
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
 use liverank_comment::hook::HookArgs;
-use liverank_core::comment::random_id;
+use liverank_core::comment::random_comment_id;
 use liverank_core::counting::{Batch, CountingRules, LogRecord, NumberedComment, OffsetRange, VideoState};
 use liverank_core::decays::Decay;
 use liverank_core::moderation::{ActorRole, Moderation, ModerationAction};
@@ -38,11 +38,11 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 /// The longest time that a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits until `holds` returns true; fails after `PATIENCE`.
+/// Waits until `holds` returns true; fails after `CONDITION_TIMEOUT`.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CONDITION_TIMEOUT;
     while !holds().await {
         assert!(Instant::now() < deadline, "did not come true: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -55,7 +55,7 @@ pub struct Service {
     pub log: Arc<LogWithSwitch>,
     pub archive: Arc<ArchiveWithSwitch>,
     pub manager_away: Arc<AtomicBool>,
-    neighbours: Neighbours,
+    neighbours: FakeServices,
     neighbour_url: Url,
     pub shell: ServiceContext,
     /// The file with the system's rules of comments; used from the next restart on.
@@ -71,14 +71,14 @@ impl Service {
         let directory = tempfile::tempdir().unwrap();
         let log = Arc::new(LogWithSwitch {
             inner: EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap(),
-            away: AtomicBool::new(false),
+            is_unavailable: AtomicBool::new(false),
         });
         let archive = Arc::new(ArchiveWithSwitch {
             inner: EmbeddedArchive::open(directory.path()).unwrap(),
-            away: AtomicBool::new(false),
+            is_unavailable: AtomicBool::new(false),
         });
         archive.open(&CountingRules::default()).await.unwrap();
-        let neighbours = Neighbours::default();
+        let neighbours = FakeServices::default();
         let neighbour_url = neighbours.start().await;
         let mut service = Self {
             base: String::new(),
@@ -158,16 +158,16 @@ impl Service {
 
     /// Returns the log's records, of which there must be `count`.
     pub async fn records(&self, count: usize) -> Vec<RawRecord> {
-        let mut consumer = self.log.join_consumers().await.unwrap();
+        let mut consumer = self.log.join_consumer_group().await.unwrap();
         let mut records = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CONDITION_TIMEOUT;
         while records.len() < count {
             assert!(Instant::now() < deadline, "the log has {} records of {count}", records.len());
             match consumer.next_event(100, Duration::from_millis(100)).await.unwrap() {
                 ConsumerEvent::Assigned(partitions) => {
                     let starts: Vec<ReadStart> =
                         partitions.into_iter().map(|p| ReadStart::without_previous(p, 0)).collect();
-                    consumer.start(&starts).await.unwrap();
+                    consumer.start_partitions(&starts).await.unwrap();
                 }
                 ConsumerEvent::Records(more) => records.extend(more),
                 ConsumerEvent::Revoked(_) | ConsumerEvent::Idle => {}
@@ -180,7 +180,8 @@ impl Service {
     /// Writes a moderator's action to the log.
     pub async fn moderate(&self, video: Option<&str>, action: ModerationAction) {
         let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
-        let (user, id) = (UserId::parse("mod").unwrap(), random_id(rand::random()).as_str().parse().unwrap());
+        let (user, id) =
+            (UserId::parse("mod").unwrap(), random_comment_id(rand::random()).as_str().parse().unwrap());
         let video = video.map(|id| VideoId::parse(id).unwrap());
         let record = moderation.into_record(user, video, id, liverank_runtime::now_ms());
         self.log.append(record.video_id.as_str().as_bytes(), record.to_json()).await.unwrap();
@@ -216,13 +217,13 @@ impl Drop for Service {
 
 /// A manager and a statistics service at one address.
 #[derive(Clone, Default)]
-struct Neighbours {
+struct FakeServices {
     registered: Arc<Mutex<Vec<String>>>,
     reports: Arc<Mutex<Vec<Value>>>,
     manager_away: Arc<AtomicBool>,
 }
 
-impl Neighbours {
+impl FakeServices {
     async fn start(&self) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -241,7 +242,7 @@ impl Neighbours {
 }
 
 async fn register(
-    State(neighbours): State<Neighbours>,
+    State(neighbours): State<FakeServices>,
     Json(body): Json<Value>,
 ) -> (StatusCode, Json<Value>) {
     let video = body["videoid"].as_str().unwrap().to_owned();
@@ -253,7 +254,7 @@ async fn register(
     (StatusCode::OK, Json(answer))
 }
 
-async fn report(State(neighbours): State<Neighbours>, Json(body): Json<Value>) -> Json<Value> {
+async fn report(State(neighbours): State<FakeServices>, Json(body): Json<Value>) -> Json<Value> {
     neighbours.reports.lock().unwrap().push(body);
     Json(json!({"success": true}))
 }
@@ -269,12 +270,12 @@ fn gone(part: &'static str) -> StoreError {
 /// A log that a test can make unavailable.
 pub struct LogWithSwitch {
     inner: EmbeddedLog,
-    pub away: AtomicBool,
+    pub is_unavailable: AtomicBool,
 }
 
 impl LogWithSwitch {
     fn here(&self) -> Result<(), StoreError> {
-        if self.away.load(Relaxed) { Err(gone("log")) } else { Ok(()) }
+        if self.is_unavailable.load(Relaxed) { Err(gone("log")) } else { Ok(()) }
     }
 }
 
@@ -296,8 +297,8 @@ impl EventLog for LogWithSwitch {
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.inner.append_dead_letter(letter).await
     }
-    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
-        self.inner.join_consumers().await
+    async fn join_consumer_group(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        self.inner.join_consumer_group().await
     }
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.end_offsets().await
@@ -311,16 +312,16 @@ impl EventLog for LogWithSwitch {
     async fn read_dead_letters(
         &self,
         only: Option<RecordPosition>,
-    ) -> Result<Box<dyn LetterReader>, StoreError> {
+    ) -> Result<Box<dyn DeadLetterReader>, StoreError> {
         self.inner.read_dead_letters(only).await
     }
-    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+    async fn remove_dead_letters(&self, is_meant: DeadLetterFilter<'_>) -> Result<u64, StoreError> {
         self.inner.remove_dead_letters(is_meant).await
     }
     async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
         self.inner.record_retention().await
     }
-    fn write_health(&self) -> Result<(), StoreError> {
+    fn check_writable(&self) -> Result<(), StoreError> {
         self.here()
     }
 }
@@ -328,12 +329,12 @@ impl EventLog for LogWithSwitch {
 /// An archive that a test can make unavailable: it then never answers, as if the network were broken.
 pub struct ArchiveWithSwitch {
     inner: EmbeddedArchive,
-    pub away: AtomicBool,
+    pub is_unavailable: AtomicBool,
 }
 
 impl ArchiveWithSwitch {
     async fn here(&self) {
-        if self.away.load(Relaxed) {
+        if self.is_unavailable.load(Relaxed) {
             std::future::pending::<()>().await;
         }
     }
@@ -394,11 +395,11 @@ impl Archive for ArchiveWithSwitch {
     ) -> Result<Vec<NumberedComment>, StoreError> {
         self.inner.comments_from(partition, offset, limit).await
     }
-    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
-        self.inner.count_windows(kinds).await
+    async fn set_counted_windows(&self, kinds: &[WindowKind]) -> Result<ArchiveMeta, StoreError> {
+        self.inner.set_counted_windows(kinds).await
     }
-    async fn count_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
-        self.inner.count_decays(decays).await
+    async fn set_counted_decays(&self, decays: &[Decay]) -> Result<ArchiveMeta, StoreError> {
+        self.inner.set_counted_decays(decays).await
     }
     async fn window_videos(
         &self,
@@ -425,6 +426,11 @@ impl Archive for ArchiveWithSwitch {
         self.inner.videos_metadata(videos).await
     }
 
+    async fn videos_watch_ms(&self, videos: &[VideoId]) -> Result<Vec<Option<i64>>, StoreError> {
+        self.here().await;
+        self.inner.videos_watch_ms(videos).await
+    }
+
     async fn video_owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         self.here().await;
         self.inner.video_owners(videos).await
@@ -434,5 +440,8 @@ impl Archive for ArchiveWithSwitch {
     }
     async fn comment_count(&self) -> Result<u64, StoreError> {
         self.inner.comment_count().await
+    }
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError> {
+        self.inner.store_time().await
     }
 }

@@ -30,7 +30,7 @@ mod results;
 mod steps;
 
 /// Number of videos of a board that are exported: as many as a list shows; a record is then about ten kilobytes.
-pub const TOP: usize = 100;
+pub const EXPORTED_VIDEOS_PER_BOARD: usize = 100;
 /// Interval of looking at the boards: a delta covers the changes of one second.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,13 +38,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct ExportedBoard {
     name: String,
     order: BuiltInBoard,
-    list: BoardList,
+    source: BoardSource,
     /// The state that the current writer wrote last; `None` if it has written none.
-    exported: Option<ExportedState>,
+    last_exported: Option<ExportedState>,
 }
 
 /// The store from which an exported board is read.
-enum BoardList {
+enum BoardSource {
     Store(Arc<dyn RankingStore>),
     /// A board with windows: each window has a store of its own.
     Windows(Box<DeclaredBoard>),
@@ -76,7 +76,7 @@ pub async fn run(
         }
         let outcome = exporter.export().await;
         if let Err(error) = &outcome {
-            exporter.metrics.failed.inc();
+            exporter.metrics.failed_turns.inc();
             if matches!(error, ExportError::TakenOver) {
                 tracing::info!("another consumer exports the boards");
             }
@@ -98,9 +98,9 @@ struct BoardsExporter {
     /// The writer to the topic; absent until the exporter has begun, and after the writer's own error.
     writer: Option<Box<dyn ExportWriter>>,
     /// A random id of this exporter's run: a reader of the topic sees by it whether it has all deltas.
-    run: String,
+    run_id: String,
     /// The note of exported results that was committed last, and the time of the commit.
-    noted: (ResultsNote, Instant),
+    committed_note: (ResultsNote, Instant),
 }
 
 impl BoardsExporter {
@@ -109,8 +109,8 @@ impl BoardsExporter {
         let built_in = built_in.map(|(name, order)| ExportedBoard {
             name: name.to_owned(),
             order,
-            list: BoardList::Store(Arc::clone(&backends.ranking)),
-            exported: None,
+            source: BoardSource::Store(Arc::clone(&backends.ranking)),
+            last_exported: None,
         });
         let declared = declared.iter().map(|board| ExportedBoard {
             name: board.name().to_owned(),
@@ -118,15 +118,15 @@ impl BoardsExporter {
                 BoardOrder::Trending => BuiltInBoard::Trending,
                 BoardOrder::Points => BuiltInBoard::Global,
             },
-            list: match board.windows() {
-                Some(_) => BoardList::Windows(Box::new(board.clone())),
-                None => BoardList::Store(backends.ranking.declared_board(&board.key())),
+            source: match board.windows() {
+                Some(_) => BoardSource::Windows(Box::new(board.clone())),
+                None => BoardSource::Store(backends.ranking.declared_board(&board.store_key())),
             },
-            exported: None,
+            last_exported: None,
         });
         let boards = built_in.into_iter().chain(declared).collect();
-        let noted = (ResultsNote::default(), Instant::now());
-        Self { backends, topic, boards, metrics, writer: None, run: String::new(), noted }
+        let committed_note = (ResultsNote::default(), Instant::now());
+        Self { backends, topic, boards, metrics, writer: None, run_id: String::new(), committed_note }
     }
 
     /// Writes the changes of all boards, and the results that are due. If a store does not answer, nothing is written
@@ -135,21 +135,21 @@ impl BoardsExporter {
         let now = (self.backends.clock)();
         let mut states = Vec::with_capacity(self.boards.len());
         for board in &self.boards {
-            states.push(board.state(&*self.backends.ranking, now).await?);
+            states.push(board.read_state(&*self.backends.ranking, now).await?);
         }
         if self.writer.is_none() {
-            self.begin().await?;
+            self.open_writer().await?;
         }
         self.write_changes(states, now).await?;
         self.write_results(now).await
     }
 
-    async fn begin(&mut self) -> Result<(), ExportError> {
-        self.boards.iter_mut().for_each(|board| board.exported = None);
-        self.run = comment::random_id(rand::random()).to_string();
+    async fn open_writer(&mut self) -> Result<(), ExportError> {
+        self.boards.iter_mut().for_each(|board| board.last_exported = None);
+        self.run_id = comment::random_comment_id(rand::random()).to_string();
         let source = ExportSource::Boards { has_note: !self.windows().is_empty() };
-        let writer = topics(&self.backends)?.begin(&self.topic, source).await?;
-        self.noted = (ResultsNote::read(writer.note()), Instant::now());
+        let writer = topics(&self.backends)?.open_writer(&self.topic, source).await?;
+        self.committed_note = (ResultsNote::parse(writer.committed_note()), Instant::now());
         self.writer = Some(writer);
         Ok(())
     }
@@ -159,21 +159,21 @@ impl BoardsExporter {
         self.boards.iter().filter_map(|board| Some((board.name.as_str(), board.windows()?.1))).collect()
     }
 
-    /// Writes the changes of all boards in one transaction. For a board that is new, the note of where its results
-    /// begin is part of the transaction.
+    /// Writes the changes of all boards in one transaction. For a new board, the transaction also notes the time from
+    /// which the board's results are exported.
     async fn write_changes(&mut self, states: Vec<BoardState>, now: Millis) -> Result<(), ExportError> {
         let (mut records, mut after) = (Vec::new(), Vec::new());
         for (at, (board, state)) in self.boards.iter().zip(states).enumerate() {
-            let step = next_step(board.exported.as_ref(), state, Instant::now());
+            let step = next_step(board.last_exported.as_ref(), state, Instant::now());
             let Some((exported, step)) = step else { continue };
-            records.push(record_of_step(&board.name, &self.run, now_ms(), &exported, &step));
+            records.push(record_of_step(&board.name, &self.run_id, now_ms(), &exported, &step));
             after.push((at, exported));
         }
-        let mut note = self.noted.0.clone();
-        note.begin_boards(&self.windows(), now);
-        self.write(records, note).await?;
+        let mut note = self.committed_note.0.clone();
+        note.note_new_boards(&self.windows(), now);
+        self.write_records(records, note).await?;
         for (at, exported) in after {
-            self.boards[at].exported = Some(exported);
+            self.boards[at].last_exported = Some(exported);
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl BoardsExporter {
     /// Writes the results of windows that are final now. The stores are asked once for all boards, and only if a
     /// window has ended whose result is not exported yet.
     async fn write_results(&mut self, now: Millis) -> Result<(), ExportError> {
-        let mut note = self.noted.0.clone();
+        let mut note = self.committed_note.0.clone();
         let due = self.windows().into_iter().map(|(name, windows)| note.due_results(name, windows, now));
         let due: Vec<_> = due.collect();
         if due.iter().all(|due| due.windows.is_empty()) {
@@ -192,7 +192,7 @@ impl BoardsExporter {
         let with_windows = self.boards.iter().filter_map(|board| Some((board, board.windows()?)));
         for ((board, (declared, windows)), due) in with_windows.zip(due) {
             for (nth, window) in due.windows.iter().enumerate() {
-                let list = self.backends.ranking.declared_board(&declared.key_of(window));
+                let list = self.backends.ranking.declared_board(&declared.store_key_of_window(window));
                 if !progress.is_final(window, &*list).await? {
                     break;
                 }
@@ -205,16 +205,21 @@ impl BoardsExporter {
                         "results of windows before this one are kept no more, and are not exported"
                     );
                 }
-                records.push(board.result(&*list, named, windows, window, &progress).await?);
+                records.push(board.read_result(&*list, named, windows, window, &progress).await?);
                 note.note_result(&board.name, windows, window);
             }
         }
-        self.write(records, note).await
+        self.write_records(records, note).await
     }
 
-    /// Writes records. The note is written with them if it has changed, or if the brokers would soon forget it.
-    async fn write(&mut self, records: Vec<ExportRecord>, note: ResultsNote) -> Result<(), ExportError> {
-        let (noted, when) = &self.noted;
+    /// Writes records to the topic. The note of exported results is written with the records if the note has changed,
+    /// or if the brokers would soon forget it.
+    async fn write_records(
+        &mut self,
+        records: Vec<ExportRecord>,
+        note: ResultsNote,
+    ) -> Result<(), ExportError> {
+        let (noted, when) = &self.committed_note;
         let has_note = !self.windows().is_empty();
         let is_noted = !has_note || (*noted == note && when.elapsed() < RENEW_EVERY);
         if records.is_empty() && is_noted {
@@ -226,8 +231,8 @@ impl BoardsExporter {
         if is_noted {
             writer.write(records, None).await?;
         } else {
-            writer.write_with_note(records, note.text()).await?;
-            self.noted = (note, Instant::now());
+            writer.write_with_note(records, note.to_text()).await?;
+            self.committed_note = (note, Instant::now());
         }
         self.metrics.records.inc_by(count);
         self.writer = Some(writer);
@@ -237,32 +242,35 @@ impl BoardsExporter {
 
 impl ExportedBoard {
     fn windows(&self) -> Option<(&DeclaredBoard, &BoardWindows)> {
-        match &self.list {
-            BoardList::Windows(declared) => Some((declared, declared.windows()?)),
-            BoardList::Store(_) => None,
+        match &self.source {
+            BoardSource::Windows(declared) => Some((declared, declared.windows()?)),
+            BoardSource::Store(_) => None,
         }
     }
 
     /// Returns the current state of the board; for a board with windows, of the window that runs.
-    async fn state(&self, ranking: &dyn RankingStore, now: Millis) -> Result<BoardState, StoreError> {
-        let (store, window) = match &self.list {
-            BoardList::Store(store) => (Arc::clone(store), None),
-            BoardList::Windows(declared) => {
+    async fn read_state(&self, ranking: &dyn RankingStore, now: Millis) -> Result<BoardState, StoreError> {
+        let (store, window) = match &self.source {
+            BoardSource::Store(store) => (Arc::clone(store), None),
+            BoardSource::Windows(declared) => {
                 let window = declared.windows().map(|windows| (windows, windows.kind.window_of(now)));
-                let key = window.map_or_else(|| declared.key(), |(_, window)| declared.key_of(&window));
+                let key = window.map_or_else(
+                    || declared.store_key(),
+                    |(_, window)| declared.store_key_of_window(&window),
+                );
                 let named = window.map(|(windows, window)| NamedWindow::of(&windows.kind, &window));
                 (ranking.declared_board(&key), named)
             }
         };
-        let BoardPage { lines, total, .. } = best_of_board(&*store, self.order).await?;
+        let BoardPage { videos, total, .. } = best_of_board(&*store, self.order).await?;
         let half_life_ms = match self.order {
             BuiltInBoard::Trending => store.noted_half_life().await?,
             BuiltInBoard::Global => None,
         };
-        Ok(BoardState { lines, total, half_life_ms, window })
+        Ok(BoardState { videos, total, half_life_ms, window })
     }
 
-    async fn result(
+    async fn read_result(
         &self,
         list: &dyn RankingStore,
         named: NamedWindow,
@@ -270,17 +278,17 @@ impl ExportedBoard {
         window: &Window,
         progress: &CountingProgress,
     ) -> Result<ExportRecord, StoreError> {
-        let BoardPage { lines, total, .. } = best_of_board(list, self.order).await?;
+        let BoardPage { videos, total, .. } = best_of_board(list, self.order).await?;
         let meta = progress.meta.as_ref();
         let is_whole =
-            meta.map(|meta| meta.windows.of(&windows.kind).is_some_and(|it| it.is_whole(window.start)));
-        let result = WindowResult { board: &self.name, window: named, is_whole, lines, total };
+            meta.map(|meta| meta.windows.find(&windows.kind).is_some_and(|it| it.is_complete(window.start)));
+        let result = WindowResult { board: &self.name, window: named, is_whole, videos, total };
         Ok(record_of_result(&result, now_ms()))
     }
 }
 
 async fn best_of_board(store: &dyn RankingStore, order: BuiltInBoard) -> Result<BoardPage, StoreError> {
-    Ok(store.board_page(order, &PageStart::Best, TOP).await?.unwrap_or_default())
+    Ok(store.board_page(order, &PageStart::Best, EXPORTED_VIDEOS_PER_BOARD).await?.unwrap_or_default())
 }
 
 #[cfg(test)]

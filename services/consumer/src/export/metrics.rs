@@ -9,8 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 pub struct ExportMetrics {
     /// Number of records committed to the topics.
     pub records: Counter,
-    /// Number of turns that ended with an error; the exporter begins again after each.
-    pub failed: Counter,
+    /// Number of export turns that ended with an error; the exporter starts again after each.
+    pub failed_turns: Counter,
     /// Number of counted records that are not exported yet, over all partitions that this process exports.
     pub lag: Gauge,
 }
@@ -26,7 +26,7 @@ impl ExportMetrics {
                 all.records.clone(),
             );
             let what = "Times that exporting failed or another consumer took over; it begins again";
-            registry.register("export_failures", what, all.failed.clone());
+            registry.register("export_failures", what, all.failed_turns.clone());
             registry.register(
                 "export_lag_records",
                 "Records that are counted and not exported yet",

@@ -56,7 +56,7 @@ async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_
         ends.iter().sum::<u64>() - counted.iter().map(|position| position.next_offset).sum::<u64>()
     };
     let dead_letters =
-        async || backends.log.read_dead_letters(None).await.unwrap().next_letters(10).await.unwrap();
+        async || backends.log.read_dead_letters(None).await.unwrap().next_dead_letters(10).await.unwrap();
 
     consume_until(Config::default(), &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2

@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// Minimum time between two fetches of the keys because of tokens with an unknown key: anybody can write such a token.
-pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
+pub(crate) const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 /// Interval of fetching the keys while none are known, when no token can be accepted.
 const FIRST_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of fetching the keys in any case, so that a key that the issuer withdrew is not valid for ever.
@@ -34,15 +34,15 @@ const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 const PART_NAME: &str = "auth";
 
 /// The place from which the issuer's keys are read.
-pub(crate) enum Source {
+pub(crate) enum KeySource {
     File(PathBuf),
     Url { url: http::Uri, client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> },
 }
 
-impl Source {
+impl KeySource {
     /// Returns a source that fetches the keys from a URL. The URL must be https (with the certificate authorities that
-    /// browsers trust), or http on a loopback address: on any other way somebody in between could replace the keys.
-    /// Returns an error for other URLs.
+    /// browsers trust), or http on a loopback address: over any other connection, somebody in between could replace the
+    /// keys. Returns an error for other URLs.
     pub(crate) fn url(url: Url) -> anyhow::Result<Self> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -74,33 +74,39 @@ impl Source {
 
 /// The issuer's keys, as they were read last.
 pub(crate) struct Keys {
-    source: Source,
-    known: RwLock<Option<Arc<[Arc<PublicKey>]>>>,
+    source: KeySource,
+    key_cache: RwLock<Option<Arc<[Arc<PublicKey>]>>>,
     /// The time of the last fetch; locked while a fetch is under way.
-    last_asked: Mutex<Option<Instant>>,
-    ask_again: Duration,
+    last_fetch: Mutex<Option<Instant>>,
+    min_refetch_interval: Duration,
     health: Health,
 }
 
 impl Keys {
     /// Returns an empty set of keys, to be fetched from `source`.
-    pub(crate) fn new(source: Source, ask_again: Duration, health: Health) -> Self {
-        Self { source, known: RwLock::default(), last_asked: Mutex::default(), ask_again, health }
+    pub(crate) fn new(source: KeySource, min_refetch_interval: Duration, health: Health) -> Self {
+        Self {
+            source,
+            key_cache: RwLock::default(),
+            last_fetch: Mutex::default(),
+            min_refetch_interval,
+            health,
+        }
     }
 
-    fn known(&self) -> Option<Arc<[Arc<PublicKey>]>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn current_keys(&self) -> Option<Arc<[Arc<PublicKey>]>> {
+        self.key_cache.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the keys by which a token with this header may be signed. Fetches the keys if no known key fits.
     /// Returns 503 if no keys were ever read.
-    pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<PublicKey>>, Problem> {
-        let found = self.known().map(|known| keys_fitting_header(&known, header));
+    pub(crate) async fn keys_for(&self, header: &Header) -> Result<Vec<Arc<PublicKey>>, Problem> {
+        let found = self.current_keys().map(|known| keys_fitting_header(&known, header));
         if let Some(found) = found.filter(|found| !found.is_empty()) {
             return Ok(found);
         }
         self.refresh_if_due().await;
-        let Some(known) = self.known() else {
+        let Some(known) = self.current_keys() else {
             return Err(Problem::part_unavailable(
                 "the keys that tokens are checked by are not known yet: try again",
             ));
@@ -111,8 +117,9 @@ impl Keys {
     /// Fetches the keys if a fetch is due; callers that come meanwhile wait for the result. If the fetch fails, the
     /// keys stay as they are.
     async fn refresh_if_due(&self) {
-        let mut asked = self.last_asked.lock().await;
-        let pause = if self.known().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
+        let mut asked = self.last_fetch.lock().await;
+        let pause =
+            if self.current_keys().is_some() { self.min_refetch_interval } else { FIRST_FETCH_INTERVAL };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
         }
@@ -121,7 +128,7 @@ impl Keys {
         let read = read.unwrap_or_else(|_| bail!("no answer within {} s", ISSUER_TIMEOUT.as_secs()));
         match read.and_then(|json| parse_key_set(&json)) {
             Ok(keys) => {
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
+                *self.key_cache.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
                 self.health.note_dependency(PART_NAME, Ok(()));
             }
             Err(error) => {
@@ -132,11 +139,15 @@ impl Keys {
     }
 
     /// Keeps the keys up to date by fetching them regularly. Never returns.
-    pub(crate) async fn keep(&self) {
+    pub(crate) async fn keep_current(&self) {
         loop {
             self.refresh_if_due().await;
-            tokio::time::sleep(if self.known().is_some() { FETCH_KEYS_EVERY } else { FIRST_FETCH_INTERVAL })
-                .await;
+            tokio::time::sleep(if self.current_keys().is_some() {
+                FETCH_KEYS_EVERY
+            } else {
+                FIRST_FETCH_INTERVAL
+            })
+            .await;
         }
     }
 }
@@ -157,7 +168,7 @@ mod tests {
             ("http://localhost.example/jwks", false),
             ("ftp://localhost/jwks", false),
         ] {
-            assert_eq!(Source::url(url.parse().unwrap()).is_ok(), is_good, "{url}");
+            assert_eq!(KeySource::url(url.parse().unwrap()).is_ok(), is_good, "{url}");
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use liverank_core::moderation::Revocations;
-use liverank_runtime::follow::{CHANGES_A_PAGE, FollowedList, follow};
+use liverank_runtime::follow::{FollowedList, MAX_CHANGES_PER_PAGE, follow_list};
 use liverank_runtime::now_ms;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -22,28 +22,28 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The revocations that were read from the archive so far.
-pub(super) struct Followed(watch::Sender<Revocations>);
+pub(super) struct ArchiveRevocations(watch::Sender<Revocations>);
 
-impl Default for Followed {
+impl Default for ArchiveRevocations {
     fn default() -> Self {
         Self(watch::Sender::new(Revocations::default()))
     }
 }
 
-impl Followed {
-    pub(super) fn has(&self, viewer: &Viewer) -> bool {
+impl ArchiveRevocations {
+    pub(super) fn is_revoked(&self, viewer: &Viewer) -> bool {
         is_revoked_by(&self.0.borrow(), viewer)
     }
 
     /// Completes when this viewer's token is revoked.
-    pub(super) async fn revoked(&self, viewer: &Viewer) {
+    pub(super) async fn wait_until_revoked(&self, viewer: &Viewer) {
         // The sender is a part of `self`, so this never fails.
         let _ = self.0.subscribe().wait_for(|known| is_revoked_by(known, viewer)).await;
     }
 
     /// Reads revocations from the archive as they appear. Never returns.
-    pub(super) async fn follow(&self, gateway: &Gateway) {
-        follow(FollowedRevocations { followed: self, gateway }).await;
+    pub(super) async fn follow_archive(&self, gateway: &Gateway) {
+        follow_list(FollowedRevocations { known_revocations: self, gateway }).await;
     }
 
     /// Changes the known revocations without waking the streams that wait: the change revokes no token.
@@ -55,9 +55,9 @@ impl Followed {
     }
 }
 
-/// The revocations, as a list of changes that `follow` reads.
+/// The revocations, as a list of changes that `follow_archive` reads.
 struct FollowedRevocations<'a> {
-    followed: &'a Followed,
+    known_revocations: &'a ArchiveRevocations,
     gateway: &'a Gateway,
 }
 
@@ -66,13 +66,13 @@ impl FollowedList for FollowedRevocations<'_> {
     type Error = ();
 
     async fn read_page(&mut self) -> Result<usize, ()> {
-        let since = self.followed.0.borrow().revision();
-        let asked = self.gateway.backends.archive.moderation_archive().rules_since(since, CHANGES_A_PAGE);
+        let since = self.known_revocations.0.borrow().revision();
+        let asked =
+            self.gateway.backends.archive.moderation_archive().rules_since(since, MAX_CHANGES_PER_PAGE);
         let Ok(Ok(changes)) = timeout(ARCHIVE_TIMEOUT, asked).await else { return Err(()) };
-        let take = |known: &mut Revocations| {
-            changes.iter().filter(|change| known.take_over_change(change)).count() > 0
-        };
-        self.followed.0.send_if_modified(take);
+        let take =
+            |known: &mut Revocations| changes.iter().filter(|change| known.apply_change(change)).count() > 0;
+        self.known_revocations.0.send_if_modified(take);
         Ok(changes.len())
     }
 
@@ -81,19 +81,19 @@ impl FollowedList for FollowedRevocations<'_> {
         asked.await.ok()?.ok()?.map(|meta| meta.generation)
     }
 
-    fn begin_anew(&mut self) {
-        self.followed.change_without_notice(|known| *known = Revocations::default());
+    fn forget_all(&mut self) {
+        self.known_revocations.change_without_notice(|known| *known = Revocations::default());
     }
 
     fn forget_ended(&mut self) {
-        self.followed.change_without_notice(|known| known.expire(now_ms()));
+        self.known_revocations.change_without_notice(|known| known.expire(now_ms()));
     }
 
-    fn pause_after(&mut self, _look: Result<(), ()>) -> Duration {
+    fn pause_after_poll(&mut self, _look: Result<(), ()>) -> Duration {
         LOOK_INTERVAL
     }
 }
 
 fn is_revoked_by(known: &Revocations, viewer: &Viewer) -> bool {
-    known.is_revoked(&viewer.user_name, viewer.token.as_deref(), viewer.issued, now_ms())
+    known.is_revoked(&viewer.user_id, viewer.token_id.as_deref(), viewer.issued_at, now_ms())
 }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::Viewer;
-use super::revocations::Followed;
+use super::revocations::ArchiveRevocations;
 use crate::Gateway;
 
 /// Interval of checking whether the file was replaced.
@@ -38,10 +38,10 @@ const PART_NAME: &str = "revoked-tokens";
 
 /// The tokens and users that the file revokes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct List {
+pub(super) struct RevokedList {
     tokens: HashSet<String>,
     /// For each revoked user, the time before which issued tokens are revoked, in Unix seconds.
-    users: HashMap<String, u64>,
+    users_revoked_before: HashMap<String, u64>,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ struct RevokedEntry {
     issued_before: Option<u64>,
 }
 
-impl List {
+impl RevokedList {
     fn parse(json: &[u8]) -> anyhow::Result<Self> {
         let RevokedTokensFile { revoked } =
             serde_json::from_slice(json).context("is no list of revoked tokens")?;
@@ -77,7 +77,7 @@ impl List {
             }
             RevokedEntry { jti: None, sub: Some(sub), issued_before } => {
                 ids::check_id("sub", &sub)?;
-                let since = self.users.entry(sub).or_default();
+                let since = self.users_revoked_before.entry(sub).or_default();
                 *since = issued_before.unwrap_or(u64::MAX).max(*since);
             }
             _ => anyhow::bail!("must have a jti, or a sub and perhaps an issued_before"),
@@ -85,31 +85,31 @@ impl List {
         Ok(())
     }
 
-    /// Returns whether the file revokes this viewer's token.
-    pub(super) fn has(&self, viewer: &Viewer) -> bool {
-        let is_listed = viewer.token.as_ref().is_some_and(|token| self.tokens.contains(token));
-        let issued = viewer.issued.unwrap_or(0);
-        is_listed || self.users.get(&viewer.user_name).is_some_and(|since| issued < *since)
+    /// Returns true if the file revokes this viewer's token.
+    pub(super) fn is_revoked(&self, viewer: &Viewer) -> bool {
+        let is_listed = viewer.token_id.as_ref().is_some_and(|token| self.tokens.contains(token));
+        let issued = viewer.issued_at.unwrap_or(0);
+        is_listed || self.users_revoked_before.get(&viewer.user_id).is_some_and(|since| issued < *since)
     }
 }
 
 /// All revocations: the list that was last read from the file, and those that the archive has.
-pub(crate) struct Revoked {
+pub(crate) struct TokenRevocations {
     file: Option<PathBuf>,
-    current_list: watch::Sender<Arc<List>>,
+    current_list: watch::Sender<Arc<RevokedList>>,
     /// The revocations by moderators and services, from the archive.
-    followed: Followed,
+    archive_revocations: ArchiveRevocations,
     health: Health,
 }
 
 /// The inode, size and modification time of the file. Whoever replaces the file changes one of these.
 type FileStamp = (u64, u64, i64, i64);
 
-fn stamp(metadata: &Metadata) -> FileStamp {
+fn file_stamp(metadata: &Metadata) -> FileStamp {
     (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
 }
 
-impl Revoked {
+impl TokenRevocations {
     /// Reads the list in `file`; without a file the list is empty.
     ///
     /// # Errors
@@ -118,41 +118,41 @@ impl Revoked {
     pub(super) fn new(file: Option<PathBuf>, health: Health) -> anyhow::Result<Self> {
         let list = match &file {
             Some(file) => read_list(file).with_context(|| invalid_file_message(file))?,
-            None => List::default(),
+            None => RevokedList::default(),
         };
         Ok(Self {
             file,
             current_list: watch::Sender::new(Arc::new(list)),
-            followed: Followed::default(),
+            archive_revocations: ArchiveRevocations::default(),
             health,
         })
     }
 
-    /// Returns whether this viewer's token is revoked now.
-    pub(super) fn has(&self, viewer: &Viewer) -> bool {
-        self.current_list.borrow().has(viewer) || self.followed.has(viewer)
+    /// Returns true if this viewer's token is revoked now.
+    pub(super) fn is_revoked(&self, viewer: &Viewer) -> bool {
+        self.current_list.borrow().is_revoked(viewer) || self.archive_revocations.is_revoked(viewer)
     }
 
     /// Completes when this viewer's token is revoked.
-    pub(super) async fn revoked(&self, viewer: &Viewer) {
+    pub(super) async fn wait_until_revoked(&self, viewer: &Viewer) {
         let mut list = self.current_list.subscribe();
         tokio::select! {
             // The sender is a part of `self`, so this never fails.
-            _ = list.wait_for(|list| list.has(viewer)) => {}
-            () = self.followed.revoked(viewer) => {}
+            _ = list.wait_for(|list| list.is_revoked(viewer)) => {}
+            () = self.archive_revocations.wait_until_revoked(viewer) => {}
         }
     }
 
     /// Keeps the revocations of the file and of the archive up to date. Never returns.
-    pub(crate) async fn keep(&self, gateway: &Gateway) {
-        tokio::join!(self.keep_file(), self.followed.follow(gateway));
+    pub(crate) async fn keep_current(&self, gateway: &Gateway) {
+        tokio::join!(self.keep_file_current(), self.archive_revocations.follow_archive(gateway));
     }
 
-    async fn keep_file(&self) {
+    async fn keep_file_current(&self) {
         let Some(file) = &self.file else { return std::future::pending().await };
         let mut read_last = None;
         loop {
-            let now = tokio::fs::metadata(file).await.ok().as_ref().map(stamp);
+            let now = tokio::fs::metadata(file).await.ok().as_ref().map(file_stamp);
             if now.is_none() || now != read_last {
                 read_last = now;
                 self.reread_file(file.clone()).await;
@@ -192,17 +192,17 @@ impl Revoked {
 /// # Errors
 /// Returns an error if `json` is not such a list.
 pub fn count_entries(json: &[u8]) -> anyhow::Result<usize> {
-    List::parse(json).map(|list| list.tokens.len() + list.users.len())
+    RevokedList::parse(json).map(|list| list.tokens.len() + list.users_revoked_before.len())
 }
 
 fn invalid_file_message(file: &Path) -> String {
     format!("the list of revoked tokens {}", file.display())
 }
 
-fn read_list(file: &Path) -> anyhow::Result<List> {
+fn read_list(file: &Path) -> anyhow::Result<RevokedList> {
     let size = std::fs::metadata(file)?.len();
     ensure!(size <= MAX_BYTES, "is longer than {MAX_BYTES} bytes");
-    List::parse(&std::fs::read(file)?)
+    RevokedList::parse(&std::fs::read(file)?)
 }
 
 #[cfg(test)]
@@ -212,9 +212,15 @@ mod tests {
 
     use super::*;
 
-    fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> Viewer {
-        let token = token.map(str::to_owned);
-        Viewer { user_name: subject.to_owned(), roles: ViewerRoles::default(), expires_at: 0, token, issued }
+    fn viewer(subject: &str, token: Option<&str>, issued_at: Option<u64>) -> Viewer {
+        let token_id = token.map(str::to_owned);
+        Viewer {
+            user_id: subject.to_owned(),
+            roles: ViewerRoles::default(),
+            expires_at: 0,
+            token_id,
+            issued_at,
+        }
     }
 
     #[test]
@@ -222,7 +228,7 @@ mod tests {
         let list = json!({"revoked": [
             {"jti": "t"}, {"sub": "ana"}, {"sub": "ben", "issued_before": 100}, {"sub": "ben", "issued_before": 50},
         ]});
-        let list = List::parse(list.to_string().as_bytes()).unwrap();
+        let list = RevokedList::parse(list.to_string().as_bytes()).unwrap();
         for (viewer, is_revoked) in [
             (viewer("eve", Some("t"), Some(1)), true),
             (viewer("eve", Some("u"), Some(1)), false),
@@ -233,7 +239,7 @@ mod tests {
             (viewer("ben", None, None), true),
             (viewer("t", None, None), false),
         ] {
-            assert_eq!(list.has(&viewer), is_revoked, "{viewer:?}");
+            assert_eq!(list.is_revoked(&viewer), is_revoked, "{viewer:?}");
         }
     }
 
@@ -249,10 +255,10 @@ mod tests {
             json!({"revoked": [{"sub": "a", "before": 1}]}),
             json!({"revoked": vec![json!({"jti": "a"}); MAX_ENTRIES + 1]}),
         ] {
-            assert!(List::parse(wrong.to_string().as_bytes()).is_err());
+            assert!(RevokedList::parse(wrong.to_string().as_bytes()).is_err());
         }
-        let error = List::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
+        let error = RevokedList::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
         assert!(format!("{error:#}").contains("string"), "{error:#}");
-        assert_eq!(List::parse(br#"{"revoked": []}"#).unwrap(), List::default());
+        assert_eq!(RevokedList::parse(br#"{"revoked": []}"#).unwrap(), RevokedList::default());
     }
 }

@@ -35,10 +35,10 @@ pub(crate) struct TokenEndLabels {
 }
 
 /// A future that completes when the stream's token is not valid any more; it never completes if no token is needed.
-pub(crate) type Session = Pin<Box<dyn Future<Output = TokenEnd> + Send>>;
+pub(crate) type TokenEndFuture = Pin<Box<dyn Future<Output = TokenEnd> + Send>>;
 
-/// Returns the session of a caller that opens a stream.
-pub(crate) fn session(gateway: &Arc<Gateway>, caller: &Caller) -> Session {
+/// Returns the future that completes when the token of a caller that opens a stream is not valid any more.
+pub(crate) fn token_end_of_caller(gateway: &Arc<Gateway>, caller: &Caller) -> TokenEndFuture {
     match caller {
         Caller::Anyone => Box::pin(std::future::pending()),
         Caller::User(viewer) => Box::pin(wait_for_token_end(Arc::clone(gateway), viewer.clone())),
@@ -49,9 +49,9 @@ async fn wait_for_token_end(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
     let Some(auth) = &gateway.auth else { return std::future::pending().await };
     let end = tokio::select! {
         () = wait_until_expired(viewer.expires_at) => TokenEnd::Expired,
-        () = auth.revoked_tokens.revoked(&viewer) => TokenEnd::Revoked,
+        () = auth.revoked_tokens.wait_until_revoked(&viewer) => TokenEnd::Revoked,
     };
-    gateway.metrics.session_ended(end);
+    gateway.metrics.count_ended_session(end);
     end
 }
 
@@ -71,7 +71,7 @@ async fn wait_until_expired(until: u64) {
 
 impl TokenEnd {
     /// Returns the last server-sent event of a comment stream, which tells the reason.
-    pub(crate) fn event(self) -> Bytes {
+    pub(crate) fn last_event(self) -> Bytes {
         let reason = self.end_reason();
         Bytes::from(format!(
             "event: unauthorized\ndata: {{\"type\":\"unauthorized\",\"reason\":\"{reason}\"}}\n\n"
@@ -79,8 +79,8 @@ impl TokenEnd {
     }
 
     /// Returns the last frame of a `WebSocket`, a close frame that tells the reason.
-    pub(crate) fn frame(self) -> Bytes {
-        websocket::close_frame_with(CLOSE_STATUS, self.end_reason())
+    pub(crate) fn close_frame(self) -> Bytes {
+        websocket::close_frame_with_reason(CLOSE_STATUS, self.end_reason())
     }
 
     const fn end_reason(self) -> &'static str {

@@ -10,7 +10,7 @@ use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use liverank_protocol::access::CalledService;
-use liverank_runtime::websocket::ask_for_websocket;
+use liverank_runtime::websocket::set_upgrade_headers;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::proxy::{add_identity, send};
+use crate::proxy::{add_identity, send_to_replicas};
 
 /// The path of the list of the canary's owner: `GET /ws/user/liverank:canary`.
 const LIST_PATH: &str = "/ws/user/liverank%3Acanary";
@@ -36,8 +36,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A WebSocket on which the canary receives its owner's list.
 pub(super) struct Socket {
     /// The revisions that the list showed, each with the time at which it came.
-    shown: mpsc::Receiver<(u64, Instant)>,
-    write: SplitSink<WebSocketStream<TokioIo<Upgraded>>, Message>,
+    shown_revisions: mpsc::Receiver<(u64, Instant)>,
+    frame_sink: SplitSink<WebSocketStream<TokioIo<Upgraded>>, Message>,
     /// The task that reads the socket; it ends when this struct is dropped.
     _reading: JoinSet<()>,
 }
@@ -51,28 +51,28 @@ impl Socket {
         if let Some(token) = gateway.identity.authorization_header(CalledService::Websocket) {
             parts.headers.insert(header::AUTHORIZATION, token);
         }
-        ask_for_websocket(&mut parts.headers);
+        set_upgrade_headers(&mut parts.headers);
         parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         // The key need not be secret, and its answer need not be checked, because the service is our own.
         let key = HeaderValue::from_static("bGl2ZXJhbmsgY2FuYXJ5IQ==");
         parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
-        let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await.ok()?;
+        let mut response = send_to_replicas(gateway, &gateway.websocket, &parts, &Bytes::new()).await.ok()?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return None;
         }
         let socket = websocket_client(TokioIo::new(hyper::upgrade::on(&mut response).await.ok()?)).await;
-        let (write, read) = socket.split();
-        let (tell, shown) = mpsc::channel(MAX_STATES_WAITING);
+        let (frame_sink, read) = socket.split();
+        let (tell, shown_revisions) = mpsc::channel(MAX_STATES_WAITING);
         let mut reading = JoinSet::new();
         reading.spawn(read_lists(read, tell));
-        Some(Self { shown, write, _reading: reading })
+        Some(Self { shown_revisions, frame_sink, _reading: reading })
     }
 
     /// Waits until the list shows this revision or a later one. Returns the time at which it did; `None` if the socket
     /// ended before.
-    pub(super) async fn shows(&mut self, revision: u64) -> Option<Instant> {
+    pub(super) async fn wait_for_revision(&mut self, revision: u64) -> Option<Instant> {
         loop {
-            match self.shown.recv().await? {
+            match self.shown_revisions.recv().await? {
                 (shown, at) if shown >= revision => return Some(at),
                 _ => {}
             }
@@ -80,7 +80,7 @@ impl Socket {
     }
 
     pub(super) async fn close(mut self) {
-        let _ = timeout(CLOSE_TIMEOUT, self.write.close()).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.frame_sink.close()).await;
     }
 }
 

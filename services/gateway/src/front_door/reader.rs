@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use liverank_core::handover::routing::{RouteOption, choose_route_reader};
+use liverank_core::handover::routing::is_preferred_for_zone;
 use liverank_core::stream_events::StreamEvents;
 use liverank_core::{ReaderId, UserId, VideoId};
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader, STREAM_EVENTS_HEADER};
@@ -16,53 +16,76 @@ use liverank_runtime::peer::join_path;
 use reqwest::Url;
 use serde_json::json;
 
+use super::held::HeldViewer;
 use crate::Gateway;
 
-/// How long a reader may take to begin the stream: it may have to fetch what the viewer missed.
+/// The time limit within which a reader has to begin the stream. The reader may have to fetch comments that the viewer
+/// missed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An attempt to connect a viewer to a reader.
-pub(super) struct Attempt {
+pub(super) struct ConnectAttempt {
     pub(super) gateway: Arc<Gateway>,
     pub(super) user_id: UserId,
     pub(super) video_id: VideoId,
     pub(super) asked_by_post: bool,
-    pub(super) events: StreamEvents,
+    pub(super) requested_events: StreamEvents,
     pub(super) last_id: String,
-    /// Which reader: 0 the best, after failures the others in turn.
+    /// The position of the reader in the route: 0 for the best one, and after failures each of the others in turn.
     pub(super) reader_choice: u32,
-    /// The readers that did not take the viewer since it last had a stream.
-    pub(super) tried: Vec<ReaderId>,
-    /// Routes asked for before this are known to be wrong.
-    pub(super) route_asked_after: Option<Instant>,
-    /// How long to wait first.
+    /// The readers that have not accepted the viewer since the viewer last had a stream.
+    pub(super) tried_readers: Vec<ReaderId>,
+    /// The time before which the gateway's routes are known to be wrong.
+    pub(super) min_route_request_time: Option<Instant>,
+    /// The pause before the attempt.
     pub(super) pause_before: Duration,
 }
 
-/// What one attempt came to: a stream, or the reader that was asked for one in vain, where one was.
-pub(super) type Attempted = Result<Incoming, Option<ReaderId>>;
+/// The comment stream that a reader sends to a viewer through this gateway.
+pub(super) struct ReaderStream {
+    pub(super) body: Incoming,
+    /// Counts the viewer among those that this gateway holds, while the stream exists; `None` if the gateway does not
+    /// count them.
+    _held_viewer: Option<HeldViewer>,
+}
 
-impl Attempt {
-    /// The stream of a reader that serves the video.
-    pub(super) async fn run(self) -> Attempted {
+/// The result of an attempt to connect a viewer: the reader's stream, or, as the error, the reader that gave none; the
+/// error is `None` if no reader was found.
+pub(super) type ConnectResult = Result<ReaderStream, Option<ReaderId>>;
+
+impl ConnectAttempt {
+    /// Opens a comment stream at a reader that serves the video.
+    pub(super) async fn run(self) -> ConnectResult {
         tokio::time::sleep(self.pause_before).await;
         let gateway = &self.gateway;
-        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.route_asked_after).await;
+        let route =
+            gateway.routes.find_route(&gateway.manager, &self.video_id, self.min_route_request_time).await;
         let route = route.ok_or(None::<ReaderId>)?;
-        let reader = choose_reader(&route.readers, &self.tried, self.reader_choice, rand::random())
+        let is_preferred = |reader: &RouteReader, sent| {
+            gateway.zone.is_some()
+                && gateway.zone == reader.zone
+                && is_preferred_for_zone(sent, gateway.held_viewers.count(&self.video_id, &reader.id))
+        };
+        let reader = route
+            .choose_reader(is_preferred, &self.tried_readers, self.reader_choice, rand::random())
             .ok_or(None::<ReaderId>)?;
-        self.ask_reader(reader, route.epoch).await.ok_or_else(|| Some(reader.id.clone()))
+        let body = self.ask_reader(reader, route.epoch()).await.ok_or_else(|| Some(reader.id.clone()))?;
+        let is_counted = gateway.zone.is_some();
+        Ok(ReaderStream {
+            body,
+            _held_viewer: is_counted.then(|| gateway.held_viewers.add(&self.video_id, &reader.id)),
+        })
     }
 
     async fn ask_reader(&self, reader: &RouteReader, epoch: u64) -> Option<Incoming> {
-        let sent = self.gateway.client.request(self.request(reader, epoch)?);
+        let sent = self.gateway.upstream_client.request(self.build_request(reader, epoch)?);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;
         // A 307 says that it does not serve the video any more, and names an address for viewers, which may not be one for
         // us. The managers know who serves it.
         (response.status() == StatusCode::OK).then(|| response.into_body())
     }
 
-    fn request(&self, reader: &RouteReader, epoch: u64) -> Option<Request<Full<Bytes>>> {
+    fn build_request(&self, reader: &RouteReader, epoch: u64) -> Option<Request<Full<Bytes>>> {
         let mut url = join_path(&Url::parse(&reader.internal_url).ok()?, &["connect"]);
         let (user, video) = (self.user_id.as_str(), self.video_id.as_str());
         let mut request = if self.asked_by_post {
@@ -81,8 +104,8 @@ impl Attempt {
             let pass = sent::make_pass(key, &self.user_id, &self.video_id, identity::now_seconds());
             request.headers_mut().insert(sent::PASS_HEADER, pass);
         }
-        if !self.events.is_empty() {
-            let events = HeaderValue::from_str(&self.events.to_string()).ok()?;
+        if !self.requested_events.is_empty() {
+            let events = HeaderValue::from_str(&self.requested_events.to_string()).ok()?;
             request.headers_mut().insert(STREAM_EVENTS_HEADER, events);
         }
         *request.uri_mut() = url.as_str().parse().ok()?;
@@ -91,21 +114,4 @@ impl Attempt {
         }
         Some(request)
     }
-}
-
-/// The reader for the `choice`-th attempt, by [`choose_route_reader`].
-fn choose_reader<'a>(
-    readers: &'a [RouteReader],
-    tried: &[ReaderId],
-    choice: u32,
-    lots: [u32; 2],
-) -> Option<&'a RouteReader> {
-    let option = |reader: &'a RouteReader| RouteOption {
-        reader: &reader.id,
-        takes: reader.takes,
-        load: reader.load,
-        wanted: reader.wanted,
-    };
-    let options: Vec<RouteOption<'a>> = readers.iter().map(option).collect();
-    choose_route_reader(&options, tried, choice, lots).map(|at| &readers[at])
 }

@@ -18,36 +18,36 @@ pub struct EventTooLong;
 /// Cuts a stream into whole events; keeps the bytes of an event that is not whole yet.
 #[derive(Debug, Default)]
 pub struct EventScanner {
-    begun_event: BytesMut,
+    partial_event: BytesMut,
 }
 
 impl EventScanner {
     /// Adds bytes of the stream and returns the events that are whole now; empty if there are none. Returns an error
     /// if an event is too long.
-    pub fn take_bytes(&mut self, came: &Bytes) -> Result<Bytes, EventTooLong> {
-        if self.begun_event.is_empty() {
+    pub fn push_bytes(&mut self, came: &Bytes) -> Result<Bytes, EventTooLong> {
+        if self.partial_event.is_empty() {
             let end = whole_events_length(came, 0);
-            self.begin_partial(&came[end..])?;
+            self.keep_partial_event(&came[end..])?;
             return Ok(came.slice(..end));
         }
         // The two newlines at the end of an event may have come one by one.
-        let from = self.begun_event.len() - 1;
-        self.begun_event.extend_from_slice(came);
-        let end = whole_events_length(&self.begun_event, from);
+        let from = self.partial_event.len() - 1;
+        self.partial_event.extend_from_slice(came);
+        let end = whole_events_length(&self.partial_event, from);
         if end == 0 {
-            self.begin_partial(&[])?;
+            self.keep_partial_event(&[])?;
             return Ok(Bytes::new());
         }
-        let events = self.begun_event.split_to(end).freeze();
+        let events = self.partial_event.split_to(end).freeze();
         // The rest is copied to a buffer of its own size, so that the large buffer is freed with the events.
-        let rest = std::mem::take(&mut self.begun_event);
-        self.begin_partial(&rest)?;
+        let rest = std::mem::take(&mut self.partial_event);
+        self.keep_partial_event(&rest)?;
         Ok(events)
     }
 
-    fn begin_partial(&mut self, rest: &[u8]) -> Result<(), EventTooLong> {
-        self.begun_event.extend_from_slice(rest);
-        if self.begun_event.len() > MAX_EVENT_BYTES { Err(EventTooLong) } else { Ok(()) }
+    fn keep_partial_event(&mut self, rest: &[u8]) -> Result<(), EventTooLong> {
+        self.partial_event.extend_from_slice(rest);
+        if self.partial_event.len() > MAX_EVENT_BYTES { Err(EventTooLong) } else { Ok(()) }
     }
 }
 
@@ -75,29 +75,29 @@ pub fn last_event_id(events: &[u8]) -> Option<&[u8]> {
 }
 
 /// Splits off the first of these whole events. Returns the first event and the rest.
-pub(super) fn first(events: &Bytes) -> (Bytes, Bytes) {
+pub(super) fn split_first_event(events: &Bytes) -> (Bytes, Bytes) {
     let at = memmem::find(events, b"\n\n").map_or(events.len(), |at| at + 2);
     (events.slice(..at), events.slice(at..))
 }
 
 /// The kind of an event, as far as a gateway that passes events on needs it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum EventKind {
     /// The greeting with which a reader begins a stream.
     Connected,
     /// An event with data: a comment, a gap or another.
     Data,
     /// An event without data: a heartbeat, for example.
-    Silent,
+    WithoutData,
 }
 
 /// Returns the kind of an event.
-pub(super) fn sort(event: &[u8]) -> Sort {
+pub(super) fn event_kind(event: &[u8]) -> EventKind {
     let mut data = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
     match data.next().map(<[u8]>::trim_ascii_start) {
-        None => Sort::Silent,
-        Some(data) if data.starts_with(br#"{"type":"connected""#) => Sort::Connected,
-        Some(_) => Sort::Data,
+        None => EventKind::WithoutData,
+        Some(data) if data.starts_with(br#"{"type":"connected""#) => EventKind::Connected,
+        Some(_) => EventKind::Data,
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         let mut scanner = EventScanner::default();
         let (mut out, mut id) = (Vec::new(), None);
         for piece in pieces {
-            let events = scanner.take_bytes(&Bytes::copy_from_slice(piece)).unwrap();
+            let events = scanner.push_bytes(&Bytes::copy_from_slice(piece)).unwrap();
             assert!(events.is_empty() || events.ends_with(b"\n"), "an event was split");
             id = last_event_id(&events).map(<[u8]>::to_vec).or(id);
             out.extend_from_slice(&events);
@@ -171,29 +171,32 @@ mod tests {
     fn an_endless_event_is_refused() {
         let mut scanner = EventScanner::default();
         let piece = Bytes::from(vec![b'x'; MAX_EVENT_BYTES]);
-        assert_eq!(scanner.take_bytes(&piece), Ok(Bytes::new()));
-        assert_eq!(scanner.take_bytes(&piece), Err(EventTooLong));
+        assert_eq!(scanner.push_bytes(&piece), Ok(Bytes::new()));
+        assert_eq!(scanner.push_bytes(&piece), Err(EventTooLong));
         assert_eq!(
-            EventScanner::default().take_bytes(&Bytes::from(vec![b'x'; MAX_EVENT_BYTES + 1])),
+            EventScanner::default().push_bytes(&Bytes::from(vec![b'x'; MAX_EVENT_BYTES + 1])),
             Err(EventTooLong)
         );
     }
 
     #[test]
     fn greetings_are_told_from_comments_that_quote_them() {
-        assert_eq!(sort(b"id: n-1\ndata: {\"type\":\"connected\",\"userid\":\"u\"}\n\n"), Sort::Connected);
         assert_eq!(
-            sort(b"data: {\"id\":\"a\",\"comment\":\"{\\\"type\\\":\\\"connected\\\"\"}\n\n"),
-            Sort::Data
+            event_kind(b"id: n-1\ndata: {\"type\":\"connected\",\"userid\":\"u\"}\n\n"),
+            EventKind::Connected
         );
-        assert_eq!(sort(b": beat\n\n"), Sort::Silent);
-        assert_eq!(sort(b"retry: 5\n\n"), Sort::Silent);
+        assert_eq!(
+            event_kind(b"data: {\"id\":\"a\",\"comment\":\"{\\\"type\\\":\\\"connected\\\"\"}\n\n"),
+            EventKind::Data
+        );
+        assert_eq!(event_kind(b": beat\n\n"), EventKind::WithoutData);
+        assert_eq!(event_kind(b"retry: 5\n\n"), EventKind::WithoutData);
     }
 
     #[test]
     fn the_first_event_is_split_off() {
-        let (head, tail) = first(&Bytes::from_static(b"a\n\nb\n\n"));
+        let (head, tail) = split_first_event(&Bytes::from_static(b"a\n\nb\n\n"));
         assert_eq!((&head[..], &tail[..]), (&b"a\n\n"[..], &b"b\n\n"[..]));
-        assert_eq!(first(&Bytes::from_static(b"\n")).0, "\n");
+        assert_eq!(split_first_event(&Bytes::from_static(b"\n")).0, "\n");
     }
 }

@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use liverank_core::ReaderId;
 use liverank_core::handover::viewer_session::{RetryPolicy, SessionStep, ViewerSession};
 
-use super::reader::{Attempt, Attempted};
-use super::scan::{EventScanner, Sort, first, last_event_id, sort};
-use super::{UNREADABLE_ID, Watch, reconnect_event};
+use super::reader::{ConnectAttempt, ConnectResult, ReaderStream};
+use super::scan::{EventKind, EventScanner, event_kind, last_event_id, split_first_event};
+use super::{StreamRequest, UNREADABLE_ID, reconnect_event};
 use crate::Gateway;
 use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
@@ -32,8 +32,8 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
 const PROBE_BYTES: Bytes = Bytes::from_static(b":\n\n");
 /// Pause between the two probes of a client: by then, the answer to the first one has come back.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of readers that are remembered as tried: a video has that many if its first readers are full.
-const MAX_TRIED: usize = 16;
+/// Maximum number of readers that a viewer remembers as tried; the earliest one is forgotten for a further one.
+const MAX_TRIED_READERS: usize = 16;
 /// The policy of looking for a reader; `give_up_after` is replaced by the configured time. The videos of a dead reader
 /// have another reader after some seconds.
 const SEARCH_POLICY: RetryPolicy = RetryPolicy {
@@ -44,51 +44,51 @@ const SEARCH_POLICY: RetryPolicy = RetryPolicy {
 };
 
 /// A viewer's comment stream: the client's request, and the reader that it is connected to.
-pub(super) struct Viewer {
+pub(super) struct ViewerStream {
     gateway: Arc<Gateway>,
-    watch: Watch,
-    stay: StreamPermit,
+    stream_request: StreamRequest,
+    permit: StreamPermit,
     phase: ViewerPhase,
     /// The client's position in the stream, and the decision what to do when a reader's stream ends. The session's
     /// times are relative to `start`.
     session: ViewerSession,
     start: Instant,
     /// The time at which the last reader's stream ended; `None` while there is a stream.
-    interrupted: Option<Instant>,
-    /// The readers that did not accept the viewer since it last had a stream.
-    tried: Vec<ReaderId>,
-    farewell: ClientHalfClose,
+    interrupted_at: Option<Instant>,
+    /// The readers that have not accepted the viewer since the viewer last had a stream.
+    tried_readers: Vec<ReaderId>,
+    half_close: ClientHalfClose,
 }
 
 /// The state of the check whether a client that has closed its sending side still reads. The client may be gone, or it
-/// has sent everything and still reads. Writing tells: a second write after the first has arrived fails if the
-/// connection is gone.
+/// has sent everything and still reads. The gateway finds out by writing twice: if the connection is gone, the second
+/// write fails, once the first has arrived.
 enum ClientHalfClose {
-    Unsaid(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Said(Pin<Box<tokio::time::Sleep>>),
-    Known,
+    AwaitingClose(Pin<Box<dyn Future<Output = ()> + Send>>),
+    AwaitingSecondProbe(Pin<Box<tokio::time::Sleep>>),
+    Probed,
 }
 
 impl ClientHalfClose {
     /// Waits until the next probe of the client is to be written.
     async fn next_probe(&mut self) {
         match self {
-            Self::Unsaid(left) => {
+            Self::AwaitingClose(left) => {
                 left.as_mut().await;
-                *self = Self::Said(Box::pin(tokio::time::sleep(PROBE_INTERVAL)));
+                *self = Self::AwaitingSecondProbe(Box::pin(tokio::time::sleep(PROBE_INTERVAL)));
             }
-            Self::Said(pause) => {
+            Self::AwaitingSecondProbe(pause) => {
                 pause.as_mut().await;
-                *self = Self::Known;
+                *self = Self::Probed;
             }
-            Self::Known => std::future::pending().await,
+            Self::Probed => std::future::pending().await,
         }
     }
 }
 
 enum ViewerPhase {
     /// The gateway is connecting the viewer to a reader.
-    Seeking(Pin<Box<dyn Future<Output = Attempted> + Send>>),
+    Seeking(Pin<Box<dyn Future<Output = ConnectResult> + Send>>),
     /// The gateway passes on what a reader sends.
     Watching(WatchedStream),
     /// The last event was sent; the stream ends.
@@ -96,26 +96,36 @@ enum ViewerPhase {
 }
 
 struct WatchedStream {
-    stream: Incoming,
+    stream: ReaderStream,
     scanner: EventScanner,
-    /// Whether the reader's greeting may still come.
+    /// True if the reader's greeting may still come.
     expects_greeting: bool,
 }
 
-impl Viewer {
+impl ViewerStream {
     pub(super) fn new(
         gateway: Arc<Gateway>,
-        watch: Watch,
-        stay: StreamPermit,
+        stream_request: StreamRequest,
+        permit: StreamPermit,
         exchange: RequestExchange,
     ) -> Self {
-        let patience = RetryPolicy { give_up_after: gateway.patience, ..SEARCH_POLICY };
-        let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
+        let patience = RetryPolicy { give_up_after: gateway.reader_wait, ..SEARCH_POLICY };
+        let session = ViewerSession::new(Duration::ZERO, stream_request.last_id.clone(), patience);
         let (start, phase) = (Instant::now(), ViewerPhase::Over);
-        let farewell =
-            ClientHalfClose::Unsaid(Box::pin(async move { exchange.client_closed_sending().await }));
-        let (interrupted, tried) = (None, Vec::new());
-        let mut viewer = Self { gateway, watch, stay, phase, session, start, interrupted, tried, farewell };
+        let half_close =
+            ClientHalfClose::AwaitingClose(Box::pin(async move { exchange.client_closed_sending().await }));
+        let (interrupted_at, tried_readers) = (None, Vec::new());
+        let mut viewer = Self {
+            gateway,
+            stream_request,
+            permit,
+            phase,
+            session,
+            start,
+            interrupted_at,
+            tried_readers,
+            half_close,
+        };
         viewer.seek_reader(Duration::ZERO, 0, None);
         viewer
     }
@@ -127,18 +137,18 @@ impl Viewer {
                 ViewerPhase::Over => return None,
                 ViewerPhase::Seeking(attempt) => tokio::select! {
                     biased;
-                    () = self.stay.leave_signal.as_mut() => Some(self.end_stream()),
-                    end = self.watch.session.as_mut() => Some(self.end_for_token(end)),
+                    () = self.permit.leave_signal.as_mut() => Some(self.end_stream()),
+                    end = self.stream_request.token_end.as_mut() => Some(self.end_on_invalid_token(end)),
                     found = attempt.as_mut() => self.handle_attempt_end(found),
-                    () = self.farewell.next_probe() => Some(PROBE_BYTES),
+                    () = self.half_close.next_probe() => Some(PROBE_BYTES),
                     () = tokio::time::sleep(HEARTBEAT_EVERY) => Some(HEARTBEAT),
                 },
                 ViewerPhase::Watching(watching) => tokio::select! {
                     biased;
-                    () = self.stay.leave_signal.as_mut() => Some(self.end_stream()),
-                    end = self.watch.session.as_mut() => Some(self.end_for_token(end)),
-                    () = self.farewell.next_probe() => Some(PROBE_BYTES),
-                    came = next_bytes(&mut watching.stream) => self.handle_reader_bytes(came),
+                    () = self.permit.leave_signal.as_mut() => Some(self.end_stream()),
+                    end = self.stream_request.token_end.as_mut() => Some(self.end_on_invalid_token(end)),
+                    () = self.half_close.next_probe() => Some(PROBE_BYTES),
+                    came = next_bytes(&mut watching.stream.body) => self.handle_reader_bytes(came),
                 },
             };
             if let Some(bytes) = bytes {
@@ -150,17 +160,17 @@ impl Viewer {
     /// Begins to connect to a reader after `pause`: the `choice`-th of the route that the managers name at `since` or
     /// later.
     fn seek_reader(&mut self, pause: Duration, choice: u32, since: Option<Instant>) {
-        let attempt = Attempt {
+        let attempt = ConnectAttempt {
             gateway: Arc::clone(&self.gateway),
-            user_id: self.watch.user_id.clone(),
-            video_id: self.watch.video_id.clone(),
-            asked_by_post: self.watch.posted,
-            events: self.watch.events,
+            user_id: self.stream_request.user_id.clone(),
+            video_id: self.stream_request.video_id.clone(),
+            asked_by_post: self.stream_request.is_post,
+            requested_events: self.stream_request.requested_events,
             last_id: if self.session.lacks_position() { UNREADABLE_ID } else { self.session.last_id() }
                 .to_owned(),
             reader_choice: choice,
-            tried: self.tried.clone(),
-            route_asked_after: since,
+            tried_readers: self.tried_readers.clone(),
+            min_route_request_time: since,
             pause_before: pause,
         };
         self.phase = ViewerPhase::Seeking(Box::pin(attempt.run()));
@@ -168,12 +178,12 @@ impl Viewer {
 
     /// Handles the end of an attempt to connect to a reader: begins to pass on its stream, or looks for another
     /// reader.
-    fn handle_attempt_end(&mut self, attempted: Attempted) -> Option<Bytes> {
+    fn handle_attempt_end(&mut self, attempted: ConnectResult) -> Option<Bytes> {
         match attempted {
             Ok(stream) => {
                 self.note_interruption_end();
                 self.session.note_stream_opened(self.start.elapsed());
-                self.tried.clear();
+                self.tried_readers.clear();
                 self.phase = ViewerPhase::Watching(WatchedStream {
                     stream,
                     scanner: EventScanner::default(),
@@ -183,7 +193,7 @@ impl Viewer {
             }
             Err(reader) => {
                 self.note_tried(reader);
-                self.gateway.metrics.reroute(RerouteReason::Unreachable);
+                self.gateway.metrics.count_reroute(RerouteReason::Unreachable);
                 self.retry_elsewhere()
             }
         }
@@ -191,22 +201,22 @@ impl Viewer {
 
     /// Remembers a reader that did not accept the viewer.
     fn note_tried(&mut self, reader: Option<ReaderId>) {
-        let Some(reader) = reader.filter(|reader| !self.tried.contains(reader)) else { return };
-        if self.tried.len() >= MAX_TRIED {
-            self.tried.remove(0);
+        let Some(reader) = reader.filter(|reader| !self.tried_readers.contains(reader)) else { return };
+        if self.tried_readers.len() >= MAX_TRIED_READERS {
+            self.tried_readers.remove(0);
         }
-        self.tried.push(reader);
+        self.tried_readers.push(reader);
     }
 
     /// Handles bytes of the reader, or the end of its stream (`None`). Returns the bytes for the client, if there are
     /// any.
     fn handle_reader_bytes(&mut self, came: Option<Bytes>) -> Option<Bytes> {
         let ViewerPhase::Watching(watching) = &mut self.phase else { return None };
-        let Some(Ok(mut events)) = came.map(|bytes| watching.scanner.take_bytes(&bytes)) else {
-            return self.stream_ended();
+        let Some(Ok(mut events)) = came.map(|bytes| watching.scanner.push_bytes(&bytes)) else {
+            return self.handle_stream_end();
         };
         if watching.expects_greeting {
-            events = pass_first_events(watching, &mut self.session, events);
+            events = filter_first_events(watching, &mut self.session, events);
         }
         // Ids that our readers give are ASCII; an id with other characters could not be sent back in a header.
         if let Some(id) = last_event_id(&events).and_then(|id| str::from_utf8(id).ok()) {
@@ -215,22 +225,22 @@ impl Viewer {
         (!events.is_empty()).then_some(events)
     }
 
-    fn stream_ended(&mut self) -> Option<Bytes> {
-        self.interrupted.get_or_insert_with(Instant::now);
-        self.gateway.metrics.reroute(RerouteReason::Ended);
+    fn handle_stream_end(&mut self) -> Option<Bytes> {
+        self.interrupted_at.get_or_insert_with(Instant::now);
+        self.gateway.metrics.count_reroute(RerouteReason::Ended);
         self.retry_elsewhere()
     }
 
     /// Looks for another reader, or ends the stream if the search has taken too long.
     fn retry_elsewhere(&mut self) -> Option<Bytes> {
         let now = self.start.elapsed();
-        match self.session.lost(now, rand::random()) {
+        match self.session.next_step_after_loss(now, rand::random()) {
             SessionStep::AskForReader { at, choice } => {
                 self.seek_reader(at.saturating_sub(now), choice, Some(Instant::now()));
                 None
             }
             SessionStep::GiveUp => {
-                self.gateway.metrics.turned_away.inc();
+                self.gateway.metrics.turned_away_viewers.inc();
                 Some(self.end_stream())
             }
         }
@@ -238,8 +248,8 @@ impl Viewer {
 
     /// Records the length of an interruption in which the viewer had no reader, if there was one.
     fn note_interruption_end(&mut self) {
-        if let Some(since) = self.interrupted.take() {
-            self.gateway.metrics.interruptions.over(since);
+        if let Some(since) = self.interrupted_at.take() {
+            self.gateway.metrics.interruptions.note_end(since);
         }
     }
 
@@ -250,8 +260,8 @@ impl Viewer {
     }
 
     /// Ends the stream because the viewer's token is not valid any more. The client may come back with another token.
-    fn end_for_token(&mut self, why: TokenEnd) -> Bytes {
-        [why.event(), self.end_stream()].concat().into()
+    fn end_on_invalid_token(&mut self, why: TokenEnd) -> Bytes {
+        [why.last_event(), self.end_stream()].concat().into()
     }
 }
 
@@ -266,19 +276,23 @@ async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
 }
 
 /// Filters a reader's first events: the greeting is passed on only to a client that has had none.
-fn pass_first_events(watching: &mut WatchedStream, session: &mut ViewerSession, mut events: Bytes) -> Bytes {
+fn filter_first_events(
+    watching: &mut WatchedStream,
+    session: &mut ViewerSession,
+    mut events: Bytes,
+) -> Bytes {
     let mut before = Vec::new();
     while watching.expects_greeting && !events.is_empty() {
-        let (event, rest) = first(&events);
-        match sort(&event) {
-            Sort::Silent => before.extend_from_slice(&event),
-            Sort::Data => {
+        let (event, rest) = split_first_event(&events);
+        match event_kind(&event) {
+            EventKind::WithoutData => before.extend_from_slice(&event),
+            EventKind::Data => {
                 watching.expects_greeting = false;
                 break;
             }
-            Sort::Connected => {
+            EventKind::Connected => {
                 watching.expects_greeting = false;
-                if session.greeted() {
+                if session.note_greeting() {
                     before.extend_from_slice(&event);
                 }
             }

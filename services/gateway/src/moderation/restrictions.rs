@@ -10,16 +10,17 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use liverank_core::Millis;
 use liverank_core::moderation::{ChangedRule, RuleChange};
-use liverank_runtime::follow::CHANGES_A_PAGE;
+use liverank_runtime::follow::MAX_CHANGES_PER_PAGE;
 use liverank_runtime::{Problem, now_ms};
 use tokio::sync::Mutex;
 
-use super::bans::Target;
+use super::bans::RestrictionTarget;
 use crate::Gateway;
-use crate::interact::too_many;
+use crate::interact::reserve_moderation_place;
 
-/// Maximum number of restrictions of comments, and of tokens as well. Moderators give restrictions by hand or by a
-/// tool for years before there are this many. This many restrictions take 30 MB of memory in each comment service.
+/// Maximum number of restrictions of comments, and of tokens as well. Moderators give restrictions by hand or by a tool
+/// for years before there are this many. The maximum number of restrictions takes 30 MB of memory in each comment
+/// service.
 pub(crate) const MAX_RESTRICTIONS: usize = 100_000;
 /// The `Retry-After` if there are too many restrictions: they do not end within seconds.
 const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
@@ -37,8 +38,8 @@ struct KnownRestrictions {
     generation: Option<u64>,
     revision: u64,
     hasher: RandomState,
-    of_comments: HashMap<u64, Option<Millis>>,
-    of_tokens: HashMap<u64, Option<Millis>>,
+    comment_restriction_ends: HashMap<u64, Option<Millis>>,
+    token_restriction_ends: HashMap<u64, Option<Millis>>,
 }
 
 impl Restrictions {
@@ -50,11 +51,15 @@ impl Restrictions {
     ///
     /// # Errors
     /// Returns 429 if there are as many restrictions as allowed.
-    pub(super) async fn expect_room(&self, gateway: &Gateway, target: &Target) -> Result<(), Problem> {
-        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    pub(super) async fn expect_room(
+        &self,
+        gateway: &Gateway,
+        target: &RestrictionTarget,
+    ) -> Result<(), Problem> {
+        let _place = reserve_moderation_place(gateway)?;
         let mut known = self.known_restrictions.lock().await;
         known.read_changes(gateway).await?;
-        if known.has_room_for(self.max_restrictions, target, now_ms()) {
+        if known.is_within_limit(self.max_restrictions, target, now_ms()) {
             return Ok(());
         }
         let (most, what) = (
@@ -62,7 +67,7 @@ impl Restrictions {
             if target.kind.is_of_comments() { "bans and mutes" } else { "revocations" },
         );
         let detail = format!("{most} {what} are in force: end some, and give others an end (seconds)");
-        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL_RETRY_AFTER))
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with_retry_after(FULL_RETRY_AFTER))
     }
 }
 
@@ -70,40 +75,53 @@ impl KnownRestrictions {
     /// Reads the restrictions that changed since the last read.
     async fn read_changes(&mut self, gateway: &Gateway) -> Result<(), Problem> {
         let archive = &gateway.backends.archive;
-        let generation = gateway.archive.noted(archive.archive_meta().await)?.map(|meta| meta.generation);
+        let generation =
+            gateway.archive_dependency.note_result(archive.archive_meta().await)?.map(|meta| meta.generation);
         if generation != self.generation {
             // The archive was counted anew, from a log that may not have all restrictions any more.
             *self = Self { generation, ..Self::default() };
         }
-        while self.read_page(gateway).await? >= CHANGES_A_PAGE {}
+        while self.read_page(gateway).await? >= MAX_CHANGES_PER_PAGE {}
         Ok(())
     }
 
     async fn read_page(&mut self, gateway: &Gateway) -> Result<usize, Problem> {
-        let asked = gateway.backends.archive.moderation_archive().rules_since(self.revision, CHANGES_A_PAGE);
-        let changes = gateway.archive.noted(asked.await)?;
+        let asked =
+            gateway.backends.archive.moderation_archive().rules_since(self.revision, MAX_CHANGES_PER_PAGE);
+        let changes = gateway.archive_dependency.note_result(asked.await)?;
         for change in &changes {
-            self.take_change(change);
+            self.apply_change(change);
         }
         Ok(changes.len())
     }
 
-    fn take_change(&mut self, change: &RuleChange) {
+    fn apply_change(&mut self, change: &RuleChange) {
         self.revision = self.revision.max(change.revision);
         let ChangedRule::Restriction { rule, .. } = &change.changed_rule else { return };
         let key = self.hasher.hash_one(&change.key);
         match rule {
-            Some(rule) if rule.kind.is_of_comments() => drop(self.of_comments.insert(key, rule.until)),
-            Some(rule) => drop(self.of_tokens.insert(key, rule.until)),
+            Some(rule) if rule.kind.is_of_comments() => {
+                self.comment_restriction_ends.insert(key, rule.until);
+            }
+            Some(rule) => {
+                self.token_restriction_ends.insert(key, rule.until);
+            }
             // A change that lifts a restriction does not tell its kind.
-            None => drop((self.of_comments.remove(&key), self.of_tokens.remove(&key))),
+            None => {
+                self.comment_restriction_ends.remove(&key);
+                self.token_restriction_ends.remove(&key);
+            }
         }
     }
 
-    fn has_room_for(&mut self, most: usize, target: &Target, now: Millis) -> bool {
+    fn is_within_limit(&mut self, most: usize, target: &RestrictionTarget, now: Millis) -> bool {
         let key =
             self.hasher.hash_one(RuleChange::restriction_key(&target.userid, target.kind, &target.scope));
-        let all = if target.kind.is_of_comments() { &mut self.of_comments } else { &mut self.of_tokens };
+        let all = if target.kind.is_of_comments() {
+            &mut self.comment_restriction_ends
+        } else {
+            &mut self.token_restriction_ends
+        };
         if all.len() >= most {
             all.retain(|_, until| until.is_none_or(|until| until > now));
         }

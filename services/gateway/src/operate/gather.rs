@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use liverank_adapters::StoreError;
 use liverank_adapters::lag::{OffsetsByPartition, PartitionBacklog, PartitionLag};
+use liverank_protocol::{LagOfPartition, Overview, PartState, StatisticsTotals, SystemLag, SystemState};
 use liverank_runtime::now_ms;
 use liverank_runtime::peer::ServiceReplicas;
-use serde_json::{Value, json};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 
 use super::demo;
-use super::rates::Rates;
+use super::rates::LastCounts;
 use crate::Gateway;
-use crate::dependency::Peer;
+use crate::dependency::PeerService;
+use crate::videos::counting_rules;
 
 /// Maximum time for the stores to answer.
 const STORES_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,70 +30,79 @@ const MAX_PARTITIONS_SHOWN: usize = 64;
 
 /// The state that is kept from one gathering to the next: the backlogs of partitions, and the last counts.
 #[derive(Default)]
-pub(crate) struct Memory {
+pub(crate) struct GatherState {
     backlogs: BTreeMap<u32, PartitionBacklog>,
-    rates: Rates,
+    last_counts: LastCounts,
 }
 
-pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut Memory) -> Value {
-    let (managers, offsets, statistics, comment, websocket) = tokio::join!(
+pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut GatherState) -> SystemState {
+    let (managers, offsets, weights, statistics, comment, websocket) = tokio::join!(
         ask_all_managers(&gateway.manager),
         timeout(STORES_TIMEOUT, read_offsets(gateway)),
-        ask_manager(&gateway.statistics, "statistics"),
-        ask_manager(&gateway.comment, "health"),
-        ask_manager(&gateway.websocket, "health"),
+        timeout(STORES_TIMEOUT, counting_rules(gateway)),
+        ask_service::<StatisticsTotals>(&gateway.statistics, "statistics"),
+        ask_service::<IgnoredAny>(&gateway.comment, "health"),
+        ask_service::<IgnoredAny>(&gateway.websocket, "health"),
     );
     let offsets = offsets.unwrap_or_else(|_| Err("no answer in time".to_owned()));
     let mut parts = Vec::new();
-    let mut part = |name: &str, state: Result<(), &str>| {
-        parts.push(json!({ "name": name, "away": state.is_err(), "detail": state.err() }));
+    let mut part = |name: &str, reason: Option<&str>| {
+        let detail = reason.map(ToOwned::to_owned);
+        parts.push(PartState { name: name.to_owned(), away: detail.is_some(), detail });
     };
-    let stores = [("log", &gateway.log), ("archive", &gateway.archive), ("boards", &gateway.ranking)];
+    let stores = [
+        ("log", &gateway.log_dependency),
+        ("archive", &gateway.archive_dependency),
+        ("boards", &gateway.ranking_dependency),
+    ];
     for (name, store) in &stores {
-        part(name, if store.is_away() { Err("it does not answer") } else { Ok(()) });
+        part(name, store.is_away().then_some("it does not answer"));
     }
     if let Err(reason) = &offsets
         && stores.iter().all(|(_, store)| !store.is_away())
     {
-        part("stores", Err(reason));
+        part("stores", Some(reason));
     }
     for (url, answer) in &managers {
-        part(&format!("manager {url}"), answer.as_ref().map(|_| ()).map_err(String::as_str));
+        part(&format!("manager {url}"), answer.as_ref().err().map(String::as_str));
     }
-    let services = [("statistics", &statistics), ("comment", &comment), ("websocket", &websocket)];
-    for (name, answer) in services {
-        if let Some(answer) = answer {
-            part(name, answer.as_ref().map(|_| ()).map_err(String::as_str));
+    let totals = statistics.as_ref().and_then(|answer| answer.as_ref().ok()).cloned();
+    let services = [
+        ("statistics", statistics.map(Result::err)),
+        ("comment", comment.map(Result::err)),
+        ("websocket", websocket.map(Result::err)),
+    ];
+    for (name, reason) in &services {
+        if let Some(reason) = reason {
+            part(name, reason.as_deref());
         }
     }
-    let statistics = statistics.and_then(Result::ok).unwrap_or_default();
     let mut counts = gateway.metrics.counts();
-    counts.extend(take_count("delivered", &statistics["readerApis"]["totalMessagesSent"]));
-    counts.extend(take_count("comments", &statistics["commentApi"]["totalComments"]));
+    if let Some(totals) = totals {
+        counts.insert("delivered", totals.reader_apis.total_messages_sent);
+        counts.insert("comments", totals.comment_api.total_comments);
+    }
     let lag = offsets.ok().map(|offsets| measure_lag(&offsets, memory, &mut counts));
-    json!({
-        "at": now_ms(),
-        "placement": merge_placements(managers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()),
-        "lag": lag,
-        "counts": counts.clone(),
-        "rates": memory.rates.look(Instant::now(), counts),
-        "streams": gateway.metrics.open_streams.get(),
-        "parts": parts,
-        "demo": demo::demo_state(gateway),
-        "freshness": gateway.metrics.freshness.shown(),
-    })
-}
-
-fn take_count(name: &'static str, value: &Value) -> Option<(&'static str, u64)> {
-    value.as_u64().map(|count| (name, count))
+    SystemState {
+        at: now_ms(),
+        placement: merge_placements(managers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()),
+        lag,
+        weights: weights.ok().and_then(Result::ok).flatten().map(|rules| rules.weights.to_json()),
+        counts: counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        rates: memory.last_counts.growth_per_second(Instant::now(), counts),
+        streams: gateway.metrics.open_streams.get(),
+        parts,
+        demo: demo::demo_state(gateway),
+        freshness: gateway.metrics.freshness.summary_json(),
+    }
 }
 
 /// Returns each manager's answer to `GET /overview`, or the reason for which there is none, by the manager's host and
 /// port.
-async fn ask_all_managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
+async fn ask_all_managers(peer: &PeerService) -> Vec<(String, Result<Overview, String>)> {
     let Some(replicas) = &peer.replicas else { return Vec::new() };
     let asked = replicas.urls().iter().take(MAX_MANAGERS_ASKED).map(|url| async move {
-        let answer = replicas.peers().get::<Value>(url, &["overview"]).await;
+        let answer = replicas.peers().get::<Overview>(url, &["overview"]).await;
         let name = url.host_str().unwrap_or_default();
         let name = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
         (name, answer.map_err(|error| error.to_string()))
@@ -101,32 +112,32 @@ async fn ask_all_managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
 
 /// Merges several managers' answers: the readers of the first manager that reaches the store, the moves of all
 /// managers, and the decisions of the manager that plans.
-fn merge_placements(mut answers: Vec<Value>) -> Value {
-    let is = |answer: &Value, what: &str| answer.pointer(what) == Some(&Value::Bool(true));
-    let best = answers.iter().position(|answer| is(answer, "/fresh")).unwrap_or(0);
+fn merge_placements(mut answers: Vec<Overview>) -> Option<Overview> {
     if answers.is_empty() {
-        return Value::Null;
+        return None;
     }
-    let mut picture = answers.swap_remove(best);
-    let leading = answers.iter_mut().find(|answer| is(answer, "/planner/leading"));
-    if let Some(leading) = leading.filter(|_| !is(&picture, "/planner/leading")) {
-        picture["planner"] = leading["planner"].take();
+    let mut picture = answers.swap_remove(answers.iter().position(|answer| answer.fresh).unwrap_or(0));
+    let leading = answers.iter_mut().find(|answer| answer.planner.leading);
+    if let Some(leading) = leading.filter(|_| !picture.planner.leading) {
+        picture.planner = std::mem::take(&mut leading.planner);
     }
-    let mut moves: Vec<Value> = Vec::new();
-    for answer in std::iter::once(&mut picture).chain(&mut answers) {
-        if let Value::Array(own) = answer["moves"].take() {
-            moves.extend(own);
-        }
+    // A manager that has just begun has not been told yet what the planner outside decided.
+    let told_at = |answer: &Overview| answer.planner.outside.first().map(|decision| decision.at);
+    let latest = answers.iter_mut().max_by_key(|answer| told_at(answer));
+    if let Some(told) = latest.filter(|it| told_at(it) > told_at(&picture)) {
+        picture.planner.outside = std::mem::take(&mut told.planner.outside);
     }
-    moves.sort_by_key(|it| it["age_ms"].as_u64());
-    moves.truncate(MAX_MOVES_SHOWN);
-    picture["moves"] = Value::Array(moves);
-    picture
+    picture.moves.extend(answers.into_iter().flat_map(|answer| answer.moves));
+    picture.moves.sort_by_key(|it| it.state.age_ms);
+    picture.moves.truncate(MAX_MOVES_SHOWN);
+    Some(picture)
 }
 
-async fn ask_manager(peer: &Peer, path: &str) -> Option<Result<Value, String>> {
+/// Returns a service's answer to `GET path`, or the reason for which there is none. `None` if the system has no such
+/// service.
+async fn ask_service<T: DeserializeOwned>(peer: &PeerService, path: &str) -> Option<Result<T, String>> {
     let replicas: &ServiceReplicas = peer.replicas.as_ref()?;
-    Some(replicas.get::<Value>(&[path]).await.map_err(|error| error.to_string()))
+    Some(replicas.get::<T>(&[path]).await.map_err(|error| error.to_string()))
 }
 
 async fn read_offsets(gateway: &Gateway) -> Result<OffsetsByPartition, String> {
@@ -138,9 +149,9 @@ async fn read_offsets(gateway: &Gateway) -> Result<OffsetsByPartition, String> {
     let read: Result<OffsetsByPartition, StoreError> = read.await;
     if read.is_err() {
         // Finds out which of the stores failed.
-        let _ = gateway.log.noted(backends.log.write_health());
-        let _ = gateway.ranking.noted(backends.ranking.checkpoint().await);
-        let _ = gateway.archive.noted(backends.archive.archive_meta().await);
+        let _ = gateway.log_dependency.note_result(backends.log.check_writable());
+        let _ = gateway.ranking_dependency.note_result(backends.ranking.checkpoint().await);
+        let _ = gateway.archive_dependency.note_result(backends.archive.archive_meta().await);
     }
     read.map_err(|error| error.to_string())
 }
@@ -149,9 +160,9 @@ async fn read_offsets(gateway: &Gateway) -> Result<OffsetsByPartition, String> {
 /// logged, counted and shown records to `counts`.
 fn measure_lag(
     offsets: &OffsetsByPartition,
-    memory: &mut Memory,
+    memory: &mut GatherState,
     counts: &mut BTreeMap<&'static str, u64>,
-) -> Value {
+) -> SystemLag {
     let now = now_ms();
     memory.backlogs.retain(|partition, _| offsets.0.iter().any(|(known, _)| known == partition));
     let mut partitions: Vec<(u32, PartitionLag)> = Vec::new();
@@ -165,35 +176,78 @@ fn measure_lag(
     }
     counts.extend([("logged", logged), ("counted", counted), ("shown", shown)]);
     partitions.sort_by_key(|(partition, lag)| (std::cmp::Reverse(lag.oldest_wait_ms), *partition));
-    let line = |(partition, lag): &(u32, PartitionLag)| json!({ "partition": partition, "records": lag.uncounted_records, "waited_ms": lag.oldest_wait_ms, "projection": lag.unprojected_records });
-    json!({
-        "records": partitions.iter().map(|(_, lag)| lag.uncounted_records).sum::<u64>(),
-        "waited_ms": partitions.iter().map(|(_, lag)| lag.oldest_wait_ms).max(),
-        "projection": partitions.iter().map(|(_, lag)| lag.unprojected_records).sum::<u64>(),
-        "partitions": partitions.iter().take(MAX_PARTITIONS_SHOWN).map(line).collect::<Vec<_>>(),
-    })
+    let line = |(partition, lag): &(u32, PartitionLag)| LagOfPartition {
+        partition: *partition,
+        records: lag.uncounted_record_count,
+        waited_ms: lag.oldest_wait_ms,
+        projection: lag.unprojected_record_count,
+    };
+    SystemLag {
+        records: partitions.iter().map(|(_, lag)| lag.uncounted_record_count).sum(),
+        waited_ms: partitions.iter().map(|(_, lag)| lag.oldest_wait_ms).max(),
+        projection: partitions.iter().map(|(_, lag)| lag.unprojected_record_count).sum(),
+        partitions: partitions.iter().take(MAX_PARTITIONS_SHOWN).map(line).collect(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use liverank_core::VideoId;
+    use liverank_protocol::{
+        MoveKind, MovePhase, MoveState, OrderedBy, OutsideDecision, OverviewMove, PlannerState,
+    };
+
     use super::*;
+
+    fn moved(age_ms: u64) -> OverviewMove {
+        let state = MoveState {
+            id: 1,
+            videoid: VideoId::parse("v").unwrap(),
+            state: MovePhase::Done.into(),
+            from: Vec::new(),
+            to: Vec::new(),
+            epoch: 1,
+            viewers: 0,
+            left: 0,
+            by: OrderedBy::Order.into(),
+            why: String::new(),
+            term: None,
+            detail: None,
+            age_ms,
+        };
+        OverviewMove { state, kind: MoveKind::Move.into() }
+    }
 
     #[test]
     fn answers_of_several_managers_are_merged() {
-        let manager = |fresh, leading, age| {
-            json!({ "fresh": fresh, "viewers": age, "moves": [{ "age_ms": age }],
-                "planner": { "leading": leading, "decisions": [age] } })
+        let manager = |fresh, leading, age| Overview {
+            fresh,
+            viewers: age,
+            moves: vec![moved(age)],
+            planner: PlannerState { leading, term: Some(age), ..PlannerState::default() },
+            ..Overview::default()
         };
-        let picture =
-            merge_placements(vec![manager(false, false, 5), manager(true, false, 1), manager(true, true, 3)]);
-        assert_eq!(picture["viewers"], 1, "of the first that sees the store");
-        assert_eq!(picture["moves"], json!([{ "age_ms": 1 }, { "age_ms": 3 }, { "age_ms": 5 }]));
-        assert_eq!(picture["planner"]["decisions"], json!([3]), "of the one that plans");
-        assert_eq!(
-            merge_placements(vec![manager(false, false, 7)])["viewers"],
-            7,
-            "an old picture is better than none"
-        );
-        assert_eq!(merge_placements(vec![]), Value::Null);
+        let answers = vec![manager(false, false, 5), manager(true, false, 1), manager(true, true, 3)];
+        let picture = merge_placements(answers).unwrap();
+        assert_eq!(picture.viewers, 1, "of the first that sees the store");
+        assert_eq!(picture.moves, [moved(1), moved(3), moved(5)]);
+        assert_eq!(picture.planner.term, Some(3), "of the one that plans");
+        let old = merge_placements(vec![manager(false, false, 7)]).unwrap();
+        assert_eq!(old.viewers, 7, "an old picture is better than none");
+        assert_eq!(merge_placements(vec![]), None);
+    }
+
+    #[test]
+    fn the_latest_decisions_of_a_planner_outside_are_shown() {
+        let told = |at| vec![OutsideDecision { at, ..OutsideDecision::default() }];
+        let manager = |fresh, outside| Overview {
+            fresh,
+            planner: PlannerState { outside, ..PlannerState::default() },
+            ..Overview::default()
+        };
+        let outside = |answers| merge_placements(answers).unwrap().planner.outside;
+        let answers = vec![manager(true, vec![]), manager(true, told(5)), manager(false, told(7))];
+        assert_eq!(outside(answers), told(7));
+        assert_eq!(outside(vec![manager(true, told(9)), manager(true, told(5))]), told(9));
     }
 }

@@ -2,7 +2,7 @@
 //! digits.
 //!
 //! A cursor only tells at which place of a list the next page begins. So any text of the right form is accepted, even
-//! if no page ended there: it only begins a page at another place.
+//! if no page ended there: the page then begins at the place that the text names.
 
 use liverank_adapters::ranking_store::BoardCursor;
 use liverank_core::comment::to_hex;
@@ -33,8 +33,8 @@ pub fn parse_cursor(text: &str) -> Result<BoardCursor, Invalid> {
     Ok(BoardCursor { score, video_id: VideoId::parse(&readable_id(id)).map_err(|_| wrong())? })
 }
 
-/// Returns the id as text. Bytes that no cursor of ours has are replaced, without making the id longer than an id may
-/// be.
+/// Returns the id as text. Bytes that are not UTF-8, which no cursor from this gateway has, are replaced, and the id
+/// does not become longer than an id may be.
 fn readable_id(id: &[u8]) -> String {
     let text = String::from_utf8_lossy(id);
     let mut text = text.replace(|c: char| c.is_control(), "?");

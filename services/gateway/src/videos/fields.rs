@@ -1,4 +1,5 @@
-//! The optional fields of a list's line, beside the video, its score and its owner: `?fields=viewers,metadata`.
+//! The optional fields of a list's line, beside the video, its score and its owner:
+//! `?fields=viewers,peak_viewers,watch_time,metadata`.
 
 use liverank_core::ranking::RankedVideo;
 use liverank_core::{Invalid, Metadata, VideoId};
@@ -10,23 +11,31 @@ use crate::Gateway;
 
 /// The fields that a client asks for beside the ranking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Fields {
-    /// Whether each line has the video's number of viewers.
-    pub(super) viewers: bool,
-    /// Whether each line has the video's metadata.
-    pub(super) metadata: bool,
+#[allow(clippy::struct_excessive_bools, reason = "each is a field of its own")]
+pub(super) struct RequestedFields {
+    /// True if each line of the list is to have the video's number of viewers.
+    pub(super) wants_viewers: bool,
+    /// True if each line of the list is to have the greatest number of viewers that the video ever had at once.
+    pub(super) wants_peak_viewers: bool,
+    /// True if each line of the list is to have the time for which the video was watched.
+    pub(super) wants_watch_time: bool,
+    /// True if each line of the list is to have the video's metadata.
+    pub(super) wants_metadata: bool,
 }
 
-impl Fields {
+impl RequestedFields {
     /// Parses field names that are separated by commas. Returns no fields if the text is absent or empty, and an error
     /// for an unknown name.
     pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let mut names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         names.try_fold(Self::default(), |fields, name| match name {
-            "viewers" => Ok(Self { viewers: true, ..fields }),
-            "metadata" => Ok(Self { metadata: true, ..fields }),
+            "viewers" => Ok(Self { wants_viewers: true, ..fields }),
+            "peak_viewers" => Ok(Self { wants_peak_viewers: true, ..fields }),
+            "watch_time" => Ok(Self { wants_watch_time: true, ..fields }),
+            "metadata" => Ok(Self { wants_metadata: true, ..fields }),
             _ => {
-                Err(Invalid::new("fields", "must be names of these, separated by commas: viewers, metadata"))
+                let names = "must be names of these, separated by commas: viewers, peak_viewers, watch_time, metadata";
+                Err(Invalid::new("fields", names))
             }
         })
     }
@@ -34,64 +43,106 @@ impl Fields {
 
 /// One line of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct Line {
+pub(super) struct ListLine {
     #[serde(flatten)]
     ranked: RankedVideo,
     /// Number of viewers of the video; absent if the client did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    viewers: Option<ViewersNow>,
+    viewers: Option<FieldValue<u64>>,
+    /// The greatest number of viewers that the video ever had at once; absent if the client did not ask for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_viewers: Option<FieldValue<u64>>,
+    /// How long the video was watched in all, in seconds; absent if the client did not ask for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watch_time_total: Option<FieldValue<f64>>,
     /// Metadata of the video; absent if the client did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<MetadataNow>,
+    metadata: Option<FieldValue<Metadata>>,
 }
 
-/// The metadata of a video; null if it has none, and while the archive is away.
+/// The value of a field that the client asked for: null if there is none, or while the service that knows it does not
+/// answer.
 #[derive(Debug, Serialize)]
-struct MetadataNow(Option<Metadata>);
-
-/// The number of viewers of a video; null while no manager answers.
-#[derive(Debug, Serialize)]
-struct ViewersNow(Option<u64>);
+struct FieldValue<T>(Option<T>);
 
 /// Adds the fields that the client asks for to each line.
-pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<RankedVideo>, fields: Fields) -> Vec<Line> {
-    let viewers =
-        if fields.viewers && !videos.is_empty() { fetch_viewers(gateway, &videos).await } else { None };
-    let viewers_of =
-        |at: usize| fields.viewers.then(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())));
-    let mut metadata =
-        if fields.metadata && !videos.is_empty() { fetch_metadata(gateway, &videos).await } else { vec![] };
-    metadata.resize(videos.len(), None);
-    let lines = videos.into_iter().zip(metadata).enumerate();
+pub(super) async fn fill_fields(
+    gateway: &Gateway,
+    videos: Vec<RankedVideo>,
+    fields: RequestedFields,
+) -> Vec<ListLine> {
+    let ids: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
+    let (viewers, watched, metadata) = tokio::join!(
+        async {
+            let asks = (fields.wants_viewers || fields.wants_peak_viewers) && !ids.is_empty();
+            if asks { fetch_viewers(gateway, &ids, fields.wants_peak_viewers).await } else { None }
+        },
+        async {
+            if fields.wants_watch_time && !ids.is_empty() {
+                fetch_watch_ms(gateway, &ids).await
+            } else {
+                vec![]
+            }
+        },
+        async {
+            if fields.wants_metadata && !ids.is_empty() {
+                fetch_metadata(gateway, &ids).await
+            } else {
+                vec![]
+            }
+        },
+    );
+    let (now, peaks) = viewers.map_or((Vec::new(), None), |answer| (answer.viewers, answer.peaks));
+    let peaks = peaks.unwrap_or_default();
+    let mut metadata = metadata.into_iter();
+    let lines = videos.into_iter().enumerate();
     lines
-        .map(|(at, (ranked, metadata))| {
-            let metadata = fields.metadata.then_some(MetadataNow(metadata));
-            Line { ranked, viewers: viewers_of(at), metadata }
+        .map(|(at, ranked)| {
+            let metadata = metadata.next().flatten();
+            let watched = watched.get(at).copied().flatten();
+            ListLine {
+                ranked,
+                viewers: fields.wants_viewers.then(|| FieldValue(now.get(at).copied())),
+                peak_viewers: fields.wants_peak_viewers.then(|| FieldValue(peaks.get(at).copied())),
+                watch_time_total: fields
+                    .wants_watch_time
+                    .then(|| FieldValue(watched.map(|ms| ms as f64 / 1000.0))),
+                metadata: fields.wants_metadata.then_some(FieldValue(metadata)),
+            }
         })
         .collect()
 }
 
-/// Returns the metadata of each video; an empty list if the archive does not answer in time, because the list is
-/// useful without metadata.
-async fn fetch_metadata(gateway: &Gateway, videos: &[RankedVideo]) -> Vec<Option<Metadata>> {
-    let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
+/// Returns how long each video was watched, in milliseconds; an empty list if the archive does not answer in time.
+async fn fetch_watch_ms(gateway: &Gateway, videos: &[VideoId]) -> Vec<Option<i64>> {
     let asked =
-        tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.videos_metadata(&videos)).await;
+        tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.videos_watch_ms(videos)).await;
     match asked {
-        Ok(answer) => gateway.archive.noted(answer).unwrap_or_default(),
+        Ok(answer) => gateway.archive_dependency.note_result(answer).unwrap_or_default(),
         Err(_) => Vec::new(),
     }
 }
 
-/// Returns the number of viewers of each video, by one request; `None` if no manager answers in time.
-async fn fetch_viewers(gateway: &Gateway, videos: &[RankedVideo]) -> Option<Vec<u64>> {
+/// Returns the metadata of each video; an empty list if the archive does not answer in time, because the list is
+/// useful without metadata.
+async fn fetch_metadata(gateway: &Gateway, videos: &[VideoId]) -> Vec<Option<Metadata>> {
+    let asked =
+        tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.videos_metadata(videos)).await;
+    match asked {
+        Ok(answer) => gateway.archive_dependency.note_result(answer).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Returns the number of viewers of each video, and the most that it had (`peaks`), by one request; `None` if no manager
+/// answers in time.
+async fn fetch_viewers(gateway: &Gateway, videos: &[VideoId], peaks: bool) -> Option<ViewersOfVideos> {
     let replicas = gateway.manager.replicas.as_ref()?;
-    let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
-    let request = ViewersRequest { videos };
+    let request = ViewersRequest { videos: videos.to_vec(), peaks };
     let asked = replicas.post::<ViewersOfVideos>(&["viewers"], &request);
     let answer = tokio::time::timeout(VIEWERS_TIMEOUT, asked).await.ok()?.ok()?;
-    gateway.manager.dependency.answered();
-    Some(answer.viewers)
+    gateway.manager.dependency.note_answered();
+    Some(answer)
 }
 
 #[cfg(test)]
@@ -100,17 +151,26 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused() {
-        for (text, viewers, metadata) in [
+        for (text, wants_viewers, wants_metadata) in [
             (None, false, false),
             (Some(""), false, false),
             (Some("viewers, viewers"), true, false),
             (Some("metadata"), false, true),
             (Some("metadata,viewers"), true, true),
         ] {
-            assert_eq!(Fields::parse(text), Ok(Fields { viewers, metadata }));
+            assert_eq!(
+                RequestedFields::parse(text),
+                Ok(RequestedFields { wants_viewers, wants_metadata, ..RequestedFields::default() })
+            );
         }
+        let both = RequestedFields {
+            wants_peak_viewers: true,
+            wants_watch_time: true,
+            ..RequestedFields::default()
+        };
+        assert_eq!(RequestedFields::parse(Some("peak_viewers,watch_time")), Ok(both));
         for wrong in ["viewer", "viewers;", "viewers,score"] {
-            assert_eq!(Fields::parse(Some(wrong)).unwrap_err().field, "fields", "{wrong}");
+            assert_eq!(RequestedFields::parse(Some(wrong)).unwrap_err().field, "fields", "{wrong}");
         }
     }
 }

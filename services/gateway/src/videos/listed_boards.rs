@@ -1,5 +1,6 @@
 //! `GET /boards`: the list of boards, with the windows of boards that have some.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::boards::WindowJson;
 use crate::Gateway;
-use crate::interact::take_place;
+use crate::interact::reserve_place;
 
 /// Maximum time for a store to return the half-life of a board; the answer does not wait longer.
 const HALF_LIFE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -34,11 +35,13 @@ struct BoardJson {
     name: String,
     /// The order of the board: `points` or `trending`.
     order: &'static str,
-    /// Whether the board is declared; false for a built-in board.
+    /// True if the board is declared; false for a built-in board.
     declared: bool,
     /// The half-life of the scores, for a board of the order `trending`; null for other boards, and while the store is
     /// away.
     half_life_seconds: Option<f64>,
+    /// The points of one event of each kind, if the board has weights of its own; null if it has those of all boards.
+    weights: Option<BTreeMap<&'static str, f64>>,
     /// The category of the board's videos; null if the board has videos of all categories.
     category: Option<String>,
     /// The points that a video needs to be on the board.
@@ -59,15 +62,15 @@ struct WindowsJson {
 }
 
 /// Answers `GET /boards` with the list of boards.
-pub(crate) async fn list(
+pub(crate) async fn list_boards(
     State(gateway): State<Arc<Gateway>>,
     exchange: RequestExchange,
     params: QueryParams,
 ) -> Result<Json<BoardsJson>, Problem> {
     params.expect_only(&[])?;
-    take_place(&gateway, &exchange)?;
+    reserve_place(&gateway, &exchange)?;
     let progress = OnceCell::new();
-    let built_in = join_all(BUILT_IN_BOARDS.map(|name| built_in(&gateway, name)));
+    let built_in = join_all(BUILT_IN_BOARDS.map(|name| describe_built_in(&gateway, name)));
     let declared = gateway.boards.declared_with_stores();
     let declared =
         join_all(declared.map(|(board, store)| describe_declared(&gateway, board, store, &progress)));
@@ -75,13 +78,14 @@ pub(crate) async fn list(
     Ok(Json(BoardsJson { boards: built_in.into_iter().chain(declared).collect() }))
 }
 
-async fn built_in(gateway: &Gateway, name: &'static str) -> BoardJson {
+async fn describe_built_in(gateway: &Gateway, name: &'static str) -> BoardJson {
     let order = if name == "trending" { BoardOrder::Trending } else { BoardOrder::Points };
     BoardJson {
         name: name.to_owned(),
         order: order.name(),
         declared: false,
         half_life_seconds: half_life_seconds(order, &*gateway.backends.ranking).await,
+        weights: None,
         category: None,
         minimum: 0.0,
         windows: None,
@@ -108,6 +112,7 @@ async fn describe_declared(
         order: board.order().name(),
         declared: true,
         half_life_seconds,
+        weights: board.weights().map(|own| BTreeMap::from(own.points_by_kind())),
         category: board.category().map(str::to_owned),
         minimum: board.minimum(),
         windows,

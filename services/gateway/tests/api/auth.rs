@@ -151,7 +151,7 @@ pub async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir
 pub const VIEW: &str = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
 
 pub async fn post_with(system: &System, path: &str, token: &str, body: &str) -> reqwest::Response {
-    system.http.post(system.at(path)).bearer_auth(token).body(body.to_owned()).send().await.unwrap()
+    system.http.post(system.url(path)).bearer_auth(token).body(body.to_owned()).send().await.unwrap()
 }
 
 async fn post_view(system: &System, token: &str) -> u16 {
@@ -160,7 +160,7 @@ async fn post_view(system: &System, token: &str) -> u16 {
 
 /// Checks that a response is a refusal with this status and challenge, as section 5 of the design and RFC 6750
 /// require.
-pub async fn refused(response: reqwest::Response, status: u16, challenge: &str) -> Value {
+pub async fn check_refused(response: reqwest::Response, status: u16, challenge: &str) -> Value {
     assert_eq!(response.headers()["www-authenticate"], challenge, "{}", response.url());
     problem(response, status).await
 }
@@ -175,7 +175,7 @@ async fn a_token_of_each_kind_lets_its_user_in_and_nobody_else() {
     for key in &keys {
         assert_eq!(post_view(&system, &key.token("ana")).await, 202, "{}", key.id);
         let bens = post_with(&system, "/interact", &key.token("ben"), VIEW).await;
-        assert_eq!(refused(bens, 403, OTHER).await["field"], "user_id");
+        assert_eq!(check_refused(bens, 403, OTHER).await["field"], "user_id");
         // Without a key id, a token is refused if the issuer has several keys.
         let mut unnamed = key.header();
         unnamed.as_object_mut().unwrap().remove("kid");
@@ -187,10 +187,10 @@ async fn a_token_of_each_kind_lets_its_user_in_and_nobody_else() {
         assert_eq!(post_view(&system, &key.sign(&other.header(), &claims("ana"))).await, 401, "{}", key.id);
     }
     assert_eq!(system.log.appended().len(), 3);
-    refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
+    check_refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
     // A URL is logged in too many places to accept a token in it from a client that can send headers.
     let path = format!("/interact?access_token={}", keys[2].token("ana"));
-    refused(system.post(&path, VIEW).await, 401, "Bearer").await;
+    check_refused(system.post(&path, VIEW).await, 401, "Bearer").await;
 }
 
 #[tokio::test]
@@ -268,17 +268,17 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
     let answer: Value = post_with(&system, "/interactions", &ana, &both).await.json().await.unwrap();
     assert_eq!((&answer[0]["status"], &answer[1]["status"]), (&json!(202), &json!(403)), "{answer}");
     assert_eq!(answer[1]["field"], "user_id");
-    refused(system.post("/interactions", both).await, 401, "Bearer").await;
+    check_refused(system.post("/interactions", both).await, 401, "Bearer").await;
 
     let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
     let passed: Value = post_with(&system, "/comment", &ana, comment).await.json().await.unwrap();
     assert_eq!(passed, json!({"uri": "/comment", "authorization": null}), "the token ends here");
-    refused(post_with(&system, "/comment", &ben, comment).await, 403, OTHER).await;
-    refused(system.post("/comment", comment).await, 401, "Bearer").await;
+    check_refused(post_with(&system, "/comment", &ben, comment).await, 403, OTHER).await;
+    check_refused(system.post("/comment", comment).await, 401, "Bearer").await;
 
     let connect = "/connect?userid=ana&videoid=cat";
-    refused(system.get(connect).await, 401, "Bearer").await;
-    refused(system.get(&format!("{connect}&access_token={ben}")).await, 403, OTHER).await;
+    check_refused(system.get(connect).await, 401, "Bearer").await;
+    check_refused(system.get(&format!("{connect}&access_token={ben}")).await, 403, OTHER).await;
     let stream = system.get(&format!("{connect}&access_token={ana}")).await;
     assert_eq!(
         (stream.status(), &stream.headers()["content-type"]),
@@ -286,22 +286,22 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
     );
     let body = r#"{"userid":"ana","videoid":"cat"}"#;
     assert_eq!(post_with(&system, "/connect", &ana, body).await.status(), 200);
-    refused(post_with(&system, "/connect", &ben, body).await, 403, OTHER).await;
-    refused(system.post("/connect", body).await, 401, "Bearer").await;
+    check_refused(post_with(&system, "/connect", &ben, body).await, 403, OTHER).await;
+    check_refused(system.post("/connect", body).await, 401, "Bearer").await;
 
     let upgrade = async |path: &str| {
-        let request = system.http.get(system.at(path)).header("connection", "upgrade");
+        let request = system.http.get(system.url(path)).header("connection", "upgrade");
         let request = request.header("upgrade", "websocket").header("sec-websocket-version", "13");
         request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.unwrap()
     };
     for path in ["/ws/videos?limit=3", "/ws/user/ana?limit=3"] {
-        refused(upgrade(path).await, 401, "Bearer").await;
+        check_refused(upgrade(path).await, 401, "Bearer").await;
         for name in ["access_token", "access%5Ftoken"] {
             let passed: Value = upgrade(&format!("{path}&{name}={ana}")).await.json().await.unwrap();
             assert_eq!(passed["uri"], path, "the token ends here");
         }
     }
-    refused(upgrade(&format!("/ws/user/ana?access_token={ben}")).await, 403, OTHER).await;
+    check_refused(upgrade(&format!("/ws/user/ana?access_token={ben}")).await, 403, OTHER).await;
     for open in ["/videos", "/comments/cat", "/resolve/cat", "/health", "/", "/openapi.json"] {
         assert_eq!(system.get(open).await.status(), 200, "{open}");
     }
@@ -313,7 +313,7 @@ async fn who_registers_a_video_shows_a_token() {
     let key = Key::ec_key("e");
     let (system, _directory) = system(&[&key], &["--manager-url", &behind]).await;
     let (ana, video) = (key.token("ana"), r#"{"videoid":"cat"}"#);
-    refused(system.post("/register", video).await, 401, "Bearer").await;
+    check_refused(system.post("/register", video).await, 401, "Bearer").await;
     let passed: Value = post_with(&system, "/register", &ana, video).await.json().await.unwrap();
     assert_eq!(passed, json!({"uri": "/register", "authorization": null}), "the token ends here");
 }
@@ -340,7 +340,7 @@ async fn no_token_of_a_viewer_reaches_another_service() {
     ] {
         for system in [&asking, &open] {
             for header in ["authorization", "liverank-authorization"] {
-                let url = system.at(&format!("{path}?access_token=t"));
+                let url = system.url(&format!("{path}?access_token=t"));
                 let request = system.http.request(method.parse().unwrap(), url).bearer_auth(key.token("ana"));
                 let request = request.header(header, format!("Bearer {}", key.token("ana")));
                 let answer = request.body(body).send().await.unwrap();
@@ -351,14 +351,13 @@ async fn no_token_of_a_viewer_reaches_another_service() {
         }
     }
     // The statistics service judges by itself who is shown whole lists, and of nothing else.
-    for (method, path) in [("POST", "/client-statistics?full=true"), ("GET", "/statistics?full=false")] {
-        let request =
-            asking.http.request(method.parse().unwrap(), asking.at(&format!("{path}&access_token=t")));
-        let answer = request.bearer_auth("ours").body("{}").send().await.unwrap();
-        let passed: Value = answer.json().await.unwrap();
-        assert_eq!(passed, json!({"uri": path, "authorization": null}), "{method} {path}");
-    }
-    let all = asking.http.get(asking.at("/statistics?full=true")).bearer_auth("ours").send().await.unwrap();
+    let path = "/statistics?full=false";
+    let some = asking.http.get(asking.url(&format!("{path}&access_token=t"))).bearer_auth("ours");
+    let passed: Value = some.send().await.unwrap().json().await.unwrap();
+    assert_eq!(passed, json!({"uri": path, "authorization": null}));
+    let report = asking.http.post(asking.url("/client-statistics?full=true")).bearer_auth("ours").body("{}");
+    assert_eq!(problem(report.send().await.unwrap(), 400).await["field"], "full");
+    let all = asking.http.get(asking.url("/statistics?full=true")).bearer_auth("ours").send().await.unwrap();
     assert_eq!(all.json::<Value>().await.unwrap()["authorization"], "Bearer ours");
 }
 
@@ -366,12 +365,12 @@ async fn no_token_of_a_viewer_reaches_another_service() {
 #[derive(Default)]
 struct HttpIssuer {
     keys: Mutex<Value>,
-    asked: AtomicUsize,
+    request_count: AtomicUsize,
     is_away: AtomicBool,
 }
 
 async fn serve_keys(State(issuer): State<Arc<HttpIssuer>>) -> Response {
-    issuer.asked.fetch_add(1, SeqCst);
+    issuer.request_count.fetch_add(1, SeqCst);
     if issuer.is_away.load(SeqCst) {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
@@ -411,7 +410,7 @@ async fn tokens_of_unknown_keys_do_not_make_a_crowd_before_the_issuer() {
     let token = unknown.token("ana");
     let tries = futures::future::join_all((0..50).map(|_| post_view(&system, &token))).await;
     assert_eq!(tries, [401; 50]);
-    assert_eq!(issuer.asked.load(SeqCst), 1);
+    assert_eq!(issuer.request_count.load(SeqCst), 1);
 }
 
 #[tokio::test]
@@ -421,19 +420,19 @@ async fn while_no_keys_were_ever_known_it_is_503_and_rankings_are_open() {
     issuer.is_away.store(true, SeqCst);
     let system = System::start(&[&["--auth-jwks-url", &url][..], &ISSUER_FLAGS].concat()).await;
     problem(post_with(&system, "/interact", &key.token("ana"), VIEW).await, 503).await;
-    refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
+    check_refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
     assert_eq!(system.get("/videos").await.status(), 200);
     // A browser's stream would end for good on a 503; a client that reads errors gets the 503.
     let connect = format!("/connect?userid=ana&videoid=cat&access_token={}", key.token("ana"));
     problem(system.get(&connect).await, 503).await;
     let browser =
-        system.http.get(system.at(&connect)).header("accept", "text/event-stream").send().await.unwrap();
+        system.http.get(system.url(&connect)).header("accept", "text/event-stream").send().await.unwrap();
     assert_eq!(
         (browser.status(), browser.headers()["cache-control"].to_str().unwrap()),
         (StatusCode::OK, "no-store")
     );
     assert!(browser.text().await.unwrap().starts_with("retry: "));
-    let unsigned = system.http.get(system.at("/connect?userid=ana&videoid=cat"));
+    let unsigned = system.http.get(system.url("/connect?userid=ana&videoid=cat"));
     let unsigned = unsigned.header("accept", "text/event-stream").send().await.unwrap();
     assert_eq!(unsigned.status(), 401, "that lasts, and a browser does well to give up");
     issuer.is_away.store(false, SeqCst);
@@ -450,11 +449,12 @@ async fn contradicting_auth_settings_refuse_to_start() {
             config.auth.auth_jwks_url = url.map(|url| url.parse().unwrap());
         })
         .await;
-        let error = system.ended().await.unwrap_err().to_string();
+        let error = system.wait_until_ended().await.unwrap_err().to_string();
         assert!(error.contains("--auth-jwks-file"), "{error}");
     }
     for alone in [&ISSUER_FLAGS[..2], &ISSUER_FLAGS[2..], &[]] {
-        let error = System::start(&[&file, alone].concat()).await.ended().await.unwrap_err().to_string();
+        let error =
+            System::start(&[&file, alone].concat()).await.wait_until_ended().await.unwrap_err().to_string();
         assert!(error.contains("--auth-issuer and --auth-audience"), "{error}");
     }
 }

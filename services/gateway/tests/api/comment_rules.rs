@@ -23,7 +23,7 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
             let answer = issuer.ask("ann", &roles, (method.clone(), RULES_PATH), body).await;
             assert_eq!(problem(answer, 403).await["rule"], "role", "{method}");
         }
-        let nobody = issuer.system.http.request(method, issuer.system.at(RULES_PATH)).send().await.unwrap();
+        let nobody = issuer.system.http.request(method, issuer.system.url(RULES_PATH)).send().await.unwrap();
         problem(nobody, 401).await;
     }
     assert!(issuer.recorded().is_empty());
@@ -86,6 +86,9 @@ async fn every_wrong_field_is_named() {
         (json!({"rules": {"links": {"action": "ban"}}}), "links"),
         (json!({"rules": {}, "videoid": "v", "owner_id": "o"}), "owner_id"),
         (json!({"rules": {}, "videoid": ""}), "videoid"),
+        // Passed over, each of these would have the rules in force everywhere.
+        (json!({"rules": {"hold_all": true}, "video_id": "v"}), "video_id"),
+        (json!({"rules": {"hold_all": true}, "owner": "o"}), "owner"),
         (json!({"rules": {}, "reason": "r".repeat(501)}), "reason"),
     ] {
         let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;

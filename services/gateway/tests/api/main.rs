@@ -16,5 +16,6 @@ mod page;
 mod proxy;
 mod reports;
 mod sessions;
+mod shares;
 mod support;
 mod videos;

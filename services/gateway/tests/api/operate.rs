@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::routing::{get, post};
+use liverank_protocol::{Overview, PlannerState};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -10,7 +11,7 @@ use crate::moderation::Issuer;
 use crate::support::{System, problem};
 
 /// Starts a fake manager that returns this overview, and refuses every what-if question with 400. Returns its URL.
-async fn fake_manager(overview: Value) -> String {
+async fn fake_manager(overview: Overview) -> String {
     let refusal = || async {
         let problem = json!({"status": 400, "detail": "readers: must be a whole number", "field": "readers"});
         let kind = [("content-type", "application/problem+json")];
@@ -69,24 +70,39 @@ async fn the_overview_names_unavailable_parts_and_shows_the_rest() {
         (&shown["counts"]["acknowledged"], &shown["counts"]["refused_invalid"]),
         (&json!(1), &json!(1))
     );
-    assert_eq!(system.json("/operate").await["at"], shown["at"], "one answer serves all of a second");
+    // One answer serves all of a second. The two requests are a second apart only where the machine stands still between
+    // them.
+    let mut tries = 0;
+    while system.json("/operate").await["at"] != system.json("/operate").await["at"] {
+        tries += 1;
+        assert!(tries < 5, "each request has an answer of its own");
+    }
     assert_eq!(problem(system.get("/operate?all=1").await, 400).await["field"], "all");
 }
 
 #[tokio::test]
 async fn every_manager_is_asked_and_a_refused_question_names_the_field() {
-    let of = |fresh, age, leading| json!({"fresh": fresh, "viewers": age, "moves": [{"age_ms": age}], "planner": {"leading": leading, "decisions": [age]}});
-    let urls =
-        format!("{},{}", fake_manager(of(true, 7, false)).await, fake_manager(of(true, 3, true)).await);
+    let of = |viewers, leading| Overview {
+        fresh: true,
+        viewers,
+        planner: PlannerState { leading, term: Some(viewers), ..PlannerState::default() },
+        ..Overview::default()
+    };
+    let urls = format!("{},{}", fake_manager(of(7, false)).await, fake_manager(of(3, true)).await);
     let system = System::start(&["--manager-url", &urls]).await;
     let placement = system.json("/operate").await["placement"].clone();
     assert_eq!(placement["viewers"], 7);
-    assert_eq!(placement["moves"], json!([{"age_ms": 3}, {"age_ms": 7}]));
-    assert_eq!(placement["planner"]["decisions"], json!([3]));
+    assert_eq!(placement["planner"]["term"], 3, "of the one that plans");
     assert_eq!(problem(system.post("/operate/what-if", "{}").await, 400).await["field"], "readers");
-    // Questions are limited, because each keeps a processor of a manager busy for a while.
-    for _ in 0..8 {
-        system.post("/operate/what-if", "{}").await;
+    // Questions are limited, because each keeps a processor of a manager busy for a while. Each second brings room for
+    // four more, and on a busy machine some seconds may pass.
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = system.post("/operate/what-if", "{}").await;
+        if answer.status() == 429 {
+            refused = Some(answer);
+            break;
+        }
     }
-    problem(system.post("/operate/what-if", "{}").await, 429).await;
+    problem(refused.expect("a limit"), 429).await;
 }

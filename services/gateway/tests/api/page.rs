@@ -50,10 +50,10 @@ fn loaded_files(text: &str) -> Vec<String> {
 async fn a_cached_page_file_is_answered_304() {
     let system = System::start(&[]).await;
     let tag = system.get("/console.js").await.headers()["etag"].clone();
-    let asked = system.http.get(system.at("/console.js")).header("if-none-match", tag.clone());
+    let asked = system.http.get(system.url("/console.js")).header("if-none-match", tag.clone());
     let response = asked.send().await.unwrap();
     assert_eq!((response.status().as_u16(), &response.headers()["etag"]), (304, &tag));
     assert_eq!(response.text().await.unwrap(), "");
-    let other = system.http.get(system.at("/console.js")).header("if-none-match", "\"other\"");
+    let other = system.http.get(system.url("/console.js")).header("if-none-match", "\"other\"");
     assert_eq!(other.send().await.unwrap().status(), 200);
 }

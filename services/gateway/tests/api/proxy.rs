@@ -58,7 +58,7 @@ async fn requests_reach_the_service_that_answers_them_as_they_came() {
         let body = if method == "POST" { "{\"a\": 1}" } else { "" };
         let request = system
             .http
-            .request(method.parse().unwrap(), system.at(path))
+            .request(method.parse().unwrap(), system.url(path))
             .header("content-type", "text/x")
             .header("connection", "x-hop")
             .header("x-hop", "1")
@@ -142,7 +142,7 @@ async fn a_post_that_may_have_been_done_is_not_repeated() {
     assert!(hits.load(SeqCst) >= 2, "reading may be tried again");
 }
 
-/// Sends the URI that was asked for, then sends every message back.
+/// Accepts a WebSocket, sends the request's URI on it, and then sends every message back.
 async fn echo_websocket(
     upgrade: WebSocketUpgrade,
     headers: HeaderMap,
@@ -161,7 +161,7 @@ async fn echo_websocket(
 }
 
 fn websocket_url(system: &System, path: &str) -> String {
-    system.at(path).replacen("http", "ws", 1)
+    system.url(path).replacen("http", "ws", 1)
 }
 
 #[tokio::test]

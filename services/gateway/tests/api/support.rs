@@ -14,8 +14,8 @@ use liverank_adapters::clock;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, LetterFilter, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
-    RecordRetention,
+    AppendError, DeadLetter, DeadLetterFilter, DeadLetterReader, LogConsumer, LogReader, ReadRange,
+    RecordPosition, RecordRetention,
 };
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
@@ -30,8 +30,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Maximum time for anything that happens at once if all is well.
-pub const SOON: Duration = Duration::from_secs(20);
+/// Maximum time that a test waits for something that should happen at once.
+pub const PROMPT_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
 struct GatewayCli {
@@ -104,21 +104,21 @@ impl System {
         let config = GatewayCli::parse_from(["gateway"].iter().chain(flags)).config;
         let shell = ServiceContext::new(Duration::from_secs(3));
         let running = liverank_gateway::run(config, self.backends.clone(), listener, shell);
-        tokio::time::timeout(SOON, running).await.expect("ends by itself")
+        tokio::time::timeout(PROMPT_TIMEOUT, running).await.expect("ends by itself")
     }
 
     /// Returns the URL of a path at the gateway.
-    pub fn at(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url.as_str().trim_end_matches('/'))
     }
 
     pub async fn get(&self, path: &str) -> reqwest::Response {
-        self.http.get(self.at(path)).send().await.unwrap()
+        self.http.get(self.url(path)).send().await.unwrap()
     }
 
     /// Posts JSON as the ranking seed's clients do: without a content type.
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
-        self.http.post(self.at(path)).body(body).send().await.unwrap()
+        self.http.post(self.url(path)).body(body).send().await.unwrap()
     }
 
     pub async fn json(&self, path: &str) -> Value {
@@ -128,14 +128,14 @@ impl System {
     }
 
     /// Waits until the gateway ends by itself. Returns its result.
-    pub async fn ended(self) -> anyhow::Result<()> {
-        tokio::time::timeout(SOON, self.running).await.expect("ends by itself").unwrap()
+    pub async fn wait_until_ended(self) -> anyhow::Result<()> {
+        tokio::time::timeout(PROMPT_TIMEOUT, self.running).await.expect("ends by itself").unwrap()
     }
 
     /// Asks the gateway to end, and waits until it has ended.
     pub async fn end(self) {
         self.shell.shutdown.cancel();
-        tokio::time::timeout(SOON, self.running).await.expect("drains in time").unwrap().unwrap();
+        tokio::time::timeout(PROMPT_TIMEOUT, self.running).await.expect("drains in time").unwrap().unwrap();
     }
 }
 
@@ -162,7 +162,7 @@ pub struct SpyLog {
     appended: Mutex<Vec<(String, Value)>>,
     broken: AtomicBool,
     gate: Semaphore,
-    asked: AtomicUsize,
+    append_count: AtomicUsize,
 }
 
 impl SpyLog {
@@ -173,7 +173,7 @@ impl SpyLog {
             appended: Mutex::default(),
             broken: AtomicBool::new(false),
             gate,
-            asked: AtomicUsize::new(0),
+            append_count: AtomicUsize::new(0),
         }
     }
 
@@ -187,8 +187,8 @@ impl SpyLog {
     }
 
     /// Returns the number of appends that were asked for, including those that wait.
-    pub fn asked(&self) -> usize {
-        self.asked.load(SeqCst)
+    pub fn append_count(&self) -> usize {
+        self.append_count.load(SeqCst)
     }
 
     /// Makes appends wait until the returned permit is dropped.
@@ -209,7 +209,7 @@ impl EventLog for SpyLog {
         value: Vec<u8>,
         trace: Option<TraceContext>,
     ) -> Result<RecordPosition, AppendError> {
-        self.asked.fetch_add(1, SeqCst);
+        self.append_count.fetch_add(1, SeqCst);
         let _pass = self.gate.acquire().await.unwrap();
         if self.broken.load(SeqCst) {
             return Err(StoreError::unavailable("kafka", "connection refused").into());
@@ -224,8 +224,8 @@ impl EventLog for SpyLog {
         self.inner.append_dead_letter(letter).await
     }
 
-    async fn join_consumers(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
-        self.inner.join_consumers().await
+    async fn join_consumer_group(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        self.inner.join_consumer_group().await
     }
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
@@ -243,21 +243,21 @@ impl EventLog for SpyLog {
     async fn read_dead_letters(
         &self,
         only: Option<RecordPosition>,
-    ) -> Result<Box<dyn LetterReader>, StoreError> {
+    ) -> Result<Box<dyn DeadLetterReader>, StoreError> {
         self.inner.read_dead_letters(only).await
     }
-    async fn remove_dead_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+    async fn remove_dead_letters(&self, is_meant: DeadLetterFilter<'_>) -> Result<u64, StoreError> {
         self.inner.remove_dead_letters(is_meant).await
     }
     async fn record_retention(&self) -> Result<RecordRetention, StoreError> {
         self.inner.record_retention().await
     }
 
-    fn write_health(&self) -> Result<(), StoreError> {
+    fn check_writable(&self) -> Result<(), StoreError> {
         if self.broken.load(SeqCst) {
             return Err(StoreError::unavailable("kafka", "connection refused"));
         }
-        self.inner.write_health()
+        self.inner.check_writable()
     }
 }
 
@@ -269,22 +269,22 @@ pub async fn serve(router: Router) -> String {
     url
 }
 
-/// Returns a URL at which connections are refused.
+/// Returns a URL at which connections are refused. A port that was free a moment ago would not do: tests run side by
+/// side, and another one may be given the port.
 pub fn nowhere() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    "http://127.0.0.1:9".to_owned()
 }
 
 /// Waits until `check` returns true; `what` is shown if it does not in time.
 pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + SOON;
+    let deadline = tokio::time::Instant::now() + PROMPT_TIMEOUT;
     while !check().await {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Checks that this is an error response as section 5 of the design requires it, and returns its body.
+/// Checks that `response` is an error response in the format of section 5 of the design, and returns its body.
 pub async fn problem(response: reqwest::Response, status: u16) -> Value {
     assert_eq!(response.status().as_u16(), status, "{}", response.url());
     let headers = response.headers();

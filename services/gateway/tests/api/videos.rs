@@ -152,7 +152,9 @@ async fn count_events(system: &System, events: &[Value]) {
 async fn a_video_has_its_counts_and_its_viewers() {
     let manager = axum::Router::new().route(
         "/viewers/{id}",
-        get(|Path(id): Path<String>| async move { Json(json!({ "videoid": id, "viewers": 12 })) }),
+        get(
+            |Path(id): Path<String>| async move { Json(json!({ "videoid": id, "viewers": 12, "peak": 34 })) },
+        ),
     );
     let system = System::start(&["--manager-url", &serve(manager).await]).await;
     let event = |kind: &str, seconds: f64| json!({ "video_id": "a b/c", "user_id": "ana", "type": kind, "watch_time": seconds, "owner_id": "ben" });
@@ -168,7 +170,7 @@ async fn a_video_has_its_counts_and_its_viewers() {
     assert_eq!(
         system.json("/videos/a%20b%2Fc").await,
         json!({ "video_id": "a b/c", "user_id": "ben", "score": 11.0, "views": 1, "likes": 1, "comments": 1, "shares": 1,
-            "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12,
+            "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12, "peak_viewers": 34,
             "ranks": { "global": { "rank": null, "total": 0 }, "trending": { "rank": null, "total": 0 } },
             "metadata": null, "removed": false })
     );
@@ -193,6 +195,32 @@ async fn a_list_has_viewer_counts_when_asked() {
     let alone = System::start(&[]).await;
     rank(&alone, &[("a", 1.0, 9.0)]).await;
     assert_eq!(alone.json("/videos?fields=viewers").await["videos"][0]["viewers"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_list_has_peaks_and_watch_times_when_asked() {
+    let manager = axum::Router::new().route(
+        "/viewers",
+        post(|Json(asked): Json<Value>| async move {
+            let peaks = asked["peaks"].as_bool().unwrap_or_default().then_some(json!([70, 0]));
+            Json(json!({ "viewers": [7, 0], "peaks": peaks }))
+        }),
+    );
+    let system = System::start(&["--manager-url", &serve(manager).await]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.0)]).await;
+    let watch = |seconds: f64| json!({ "video_id": "a", "user_id": "ana", "type": "watch_time", "watch_time": seconds });
+    count_events(&system, &[watch(1.25), watch(10.0)]).await;
+    let page = system.json("/videos?fields=peak_viewers,watch_time").await;
+    let line = |at: usize| (&page["videos"][at]["peak_viewers"], &page["videos"][at]["watch_time_total"]);
+    assert_eq!(line(0), (&json!(70), &Value::Null), "b is on the board, and the archive does not know it");
+    assert_eq!(line(1), (&json!(0), &json!(11.25)));
+    assert!(page["videos"][0].get("viewers").is_none());
+    let viewers = system.json("/videos?fields=viewers").await;
+    assert!(viewers["videos"][0].get("peak_viewers").is_none(), "{viewers}");
+    let alone = System::start(&[]).await;
+    rank(&alone, &[("a", 1.0, 9.0)]).await;
+    let unknown = alone.json("/videos?fields=peak_viewers,watch_time").await;
+    assert_eq!(unknown["videos"][0]["peak_viewers"], Value::Null);
 }
 
 #[tokio::test]
@@ -244,19 +272,20 @@ async fn the_boards_are_listed_with_what_is_on_them() {
     let declared = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 2.5}, {"name": "hot", "order": "trending", "category": "cats"},
         {"name": "weekly", "window": "week", "timeZone": "Europe/Berlin", "keep": 2}]"#;
     let system = System::start(&["--boards", declared]).await;
-    let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
-    let hot = system.backends.ranking.declared_board(&boards.iter().nth(1).unwrap().key());
+    let boards = DeclaredBoards::from_json(&serde_json::from_str(declared).unwrap()).unwrap();
+    let hot = system.backends.ranking.declared_board(&boards.iter().nth(1).unwrap().store_key());
     hot.commit_snapshot(1, &[]).await.unwrap();
     hot.note_half_life(1, 90_000).await.unwrap();
     let listed = system.json("/boards").await;
     let board = |name: &str, order: &str| {
-        json!({ "name": name, "order": order, "declared": true, "half_life_seconds": null, "category": null,
-            "minimum": 0.0, "windows": null })
+        json!({ "name": name, "order": order, "declared": true, "half_life_seconds": null, "weights": null,
+            "category": null, "minimum": 0.0, "windows": null })
     };
     let mut expected = ["global", "trending", "liked", "hot"]
         .map(|name| board(name, if ["trending", "hot"].contains(&name) { "trending" } else { "points" }));
     (expected[0]["declared"], expected[1]["declared"]) = (json!(false), json!(false));
     expected[2]["minimum"] = json!(2.5);
+    expected[2]["weights"] = json!({ "view": 0.0, "like": 1.0, "comment": 0.0, "share": 0.0, "watch_short": 0.0, "watch_long": 0.0 });
     (expected[3]["category"], expected[3]["half_life_seconds"]) = (json!("cats"), json!(90.0));
     assert_eq!(listed["boards"].as_array().unwrap()[..4], expected);
     let windows = &listed["boards"][4]["windows"];
@@ -272,9 +301,9 @@ async fn the_boards_are_listed_with_what_is_on_them() {
 async fn a_declared_board_is_read_by_its_name() {
     let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending", "category": "cats"}]"#;
     let system = System::start(&["--boards", declared]).await;
-    let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
+    let boards = DeclaredBoards::from_json(&serde_json::from_str(declared).unwrap()).unwrap();
     let stores: Vec<_> =
-        boards.iter().map(|board| system.backends.ranking.declared_board(&board.key())).collect();
+        boards.iter().map(|board| system.backends.ranking.declared_board(&board.store_key())).collect();
     let event = |id: &str| json!({ "video_id": id, "user_id": "ana", "type": "view" });
     count_events(&system, &[event("a"), event("b"), event("c")]).await;
     rank(&system, &[("a", 1.0, 9.0), ("b", 2.0, 8.0), ("c", 3.0, 7.0)]).await;

@@ -10,11 +10,12 @@ use liverank_core::ReaderId;
 use crate::cluster::overdue::OverdueDrain;
 use crate::{Manager, OnTimeout};
 
-/// Removes readers that could not be emptied in time, if that is configured. Returns a line about each one that stays.
+/// Removes readers that could not be emptied in time, if that is configured. Returns a line of text about each overdue
+/// reader that is left as it is.
 ///
-/// Removes none if the view is stale, or if too many readers seem gone. `told`: the readers about which a warning was
-/// logged.
-pub async fn see_to_overdue_drains(
+/// Removes no reader if this manager's view of the cluster is stale, or if too many readers seem gone. `told`: the
+/// readers about which a warning was logged.
+pub async fn handle_overdue_drains(
     manager: &Manager,
     term: u64,
     told: &mut BTreeSet<ReaderId>,
@@ -35,7 +36,7 @@ pub async fn see_to_overdue_drains(
             remove_reader(manager, term, &drain, limit).await;
             continue;
         }
-        let line = hold_line(&drain, limit);
+        let line = hold_description(&drain, limit);
         if told.insert(drain.reader) {
             tracing::warn!("{line}");
         }
@@ -45,7 +46,7 @@ pub async fn see_to_overdue_drains(
 }
 
 async fn remove_reader(manager: &Manager, term: u64, drain: &OverdueDrain, limit: u32) {
-    let why = force_line(drain, limit);
+    let why = removal_description(drain, limit);
     let cordon = ReaderCordon { reader: drain.reader.clone(), closing: CordonLevel::Removed, why };
     // A removal that failed because the store is unavailable, or a later term has begun, is tried again by whoever
     // plans then.
@@ -57,14 +58,14 @@ async fn remove_reader(manager: &Manager, term: u64, drain: &OverdueDrain, limit
     }
 }
 
-fn hold_line(drain: &OverdueDrain, limit: u32) -> String {
+fn hold_description(drain: &OverdueDrain, limit: u32) -> String {
     let OverdueDrain { reader, viewers, .. } = drain;
     format!(
         "{reader} still has {viewers} viewers after {limit} s: it waits for them (--drain-on-timeout hold)"
     )
 }
 
-fn force_line(drain: &OverdueDrain, limit: u32) -> String {
-    let (OverdueDrain { reader, viewers, .. }, seconds) = (drain, drain.taken.as_secs());
+fn removal_description(drain: &OverdueDrain, limit: u32) -> String {
+    let (OverdueDrain { reader, viewers, .. }, seconds) = (drain, drain.drained_for.as_secs());
     format!("{reader} goes with {viewers} viewers: it is not empty after {seconds} s, {limit} s are allowed")
 }

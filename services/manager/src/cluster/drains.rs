@@ -7,12 +7,12 @@ use liverank_core::handover::coordinator::{self, AssignmentOrder, ReaderStatus};
 use liverank_core::{ReaderId, VideoId};
 
 use super::KnownCluster;
-use crate::liveness::ReaderSighting;
+use crate::liveness::ReaderLiveness;
 
 /// The maximum number of orders begun at one look: as many videos as readers can make ready until the next look.
 const MAX_ORDERS_A_LOOK: usize = 250;
-/// The seconds of budget whose viewers may be in hand-over at the same time: enough that no hand-over waits for the
-/// next look or a reader's report.
+/// As many viewers may be in hand-over at the same time as the budget permits in this number of seconds: enough that no
+/// hand-over waits for the next look or a reader's report.
 pub const DRAIN_HAND_OVER_SECONDS: u64 = 10;
 
 /// A video that is to leave a reader.
@@ -27,10 +27,10 @@ pub struct DrainMove {
 }
 
 impl KnownCluster {
-    /// Returns the moves off readers that are to be emptied and that report to this manager, the most watched videos
-    /// first. The moves are of no more viewers than the budget permits, except that a reader which leaves by itself is
-    /// emptied within half of its grace time. `is_moving`: whether a video is being moved already. `uncounted`: the
-    /// viewers of running moves that are not in the count of pending hand-overs.
+    /// Returns the moves that take videos away from readers that are to be emptied and that report to this manager, the
+    /// most watched videos first. The moves are of no more viewers than the budget permits, except that a reader which
+    /// leaves by itself is emptied within half of its grace time. `is_moving`: whether a video is being moved already.
+    /// `uncounted`: the viewers of running moves that are not in the count of pending hand-overs.
     pub fn drain_moves(
         &self,
         now: Instant,
@@ -38,13 +38,13 @@ impl KnownCluster {
         uncounted: u64,
         is_moving: impl Fn(&VideoId) -> bool,
     ) -> Vec<DrainMove> {
-        let to_empty = |sighting: &&ReaderSighting| {
+        let to_empty = |sighting: &&ReaderLiveness| {
             let reader = &sighting.last_record.id;
-            self.reader_status(now, reader).is_some_and(ReaderStatus::is_emptied)
+            self.reader_status(now, reader).is_some_and(ReaderStatus::must_be_emptied)
                 && self.reader_watch.reports_here(now, reader)
         };
         let mut leaving: HashMap<&ReaderId, u64> = HashMap::new();
-        for sighting in self.reader_watch.all_sightings().filter(to_empty) {
+        for sighting in self.reader_watch.all_readers().filter(to_empty) {
             leaving.insert(&sighting.last_record.id, self.movable_viewers(sighting, per_minute, uncounted));
         }
         if leaving.is_empty() {
@@ -77,7 +77,7 @@ impl KnownCluster {
     }
 
     /// Returns the number of a reader's viewers whose move may begin now.
-    fn movable_viewers(&self, sighting: &ReaderSighting, per_minute: u64, uncounted: u64) -> u64 {
+    fn movable_viewers(&self, sighting: &ReaderLiveness, per_minute: u64, uncounted: u64) -> u64 {
         let record = &sighting.last_record;
         let under_way = self.pending_hand_overs.viewers + uncounted;
         let budget =
@@ -104,11 +104,11 @@ impl KnownCluster {
         let current = self.assignment_view.assigned_readers(video)?;
         // A cordoned reader would be emptied next: it gets only videos that cannot stay where they are.
         let is_urgent = current.readers.iter().any(|share| leaves(&share.reader));
-        coordinator::order_off_emptied_readers(&self.view_at(now), video, |besides| {
+        coordinator::order_to_empty_readers(&self.view_at(now), video, |besides| {
             let fits = |reader: &ReaderId| {
                 besides.iter().all(|share| share.reader != *reader)
-                    && (is_urgent || self.is_open(reader))
-                    && self.room(reader) > coming.get(reader).copied().unwrap_or(0)
+                    && (is_urgent || self.is_reader_open(reader))
+                    && self.room_of_reader(reader) > coming.get(reader).copied().unwrap_or(0)
             };
             let taker = self.least_loaded_of(coming, fits)?;
             *coming.entry(taker.clone()).or_default() += viewers.max(1);

@@ -13,29 +13,29 @@ use liverank_core::handover::coordinator::ReaderStatus;
 
 use super::KnownCluster;
 
-/// For each reader that is being drained by a planner's order, the time since which this manager has seen that; and the
-/// time limit of drains.
+/// Measures for how long each reader has been drained by a planner's order, as far as this manager has seen, and knows
+/// the time limit of drains.
 #[derive(Debug, Default)]
 pub struct DrainClock {
     limit: Option<Duration>,
-    since: BTreeMap<ReaderId, Instant>,
+    draining_since: BTreeMap<ReaderId, Instant>,
 }
 
 impl DrainClock {
     /// Makes a clock by which drains are overdue after `limit`; `None`: never.
     pub const fn new(limit: Option<Duration>) -> Self {
-        Self { limit, since: BTreeMap::new() }
+        Self { limit, draining_since: BTreeMap::new() }
     }
 
     /// Notes the readers that are being drained now. The time of every other reader is reset.
-    fn note(&mut self, now: Instant, drained: Vec<ReaderId>) {
-        let since = |reader: &ReaderId| self.since.get(reader).copied().unwrap_or(now);
-        self.since = drained.into_iter().map(|reader| (reader.clone(), since(&reader))).collect();
+    fn note_drained(&mut self, now: Instant, drained: Vec<ReaderId>) {
+        let since = |reader: &ReaderId| self.draining_since.get(reader).copied().unwrap_or(now);
+        self.draining_since = drained.into_iter().map(|reader| (reader.clone(), since(&reader))).collect();
     }
 
     /// Returns for how long a reader has been drained, if that is longer than the limit; otherwise `None`.
-    fn overdue(&self, now: Instant, reader: &ReaderId) -> Option<Duration> {
-        let taken = now.saturating_duration_since(*self.since.get(reader)?);
+    fn overdue_for(&self, now: Instant, reader: &ReaderId) -> Option<Duration> {
+        let taken = now.saturating_duration_since(*self.draining_since.get(reader)?);
         self.limit.is_some_and(|limit| taken > limit).then_some(taken)
     }
 }
@@ -43,24 +43,24 @@ impl DrainClock {
 /// A reader whose drain by a planner's order takes longer than permitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverdueDrain {
-    /// The reader.
+    /// The reader whose drain is overdue.
     pub reader: ReaderId,
     /// The number of viewers that the reader still has.
     pub viewers: u64,
     /// The time for which the reader has been drained.
-    pub taken: Duration,
+    pub drained_for: Duration,
 }
 
 impl KnownCluster {
     /// Notes which readers are being drained by a planner's order.
     pub(super) fn note_drains(&mut self, now: Instant) {
         let drained = |reader: &ReaderId| self.cordon_level(reader) == Some(CordonLevel::Draining);
-        let readers = self.reader_watch.all_sightings().map(|sighting| &sighting.last_record.id);
+        let readers = self.reader_watch.all_readers().map(|sighting| &sighting.last_record.id);
         let drained = readers.filter(|reader| drained(reader)).cloned().collect();
-        self.drain_clock.note(now, drained);
+        self.drain_clock.note_drained(now, drained);
     }
 
-    /// Whether a reader's drain takes longer than permitted.
+    /// Returns true if a reader's drain takes longer than permitted.
     pub fn is_drain_overdue(&self, now: Instant, reader: &ReaderId) -> bool {
         self.overdue_drain(now, reader).is_some()
     }
@@ -68,15 +68,15 @@ impl KnownCluster {
     /// Returns the readers whose drain takes longer than permitted. Readers that leave by themselves have a time limit
     /// of their own, and readers that are gone have no viewers; neither are returned.
     pub fn overdue_drains(&self, now: Instant) -> Vec<OverdueDrain> {
-        let readers = self.reader_watch.all_sightings().map(|sighting| &sighting.last_record.id);
+        let readers = self.reader_watch.all_readers().map(|sighting| &sighting.last_record.id);
         readers.filter_map(|reader| self.overdue_drain(now, reader)).collect()
     }
 
     fn overdue_drain(&self, now: Instant, reader: &ReaderId) -> Option<OverdueDrain> {
-        let taken = self.drain_clock.overdue(now, reader)?;
+        let drained_for = self.drain_clock.overdue_for(now, reader)?;
         let viewers = self.reader_watch.get(reader)?.last_record.viewers;
         let is_left = viewers > 0 && self.reader_status(now, reader) == Some(ReaderStatus::Draining);
-        is_left.then(|| OverdueDrain { reader: reader.clone(), viewers, taken })
+        is_left.then(|| OverdueDrain { reader: reader.clone(), viewers, drained_for })
     }
 }
 
@@ -89,18 +89,18 @@ mod tests {
         let limit = Duration::from_mins(15);
         let (mut clock, start) = (DrainClock::new(Some(limit)), Instant::now());
         let reader = |name: &str| ReaderId::parse(name).unwrap();
-        clock.note(start, vec![reader("a"), reader("b")]);
-        clock.note(start + limit / 2, vec![reader("b")]);
-        clock.note(start + limit, vec![reader("a"), reader("b")]);
+        clock.note_drained(start, vec![reader("a"), reader("b")]);
+        clock.note_drained(start + limit / 2, vec![reader("b")]);
+        clock.note_drained(start + limit, vec![reader("a"), reader("b")]);
         let just_after = start + limit + Duration::from_millis(1);
-        assert_eq!(clock.overdue(start + limit, &reader("b")), None);
-        assert_eq!(clock.overdue(just_after, &reader("b")), Some(limit + Duration::from_millis(1)));
+        assert_eq!(clock.overdue_for(start + limit, &reader("b")), None);
+        assert_eq!(clock.overdue_for(just_after, &reader("b")), Some(limit + Duration::from_millis(1)));
         assert_eq!(
-            (clock.overdue(just_after, &reader("a")), clock.overdue(just_after, &reader("c"))),
+            (clock.overdue_for(just_after, &reader("a")), clock.overdue_for(just_after, &reader("c"))),
             (None, None)
         );
         let mut without_limit = DrainClock::default();
-        without_limit.note(start, vec![reader("a")]);
-        assert_eq!(without_limit.overdue(start + limit * 100, &reader("a")), None);
+        without_limit.note_drained(start, vec![reader("a")]);
+        assert_eq!(without_limit.overdue_for(start + limit * 100, &reader("a")), None);
     }
 }

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use liverank_adapters::assignment_store::AssignmentSnapshot;
+use liverank_adapters::assignment_store::{AssignmentSnapshot, VideoAssignment};
+use liverank_core::handover::ReaderShare;
 
 use super::*;
 use crate::liveness::ProbeOutcome;
@@ -37,6 +39,7 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
         reconnects: 0,
         reconnect_errors: 0,
         incarnation: 1,
+        zone: None,
         ticket: None,
     }
 }
@@ -48,7 +51,7 @@ fn assignment(name: &str, readers: &[&str], epoch: u64) -> VideoAssignment {
 
 fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<VideoAssignment>) -> KnownCluster {
     let mut cluster = KnownCluster::default();
-    cluster.assignment_view.take_over_all(now, AssignmentSnapshot { version: 1, assignments });
+    cluster.assignment_view.replace_all(now, AssignmentSnapshot { version: 1, assignments });
     // Records that are only found in the store make no reader ready; here the readers were asked and answered.
     let ready = |record: &ReaderRecord| {
         let held = record.videos.iter().filter(|held| held.ready);
@@ -57,7 +60,7 @@ fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<VideoAssig
     let ready: Vec<(ReaderId, VideoId)> = records.iter().flat_map(ready).collect();
     cluster.note_records(now, records);
     for (reader, video) in &ready {
-        cluster.reader_watch.note_ready(reader, video);
+        cluster.reader_watch.note_video_ready(reader, video);
     }
     cluster
 }
@@ -118,7 +121,7 @@ fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let cluster = cluster(now, records, vec![]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(None, "a", 0));
     assert_eq!(cluster.videos_to_adopt(now, 10), [video("v")]);
-    assert_eq!(cluster.viewers(&video("v")), 301);
+    assert_eq!(cluster.viewer_count_of(&video("v")), 301);
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn an_assigned_video_stays_where_it_is() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 7);
     let cluster = cluster(now, vec![record("a", 900, &[]), record("b", 0, &[])], vec![held.clone()]);
-    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(held));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(held));
     assert!(cluster.videos_to_move(now, 10).is_empty() && cluster.videos_to_adopt(now, 10).is_empty());
 }
 
@@ -175,8 +178,8 @@ fn a_removed_reader_is_given_out_no_more_whatever_it_reports_and_whoever_has_jus
     let held = assignment("v", &["a"], 1);
     let mut cluster = KnownCluster::default();
     // A manager that has just started knows only what the store holds.
-    cluster.orders.cordons = vec![cordon("a", CordonLevel::Removed)];
-    cluster.assignment_view.take_over_all(now, AssignmentSnapshot { version: 1, assignments: vec![held] });
+    cluster.planner_orders.cordons = vec![cordon("a", CordonLevel::Removed)];
+    cluster.assignment_view.replace_all(now, AssignmentSnapshot { version: 1, assignments: vec![held] });
     cluster.note_records(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
     assert_eq!(cluster.decide_readers(now, &video("new"), 0), assign_decision(None, "b", 1));
@@ -197,13 +200,14 @@ fn most_readers_may_have_been_removed_and_the_rest_is_looked_after() {
     let records: Vec<ReaderRecord> = names.iter().map(|name| record(name, 0, &[])).collect();
     let held = names.map(|name| assignment(name, &[name], 1));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
-    cluster.orders.cordons = vec![cordon("a", CordonLevel::Removed), cordon("b", CordonLevel::Removed)];
+    cluster.planner_orders.cordons =
+        vec![cordon("a", CordonLevel::Removed), cordon("b", CordonLevel::Removed)];
     let now = poll_until_settled(&mut cluster, start, &records, false);
     cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
     for name in ["a", "b", "c"] {
         cluster.reader_watch.note_probe(now, &reader_id(name), 2, ProbeOutcome::Late);
     }
-    assert_eq!(cluster.judge_readers(now), None, "c alone is missing");
+    assert_eq!(cluster.decide_about_readers(now), None, "c alone is missing");
     assert_eq!(cluster.videos_to_move(now, 10).len(), 3);
 }
 
@@ -228,28 +232,31 @@ fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
     cluster.note_viewer_sent(now, &reader_id("a"), false);
     assert_eq!(due(&cluster, now), ["a"]);
     cluster.reader_watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Unreachable);
-    cluster.judge_readers(now);
+    cluster.decide_about_readers(now);
     assert!(
-        matches!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(_)),
+        matches!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(_)),
         "once may be a mishap"
     );
     let later = now + Duration::from_secs(1);
     beat(&mut cluster, later, 3);
     assert_eq!(due(&cluster, later), ["a"]);
     cluster.reader_watch.note_probe(later, &reader_id("a"), 3, ProbeOutcome::Unreachable);
-    cluster.judge_readers(later);
+    cluster.decide_about_readers(later);
     let in_vain = "the store was not seen since: it may be this manager that is cut off";
-    assert!(matches!(cluster.decide_readers(later, &video("v"), 0), VideoDecision::Serve(_)), "{in_vain}");
+    assert!(
+        matches!(cluster.decide_readers(later, &video("v"), 0), VideoDecision::UseCurrent(_)),
+        "{in_vain}"
+    );
     beat(&mut cluster, later, 4);
     assert_eq!(cluster.decide_readers(later, &video("v"), 0), assign_decision(Some(1), "b", 1));
     // A reader that merely answers late is overloaded and keeps its videos; one that answers again is reachable.
     cluster.reader_watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
     cluster.reader_watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
-    cluster.judge_readers(later);
-    assert!(cluster.is_open(&reader_id("b")));
+    cluster.decide_about_readers(later);
+    assert!(cluster.is_reader_open(&reader_id("b")));
     cluster.reader_watch.note_probe(later, &reader_id("a"), 3, ProbeOutcome::Answered);
-    cluster.judge_readers(later);
-    assert!(cluster.is_open(&reader_id("a")));
+    cluster.decide_about_readers(later);
+    assert!(cluster.is_reader_open(&reader_id("a")));
 }
 
 #[test]
@@ -264,7 +271,7 @@ fn when_no_reader_can_be_reached_it_is_this_manager_that_is_cut_off() {
         }
         cluster.note_records(now, records.to_vec());
     }
-    assert_eq!(cluster.judge_readers(now), Some(HoldReason::TooMany { missing: 3, readers: 3 }));
+    assert_eq!(cluster.decide_about_readers(now), Some(HoldReason::TooManyGone { missing: 3, readers: 3 }));
     assert!(cluster.videos_to_move(now, 10).is_empty());
 }
 
@@ -292,9 +299,9 @@ fn an_arrived_viewer_is_not_counted_twice() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a", "b"], 1)]);
     (0..400).for_each(|_| cluster.note_viewer_sent(now, &reader_id("a"), true));
-    assert_eq!(cluster.usage_thousandths(&reader_id("a")), 400);
+    assert_eq!(cluster.reader_usage_thousandths(&reader_id("a")), 400);
     cluster.note_heartbeat(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
-    assert_eq!(cluster.usage_thousandths(&reader_id("a")), 400);
+    assert_eq!(cluster.reader_usage_thousandths(&reader_id("a")), 400);
 }
 
 #[test]
@@ -303,7 +310,7 @@ fn a_viewer_who_asks_in_vain_does_not_keep_a_reader_full() {
     let mut cluster = cluster(now, vec![record("a", 999, &[("v", 999)])], vec![assignment("v", &["a"], 1)]);
     (0..3).for_each(|_| cluster.note_viewer_sent(now, &reader_id("a"), true));
     assert_eq!(
-        cluster.usage_thousandths(&reader_id("a")),
+        cluster.reader_usage_thousandths(&reader_id("a")),
         1_000,
         "the first one is on its way, the others are not"
     );
@@ -362,7 +369,8 @@ fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
 fn where_all_readers_are_closed_a_new_video_goes_to_one_of_them() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 5, &[]), record("b", 0, &[])], vec![]);
-    cluster.orders.cordons = vec![cordon("a", CordonLevel::Closed), cordon("b", CordonLevel::Draining)];
+    cluster.planner_orders.cordons =
+        vec![cordon("a", CordonLevel::Closed), cordon("b", CordonLevel::Draining)];
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(None, "a", 0));
 }
 
@@ -416,7 +424,7 @@ fn a_video_stays_when_no_reader_can_take_it() {
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = assignment("v", &["a"], 1);
     let cluster = cluster_with_heartbeats(now, vec![leaving], vec![held.clone()]);
-    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(held));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(held));
     assert!(drains_as_text(&cluster, now, 600).is_empty());
     assert_eq!(cluster.decide_readers(now, &video("new"), 0), VideoDecision::NoReader);
 }
@@ -428,7 +436,7 @@ fn a_closed_reader_keeps_what_it_has_and_gets_nothing_new() {
     let mut cluster =
         cluster_with_heartbeats(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
     cluster.note_cordon(&reader_id("a"), Some(cordon("a", CordonLevel::Closed)));
-    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::Serve(held));
+    assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(held));
     assert_eq!(cluster.decide_readers(now, &video("new"), 0), assign_decision(None, "b", 1));
     assert!(drains_as_text(&cluster, now, 600).is_empty());
     cluster.note_cordon(&reader_id("a"), Some(cordon("a", CordonLevel::Draining)));
@@ -442,7 +450,7 @@ fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a"], 7)]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 9), assign_decision(Some(7), "a", 9));
-    assert!(matches!(cluster.decide_readers(now, &video("v"), 7), VideoDecision::Serve(_)));
+    assert!(matches!(cluster.decide_readers(now, &video("v"), 7), VideoDecision::UseCurrent(_)));
 }
 
 #[test]
@@ -469,12 +477,12 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     cluster.reader_watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Late);
     assert_eq!(cluster.lost_viewers(&video("v")), 70);
     now += Duration::from_millis(500);
-    cluster.judge_readers(now);
+    cluster.decide_about_readers(now);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
     let later = now + Duration::from_secs(2);
     assert_eq!(
         cluster.decide_readers(later, &video("v"), 0),
-        VideoDecision::Serve(assignment("v", &["a"], 3))
+        VideoDecision::UseCurrent(assignment("v", &["a"], 3))
     );
     // After this time the lost viewers are back, at whichever reader, and must not be counted a second time.
     for beat in 60..=90 {
@@ -503,7 +511,7 @@ fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
         cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
     }
     cluster.reader_watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Late);
-    cluster.judge_readers(now);
+    cluster.decide_about_readers(now);
     let mut given = BTreeMap::<ReaderId, usize>::new();
     for name in names {
         let VideoDecision::Assign { readers, .. } = cluster.decide_and_count(now, &video(name), 0) else {
@@ -522,9 +530,12 @@ fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() 
     let held = vec![assignment("mine", &["a"], 1), assignment("theirs", &["b"], 2)];
     let mut cluster = cluster(now, records, held);
     let answer = cluster.answer_heartbeat(now, &a, 600);
-    assert_eq!((answer.hand_overs.len(), answer.to_warm), (0, vec![(reader_id("b"), video("theirs"))]));
+    assert_eq!(
+        (answer.hand_overs.len(), answer.warm_up_requests),
+        (0, vec![(reader_id("b"), video("theirs"))])
+    );
     assert_eq!(cluster.pending_hand_overs.viewers, 1);
-    cluster.reader_watch.note_ready(&reader_id("b"), &video("theirs"));
+    cluster.reader_watch.note_video_ready(&reader_id("b"), &video("theirs"));
     let answer = cluster.answer_heartbeat(now, &a, 600);
     let [order] = &answer.hand_overs[..] else { panic!("{answer:?}") };
     assert_eq!((&order.video, order.epoch, order.to.as_str()), (&video("theirs"), 2, "http://b"));
@@ -665,5 +676,5 @@ fn a_viewer_is_routed_to_a_reader_with_room() {
     };
     assert_eq!(readers.iter().map(|share| share.reader.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let alone = self::cluster(now, vec![full], assignments);
-    assert!(matches!(alone.decide_readers(now, &video("v"), 0), VideoDecision::Serve(_)));
+    assert!(matches!(alone.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(_)));
 }

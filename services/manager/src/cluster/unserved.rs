@@ -14,11 +14,11 @@ const COUNTING_WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct UnservedViewers {
     /// The times of the first and the last failed request of the problem that is not over.
-    spell: Option<(Instant, Instant)>,
-    /// The current half of the window: the time at which it began, and the number of requests in it. `previous_half` is
-    /// the number in the half before.
-    current_half: (Option<Instant>, u64),
-    previous_half: u64,
+    first_and_last_failure: Option<(Instant, Instant)>,
+    /// The current half of the window: the time at which it began, and the number of requests in it.
+    /// `requests_in_previous_half` is the number in the half before.
+    current_half_window: (Option<Instant>, u64),
+    requests_in_previous_half: u64,
     video: Option<VideoId>,
 }
 
@@ -26,34 +26,36 @@ impl UnservedViewers {
     /// Counts a request for `video` for which no reader could be named.
     pub fn note_unserved(&mut self, now: Instant, video: &VideoId) {
         let is_over = |last: Instant| now.saturating_duration_since(last) >= COUNTING_WINDOW;
-        let first = self.spell.filter(|(_, last)| !is_over(*last)).map_or(now, |(first, _)| first);
-        self.spell = Some((first, now));
+        let first =
+            self.first_and_last_failure.filter(|(_, last)| !is_over(*last)).map_or(now, |(first, _)| first);
+        self.first_and_last_failure = Some((first, now));
         self.roll_window(now);
-        self.current_half.1 += 1;
+        self.current_half_window.1 += 1;
         if self.video.as_ref() != Some(video) {
             self.video = Some(video.clone());
         }
     }
 
     /// Returns the requests that no reader could serve lately, if there are any.
-    pub fn unserved_lately(&self, now: Instant) -> Option<UnservedRequests> {
-        let (first, last) = self.spell?;
+    pub fn recent_unserved_requests(&self, now: Instant) -> Option<UnservedRequests> {
+        let (first, last) = self.first_and_last_failure?;
         if now.saturating_duration_since(last) >= COUNTING_WINDOW {
             return None;
         }
         Some(UnservedRequests {
-            requests: self.current_half.1 + self.previous_half,
+            requests: self.current_half_window.1 + self.requests_in_previous_half,
             since_ms: now.saturating_duration_since(first).as_millis() as u64,
             video: self.video.clone(),
         })
     }
 
     fn roll_window(&mut self, now: Instant) {
-        let since = *self.current_half.0.get_or_insert(now);
+        let since = *self.current_half_window.0.get_or_insert(now);
         let passed = now.saturating_duration_since(since);
         if passed >= COUNTING_WINDOW / 2 {
-            self.previous_half = if passed < COUNTING_WINDOW { self.current_half.1 } else { 0 };
-            self.current_half = (Some(now), 0);
+            self.requests_in_previous_half =
+                if passed < COUNTING_WINDOW { self.current_half_window.1 } else { 0 };
+            self.current_half_window = (Some(now), 0);
         }
     }
 }
@@ -67,17 +69,17 @@ mod tests {
         let (mut unserved, start) = (UnservedViewers::default(), Instant::now());
         let video = VideoId::parse("v").unwrap();
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(unserved.unserved_lately(start), None);
+        assert_eq!(unserved.recent_unserved_requests(start), None);
         for second in 0..30 {
             unserved.note_unserved(at(second), &video);
         }
-        let told = unserved.unserved_lately(at(30)).unwrap();
+        let told = unserved.recent_unserved_requests(at(30)).unwrap();
         assert_eq!((told.since_ms, told.video.as_ref()), (30_000, Some(&video)));
         assert!((5..=10).contains(&told.requests), "{told:?}");
-        assert_eq!(unserved.unserved_lately(at(39)), None);
+        assert_eq!(unserved.recent_unserved_requests(at(39)), None);
         unserved.note_unserved(at(60), &video);
         assert_eq!(
-            unserved.unserved_lately(at(61)).map(|told| (told.requests, told.since_ms)),
+            unserved.recent_unserved_requests(at(61)).map(|told| (told.requests, told.since_ms)),
             Some((1, 1_000))
         );
     }

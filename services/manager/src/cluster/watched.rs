@@ -2,23 +2,10 @@
 
 use std::cmp::Reverse;
 
-use liverank_core::{ReaderId, VideoId, canary};
-use serde::Serialize;
+use liverank_core::{VideoId, canary};
+use liverank_protocol::WatchedVideo;
 
 use super::KnownCluster;
-
-/// A video with viewers, as it is shown to people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WatchedVideo {
-    /// The id of the video.
-    pub videoid: VideoId,
-    /// The number of viewers connected now.
-    pub viewers: u64,
-    /// The readers assigned to the video, without those that still hand viewers over.
-    pub readers: Vec<ReaderId>,
-    /// Whether some of its viewers are still to be handed over.
-    pub moving: bool,
-}
 
 /// The maximum number of readers named for one video: a video with very many viewers may have hundreds.
 const MAX_READERS_SHOWN: usize = 16;
@@ -56,7 +43,7 @@ impl KnownCluster {
                     readers.map(|share| share.reader.clone()).collect()
                 })
                 .unwrap_or_default(),
-            moving: self.pending_hand_overs.videos.contains_key(video),
+            moving: self.pending_hand_overs.viewers_by_video.contains_key(video),
         };
         all.into_iter().map(shown).collect()
     }

@@ -2,7 +2,7 @@
 //! the term has begun.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use axum::Json;
@@ -16,12 +16,13 @@ use liverank_core::handover::PlannerLease;
 use liverank_core::handover::coordinator::{AssignmentOrder, OrderRefusal};
 use liverank_core::{Invalid, ReaderId};
 use liverank_protocol::{
-    CordonRequest, CordonsAnswer, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, MovesAnswer,
-    MovesRequest, OrderedBy, TermRequest, TermState,
+    CordonRequest, CordonsAnswer, CordonsRequest, MAX_DECISION_LINES, MAX_OUTSIDE_DECISIONS, MaybeUnknown,
+    MoveAnswer, MoveAnswers, MoveRequest, MovesAnswer, MovesRequest, OrderedBy, OutsideDecision, PlanAnswer,
+    TermRequest, TermState,
 };
 use liverank_runtime::{Problem, body, now_micros};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::Manager;
 use crate::cluster::report::term_state;
@@ -36,8 +37,8 @@ const MAX_TEXT_BYTES: usize = 1_024;
 /// The maximum number of readers that are cordoned at the same time, and of cordons in one order: more than there are
 /// readers. Managers and the store keep cordons until they are lifted, whether or not there is a reader of that name.
 const MAX_CORDONS: usize = 10_000;
-/// The maximum number of tries to begin a term after whichever is in force: each try that fails means that another
-/// planner has just begun one.
+/// The maximum number of tries to begin a planner's term that follows the term in force: a try fails only if another
+/// planner has just begun a term.
 const MAX_TERM_TRIES: usize = 8;
 
 type SharedManager = State<Arc<Manager>>;
@@ -45,11 +46,11 @@ type SharedManager = State<Arc<Manager>>;
 /// Reads and parses the body of an order.
 async fn read_order<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<T, Problem> {
     body::expect_json(headers)?;
-    let json = body::read(headers, sent, MAX_ORDER_BYTES).await?;
+    let json = body::read_body(headers, sent, MAX_ORDER_BYTES).await?;
     serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
 }
 
-fn expect_text(field: &'static str, text: &str) -> Result<(), Invalid> {
+fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
         return Ok(());
     }
@@ -60,8 +61,7 @@ fn overtaken_problem(in_force: u64) -> Problem {
     Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with_member("term", in_force)
 }
 
-/// Refuses with 409 a planner whose lease has changed hands since: the term in force was begun by the lease's new
-/// holder.
+/// Refuses with 409 a planner that has lost its lease: the term in force was begun by the lease's new holder.
 fn expect_lease(wanted: &PlannerLease, in_force: Option<&PlannerTerm>) -> Result<(), Problem> {
     let Some(term) = in_force else { return Ok(()) };
     let Some(lease) = term.lease.as_ref().filter(|lease| lease.is_later_than(wanted)) else { return Ok(()) };
@@ -84,11 +84,11 @@ fn store_away_problem(error: &impl std::fmt::Display) -> Problem {
 
 /// Refuses with 409 a term that is over, a term that was never begun, and a lease that has changed hands.
 async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Result<(), Problem> {
-    expect_text("lease.uid", &lease.uid)?;
+    check_text("lease.uid", &lease.uid)?;
     if check_epoch("term", term, now_micros())? == 0 {
         return Err(Invalid::new("term", "is none that can have been minted").into());
     }
-    let known = manager.carrying().highest_term();
+    let known = manager.move_executor().highest_term();
     if term != known {
         let told = manager
             .ask_store(manager.assignment_store.planner_orders())
@@ -96,12 +96,12 @@ async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Resu
             .map_err(|error| store_away_problem(&error))?;
         manager.take_over_orders(told);
     }
-    let in_force = manager.cluster().orders.planner_term.clone();
+    let in_force = manager.cluster().planner_orders.planner_term.clone();
     expect_lease(lease, in_force.as_ref()).inspect_err(|_| {
         manager.metrics.orders_refused.inc();
     })?;
     // If both the store and this manager know no term, both have lost it, and the planner is trusted.
-    let known = manager.carrying().highest_term();
+    let known = manager.move_executor().highest_term();
     if known == term || known == 0 {
         return Ok(());
     }
@@ -115,7 +115,7 @@ async fn expect_term(manager: &Manager, term: u64, lease: &PlannerLease) -> Resu
 
 /// Renews the planner's term, which shows that the planner is still active.
 async fn renew_term(manager: &Manager, term: u64) -> Result<TermState, Problem> {
-    let known = manager.cluster().orders.planner_term.clone();
+    let known = manager.cluster().planner_orders.planner_term.clone();
     let (holder, lease) = known.map(|known| (known.holder, known.lease)).unwrap_or_default();
     let mine = PlannerTerm { term, holder, lease, beat: rand::random::<u64>() % MAX_EPOCH };
     match manager.ask_store(manager.assignment_store.renew_term(&mine)).await {
@@ -125,17 +125,22 @@ async fn renew_term(manager: &Manager, term: u64) -> Result<TermState, Problem> 
     }
 }
 
-pub(super) async fn term(
+pub(super) async fn post_term(
     State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<TermState>, Problem> {
     let wanted: TermRequest = read_order(&headers, sent).await?;
-    expect_text("holder", &wanted.holder)?;
-    expect_text("lease.uid", &wanted.lease.uid)?;
+    check_text("holder", &wanted.holder)?;
+    check_text("lease.uid", &wanted.lease.uid)?;
+    expect_decisions(&wanted.decisions)?;
     if let Some(term) = wanted.renew {
         expect_term(&manager, term, &wanted.lease).await?;
-        return renew_term(&manager, term).await.map(Json);
+        let renewed = renew_term(&manager, term).await?;
+        if !wanted.decisions.is_empty() {
+            *manager.outside_decisions.lock().unwrap_or_else(PoisonError::into_inner) = wanted.decisions;
+        }
+        return Ok(Json(renewed));
     }
     for _ in 0..MAX_TERM_TRIES {
         let told = manager
@@ -146,9 +151,9 @@ pub(super) async fn term(
         let expected = wanted.expected.unwrap_or(in_force);
         // This manager may know a lease that the store has lost. A planner that begins a term between this query and
         // the swap below changes the term, and the swap fails.
-        let known = manager.cluster().orders.planner_term.clone();
+        let known = manager.cluster().planner_orders.planner_term.clone();
         expect_lease(&wanted.lease, later_term(known.as_ref(), told.planner_term.as_ref()))?;
-        let seen = manager.carrying().highest_term().max(in_force);
+        let seen = manager.move_executor().highest_term().max(in_force);
         let minted = manager.assignment_store.mint_term(&wanted.holder, Some(&wanted.lease), expected, seen);
         match manager.ask_store(minted).await {
             Ok(TermGrant::Held(term)) => {
@@ -166,19 +171,35 @@ pub(super) async fn term(
     Err(Problem::part_unavailable("planners keep taking over from each other: try again"))
 }
 
-pub(super) async fn moves(
+/// Refuses more decisions than are kept, decisions with longer lists than are kept, and texts that are too long.
+fn expect_decisions(decisions: &[OutsideDecision]) -> Result<(), Invalid> {
+    if decisions.len() > MAX_OUTSIDE_DECISIONS {
+        return Err(Invalid::new("decisions", format!("must be at most {MAX_OUTSIDE_DECISIONS}")));
+    }
+    for decision in decisions {
+        let lists = [&decision.bound_by, &decision.chosen, &decision.rejected];
+        if lists.into_iter().any(|lines| lines.len() > MAX_DECISION_LINES) {
+            let wrong = format!("must have lists of at most {MAX_DECISION_LINES} entries");
+            return Err(Invalid::new("decisions", wrong));
+        }
+        decision.named_texts().try_for_each(|(field, text)| check_text(field, text))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn post_moves(
     State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Response, Problem> {
     let wanted: MovesRequest = read_order(&headers, sent).await?;
     for it in &wanted.moves {
-        expect_text("why", &it.why)?;
+        check_text("why", &it.why)?;
     }
     expect_term(&manager, wanted.term, &wanted.lease).await?;
     renew_term(&manager, wanted.term).await?;
     let answers: Vec<MoveAnswer> =
-        wanted.moves.into_iter().map(|it| want_move(&manager, wanted.term, it)).collect();
+        wanted.moves.into_iter().map(|it| order_move(&manager, wanted.term, it)).collect();
     manager.moves_changed.notify_one();
     let taken = answers.iter().filter(|answer| answer.status == 202).count();
     manager.metrics.orders_refused.inc_by((answers.len() - taken) as u64);
@@ -188,10 +209,10 @@ pub(super) async fn moves(
         problem = problem.with_member("moves", serde_json::to_value(answers).unwrap_or(Value::Null));
         return Err(problem);
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({ "moves": answers }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(MoveAnswers { moves: answers })).into_response())
 }
 
-fn want_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
+fn order_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
     let now = Instant::now();
     let cluster = manager.cluster();
     let seen = cluster.view_at(now);
@@ -205,7 +226,7 @@ fn want_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
         reason: it.why,
         viewers,
     };
-    let refused = match manager.carrying().want_move(now, &seen, wanted) {
+    let refused = match manager.move_executor().accept_move(now, &seen, wanted) {
         Ok(id) => {
             let (videoid, id) = (it.videoid, Some(id));
             return MoveAnswer { videoid, status: 202, id, epoch: None, detail: None };
@@ -217,33 +238,34 @@ fn want_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
     MoveAnswer { videoid: it.videoid, status, id: None, epoch, detail: Some(refused.to_string()) }
 }
 
-/// Returns the number of viewers that a move takes away from their readers: those above the readers' new shares.
+/// Returns the number of viewers that a move takes from their readers: at each reader, those above its new share of the
+/// video.
 fn viewers_leaving(cluster: &crate::cluster::KnownCluster, it: &MoveRequest) -> u64 {
-    let total = cluster.viewers(&it.videoid);
+    let total = cluster.viewer_count_of(&it.videoid);
     let weights: u64 = it.readers.iter().map(|share| u64::from(share.weight)).sum();
-    let held = |sighting: &crate::liveness::ReaderSighting| {
+    let held = |sighting: &crate::liveness::ReaderLiveness| {
         let viewers = sighting.held_video(&it.videoid).map_or(0, |held| held.viewers);
         let share = it.readers.iter().find(|share| share.reader == sighting.last_record.id);
         let part = share.map_or(0, |share| total * u64::from(share.weight) / weights.max(1));
         viewers.saturating_sub(part)
     };
-    cluster.reader_watch.all_sightings().map(held).sum()
+    cluster.reader_watch.all_readers().map(held).sum()
 }
 
-pub(super) async fn moves_shown(State(manager): SharedManager) -> Json<MovesAnswer> {
-    let moves = manager.carrying().move_states(Instant::now(), MAX_MOVES_SHOWN);
+pub(super) async fn get_moves(State(manager): SharedManager) -> Json<MovesAnswer> {
+    let moves = manager.move_executor().move_states(Instant::now(), MAX_MOVES_SHOWN);
     let in_flight = manager.cluster().pending_hand_overs.viewers;
     Json(MovesAnswer { moves, in_flight, viewers_per_minute: manager.config.max_viewers_moved_per_minute })
 }
 
-pub(super) async fn cordons(
+pub(super) async fn post_cordons(
     State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<CordonsAnswer>, Problem> {
     let wanted: CordonsRequest = read_order(&headers, sent).await?;
     let closings: Vec<Option<CordonLevel>> =
-        wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
+        wanted.cordons.iter().map(parse_cordon_level).collect::<Result<_, _>>()?;
     expect_term(&manager, wanted.term, &wanted.lease).await?;
     expect_room(&manager, &wanted.cordons)?;
     renew_term(&manager, wanted.term).await?;
@@ -281,8 +303,8 @@ fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invali
     Ok(())
 }
 
-fn read_closing(it: &CordonRequest) -> Result<Option<CordonLevel>, Invalid> {
-    expect_text("why", &it.why)?;
+fn parse_cordon_level(it: &CordonRequest) -> Result<Option<CordonLevel>, Invalid> {
+    check_text("why", &it.why)?;
     match &it.cordon {
         None => Ok(None),
         Some(MaybeUnknown::Known(closing)) => Ok(Some(*closing)),
@@ -292,18 +314,20 @@ fn read_closing(it: &CordonRequest) -> Result<Option<CordonLevel>, Invalid> {
     }
 }
 
-pub(super) async fn cordons_shown(State(manager): SharedManager) -> Json<CordonsAnswer> {
+pub(super) async fn get_cordons(State(manager): SharedManager) -> Json<CordonsAnswer> {
     Json(manager.cluster().cordons_answer())
 }
 
-pub(super) async fn plan(State(manager): SharedManager) -> Json<Value> {
-    let term = manager.cluster().orders.planner_term.clone();
-    let decisions =
-        manager.planner_decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    Json(json!({
-        "autopilot": manager.config.autopilot,
-        "leading": manager.metrics.is_leading.get() == 1,
-        "term": term.as_ref().map(term_state),
-        "decisions": decisions,
-    }))
+pub(super) async fn get_plan(State(manager): SharedManager) -> Json<PlanAnswer> {
+    let term = manager.cluster().planner_orders.planner_term.clone();
+    let decisions = manager.planner_decisions.lock().unwrap_or_else(PoisonError::into_inner);
+    let decisions = decisions.iter().cloned().collect();
+    let outside = manager.outside_decisions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Json(PlanAnswer {
+        autopilot: manager.config.autopilot,
+        leading: manager.metrics.is_leading.get() == 1,
+        term: term.as_ref().map(term_state),
+        decisions,
+        outside,
+    })
 }

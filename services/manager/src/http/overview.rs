@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use liverank_core::json::whole_number;
-use liverank_core::placement::situation::{PlanLimits, ReaderAvailability, Situation};
+use liverank_core::json::to_whole_number;
+use liverank_core::placement::Plan;
+use liverank_core::placement::situation::{PlanLimits, Situation};
 use liverank_core::placement::what_if::{self, Forecast, WhatIfChanges, forecast};
-use liverank_core::placement::{MetLimit, Plan, ViewerBalance};
-use liverank_core::{Invalid, Millis, ReaderId, VideoId};
-use liverank_protocol::{CordonRequest, MaybeUnknown, MovePhase, MoveState, ReaderState, UnservedRequests};
+use liverank_core::{Invalid, VideoId};
+use liverank_protocol::{
+    ChosenOrder, ForecastMinute, ForecastReader, MaybeUnknown, MoveKind, MovePhase, MoveState, Overview,
+    OverviewMove, OverviewReader, PlannerDecision, PlannerState, ReaderState, WhatIfAnswer, WhatIfRequest,
+    WhatIfVideo,
+};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::QueryParams;
 use liverank_runtime::{Problem, now_ms};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::Manager;
-use crate::autopilot::{self, ChosenOrder, PlannerDecision};
-use crate::cluster::watched::WatchedVideo;
-use crate::history::HistoryShown;
+use crate::autopilot;
 use crate::liveness::ReaderStatus;
-use crate::metrics::MoveKind;
 
 /// The time that a request for a forecast waits for those before it: gateways forward a few a second.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,64 +41,7 @@ const MAX_MOVES_LISTED: usize = 40;
 const MAX_DECISIONS_LISTED: usize = 8;
 const MAX_LINES_A_DECISION: usize = 12;
 
-/// The answer of `GET /overview`.
-#[derive(Debug, Serialize)]
-pub(super) struct Overview {
-    /// The time of the answer, in ms since 1970.
-    at: Millis,
-    /// Whether this manager reaches the store; otherwise the answer is what it last saw.
-    fresh: bool,
-    /// The reason for which no video is moved; `None` if moves are not suspended.
-    hold: Option<String>,
-    viewers: u64,
-    capacity: u64,
-    /// The number of videos that have a reader. `videos_watched` is the number of videos that have viewers.
-    videos_assigned: usize,
-    videos_watched: usize,
-    readers_total: usize,
-    readers: Vec<ReaderLine>,
-    history: HistoryShown,
-    videos: Vec<WatchedVideo>,
-    moves: Vec<MoveLine>,
-    /// The number of viewers that are to be handed over and are still at their old reader.
-    in_flight: u64,
-    viewers_per_minute: u64,
-    cordons: Vec<CordonRequest>,
-    unserved: Option<UnservedRequests>,
-    planner: PlannerJson,
-}
-
-#[derive(Debug, Serialize)]
-struct ReaderLine {
-    id: ReaderId,
-    state: String,
-    cordon: Option<String>,
-    viewers: u64,
-    capacity: u64,
-    videos: u64,
-    silent_ms: u64,
-    unreachable: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct MoveLine {
-    #[serde(flatten)]
-    state: MoveState,
-    /// The kind of change: `move`, `split`, `merge` or `reshare`.
-    kind: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct PlannerJson {
-    /// Whether the planner in this manager has the term in force.
-    leading: bool,
-    /// The planner that has the term in force.
-    holder: Option<String>,
-    term: Option<u64>,
-    decisions: Vec<PlannerDecision>,
-}
-
-pub(super) async fn overview(
+pub(super) async fn get_overview(
     State(manager): State<Arc<Manager>>,
     query: QueryParams,
 ) -> Result<Json<Overview>, Problem> {
@@ -107,9 +50,9 @@ pub(super) async fn overview(
     let cluster = manager.cluster();
     let load = cluster.cluster_load(now, manager.config.max_viewers_moved_per_minute, false);
     let videos = cluster.hottest_videos(MAX_VIDEOS_LISTED);
-    let videos_watched = cluster.watched_count();
+    let videos_watched = cluster.watched_count() as u64;
     drop(cluster);
-    let mut readers: Vec<ReaderLine> = load.readers.iter().map(reader_line).collect();
+    let mut readers: Vec<OverviewReader> = load.readers.iter().map(reader_line).collect();
     readers.sort_by_key(|reader| Reverse(reader.viewers * 1_000_000 / reader.capacity.max(1)));
     readers.truncate(MAX_READERS_LISTED);
     let gone = MaybeUnknown::Known(ReaderStatus::Gone);
@@ -121,31 +64,32 @@ pub(super) async fn overview(
         hold: load.hold,
         viewers: alive().map(|reader| reader.viewers).sum(),
         capacity: alive().map(|reader| reader.capacity).sum(),
-        videos_assigned: load.videos as usize,
+        videos_assigned: load.videos,
         videos_watched,
-        readers_total: load.readers.len(),
+        readers_total: load.readers.len() as u64,
         readers,
-        history: manager.viewer_history.lock().unwrap_or_else(PoisonError::into_inner).to_shown(),
+        history: manager.viewer_history.lock().unwrap_or_else(PoisonError::into_inner).to_columns(),
         videos,
         moves: move_lines(&manager, now),
         in_flight: load.in_flight,
         viewers_per_minute: load.viewers_per_minute,
         cordons: load.cordons.into_iter().take(MAX_READERS_LISTED).collect(),
         unserved: load.unserved,
-        planner: PlannerJson {
+        planner: PlannerState {
             leading: manager.metrics.is_leading.get() == 1,
             holder: term.map(|term| term.holder.clone()).filter(|holder| !holder.is_empty()),
             term: term.map(|term| term.term),
             decisions: latest_decisions(&manager),
+            outside: manager.outside_decisions.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         },
     }))
 }
 
-fn reader_line(reader: &ReaderState) -> ReaderLine {
-    ReaderLine {
+fn reader_line(reader: &ReaderState) -> OverviewReader {
+    OverviewReader {
         id: reader.id.clone(),
-        state: reader.state.to_string(),
-        cordon: reader.cordon.as_ref().map(ToString::to_string),
+        state: reader.state.clone(),
+        cordon: reader.cordon.clone(),
         viewers: reader.viewers,
         capacity: reader.capacity,
         videos: reader.assigned,
@@ -154,14 +98,14 @@ fn reader_line(reader: &ReaderState) -> ReaderLine {
     }
 }
 
-fn move_lines(manager: &Manager, now: Instant) -> Vec<MoveLine> {
+fn move_lines(manager: &Manager, now: Instant) -> Vec<OverviewMove> {
     let is_over = |it: &MoveState| {
         let over = |phase: &MovePhase| matches!(phase, MovePhase::Done | MovePhase::Failed);
         matches!(&it.state, MaybeUnknown::Known(phase) if over(phase))
     };
     let line =
-        |state: MoveState| MoveLine { kind: MoveKind::between(&state.from, &state.to).as_str(), state };
-    let states = manager.carrying().move_states(now, 10 * MAX_MOVES_LISTED);
+        |state: MoveState| OverviewMove { kind: MoveKind::of_change(&state.from, &state.to).into(), state };
+    let states = manager.move_executor().move_states(now, 10 * MAX_MOVES_LISTED);
     let mut shown: Vec<MoveState> = Vec::new();
     for (at, state) in states.into_iter().enumerate() {
         if shown.len() < 2 * MAX_MOVES_LISTED && (at < MAX_MOVES_LISTED || !is_over(&state)) {
@@ -182,68 +126,36 @@ fn latest_decisions(manager: &Manager) -> Vec<PlannerDecision> {
     decisions.iter().take(MAX_DECISIONS_LISTED).map(cut).collect()
 }
 
-/// The answer of `POST /what-if`.
-#[derive(Debug, Serialize)]
-struct WhatIfJson {
-    /// One plan for each minute.
-    minutes: Vec<ForecastMinute>,
-    /// Whether the forecast reached a minute in which nothing was left to do.
-    settled: bool,
-    /// The number of viewers that are moved, in all.
-    moved: u64,
-    readers: Vec<ForecastReader>,
-}
-
-#[derive(Debug, Serialize)]
-struct ForecastMinute {
-    orders_total: usize,
-    orders: Vec<ChosenOrder>,
-    moved: u64,
-    before: ViewerBalance,
-    after: ViewerBalance,
-    bound_by: Vec<MetLimit>,
-    rejected: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct ForecastReader {
-    id: ReaderId,
-    capacity: u64,
-    standing: ReaderAvailability,
-    /// The number of viewers before the first order; `after` is the number after the last one.
-    before: u64,
-    after: u64,
-}
-
-/// `POST /what-if {"readers"?, "videos"?: [{"videoid", "viewers"}]}`.
-pub(super) async fn answer_what_if(
+/// Answers `POST /what-if {"readers"?, "videos"?: [{"videoid", "viewers"}]}` with a forecast of what the planner would
+/// do.
+pub(super) async fn post_what_if(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Problem> {
-    let changes = parse_what_if_request(&body)?;
+) -> Result<Json<WhatIfAnswer>, Problem> {
+    let changes = what_if_changes(read_what_if_request(&body)?);
     // A plan of a large system uses a processor for a while, so one request is answered at a time.
     let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, manager.what_if_permits.acquire()).await else {
         return Err(Problem::part_unavailable("other questions are being answered: try again"));
     };
     let (situation, limits) = autopilot::situation_and_limits(&manager);
-    let answer = tokio::task::spawn_blocking(move || forecast_json(situation, &limits, &changes)).await;
+    let answer = tokio::task::spawn_blocking(move || make_forecast(situation, &limits, &changes)).await;
     answer.map(Json).map_err(|error| Problem::part_unavailable(format!("the plan was not finished: {error}")))
 }
 
-fn forecast_json(situation: Situation, limits: &PlanLimits, changes: &WhatIfChanges) -> Value {
+fn make_forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChanges) -> WhatIfAnswer {
     let forecast = forecast(situation, limits, changes);
-    json!(WhatIfJson {
+    WhatIfAnswer {
         settled: forecast.is_settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
         minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.start, plan)).collect(),
         readers: forecast_readers(&forecast),
-    })
+    }
 }
 
 fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
     let order = |order: &liverank_core::placement::PlannedOrder| ChosenOrder {
         videoid: situation.videos[order.video].id.to_string(),
-        kind: order.kind.as_str(),
+        kind: order.kind.into(),
         from: situation.shares_of_parts(&order.from),
         to: situation.shares_of_parts(&order.to),
         viewers: order.moved,
@@ -251,12 +163,12 @@ fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
         outcome: String::new(),
     };
     ForecastMinute {
-        orders_total: plan.orders.len(),
+        orders_total: plan.orders.len() as u64,
         orders: plan.orders.iter().take(MAX_LINES_A_DECISION).map(order).collect(),
         moved: plan.moved,
         before: plan.before,
         after: plan.after,
-        bound_by: plan.bound_by.clone(),
+        bound_by: plan.bound_by.iter().copied().map(Into::into).collect(),
         rejected: plan.rejected.iter().take(MAX_LINES_A_DECISION).map(|it| it.explain(situation)).collect(),
     }
 }
@@ -273,7 +185,7 @@ fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
     let lines = forecast.start.readers.iter().zip(loads).map(|(reader, (before, after))| ForecastReader {
         id: reader.id.clone(),
         capacity: reader.capacity,
-        standing: reader.standing,
+        standing: reader.standing.into(),
         before,
         after,
     });
@@ -283,25 +195,27 @@ fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
     lines
 }
 
-fn parse_what_if_request(body: &Map<String, Value>) -> Result<WhatIfChanges, Invalid> {
+/// Parses the body of a what-if request; errors name the member that is wrong.
+fn read_what_if_request(body: &Map<String, Value>) -> Result<WhatIfRequest, Invalid> {
     if let Some(unknown) = body.keys().find(|key| !["readers", "videos"].contains(&key.as_str())) {
         return Err(Invalid::new(
             "body",
             format!("has a member {unknown:?}: it may have readers and videos"),
         ));
     }
-    let number = |value: &Value, most: u64| whole_number(value).filter(|number| (1..=most).contains(number));
+    let number =
+        |value: &Value, most: u64| to_whole_number(value).filter(|number| (1..=most).contains(number));
     let readers = match body.get("readers") {
         None | Some(Value::Null) => None,
         Some(value) => {
             let most = what_if::MAX_ASKED_READERS;
             let wrong = || Invalid::new("readers", format!("must be a whole number from 1 to {most}"));
-            Some(number(value, most as u64).ok_or_else(wrong)? as usize)
+            Some(number(value, most as u64).ok_or_else(wrong)?)
         }
     };
     let videos = match body.get("videos") {
-        None | Some(Value::Null) => &[][..],
-        Some(Value::Array(videos)) if videos.len() <= what_if::MAX_CHANGED_VIDEOS => videos,
+        None | Some(Value::Null) => None,
+        Some(Value::Array(videos)) if videos.len() <= what_if::MAX_CHANGED_VIDEOS => Some(videos),
         Some(_) => {
             let most = what_if::MAX_CHANGED_VIDEOS;
             return Err(Invalid::new("videos", format!("must be a list of at most {most} videos")));
@@ -311,7 +225,16 @@ fn parse_what_if_request(body: &Map<String, Value>) -> Result<WhatIfChanges, Inv
         let video = VideoId::parse_field("videos.videoid", entry["videoid"].as_str().unwrap_or_default())?;
         let most = what_if::MAX_VIEWERS_OF_A_VIDEO;
         let wrong = || Invalid::new("videos.viewers", format!("must be a whole number from 1 to {most}"));
-        Ok((video, number(&entry["viewers"], most).ok_or_else(wrong)?))
+        Ok(WhatIfVideo { videoid: video, viewers: number(&entry["viewers"], most).ok_or_else(wrong)? })
     };
-    Ok(WhatIfChanges { readers, viewers: videos.iter().map(coming).collect::<Result<_, Invalid>>()? })
+    let videos = videos.map(|videos| videos.iter().map(coming).collect::<Result<_, Invalid>>());
+    Ok(WhatIfRequest { readers, videos: videos.transpose()? })
+}
+
+fn what_if_changes(request: WhatIfRequest) -> WhatIfChanges {
+    let videos = request.videos.unwrap_or_default().into_iter();
+    WhatIfChanges {
+        readers: request.readers.map(|readers| readers as usize),
+        viewers: videos.map(|video| (video.videoid, video.viewers)).collect(),
+    }
 }

@@ -1,6 +1,8 @@
 //! Tests of access: every endpoint of the table is called by every kind of caller, and with a stolen reader's
 //! credential.
 
+use std::net::IpAddr;
+
 use liverank_core::ReaderId;
 use liverank_manager::Config;
 use liverank_protocol::access::{Access, CalledService, CallerRole, KnownCaller, endpoints_of};
@@ -41,14 +43,14 @@ async fn the_table_of_endpoints_is_what_the_router_does() {
     let refused = |status: StatusCode| matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let callers = || {
         CallerRole::ALL.map(|role| {
-            KnownCaller::of(role).unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r1").unwrap()))
+            KnownCaller::of_role(role).unwrap_or_else(|| KnownCaller::reader(ReaderId::parse("r1").unwrap()))
         })
     };
     for row in endpoints_of(CalledService::Manager) {
         let what = format!("{} {}", row.method, row.path);
         let stranger = KeyRing::with_random_secret()
             .unwrap()
-            .token_source(&KnownCaller::of(CallerRole::Operator).unwrap())
+            .token_source(&KnownCaller::of_role(CallerRole::Operator).unwrap())
             .unwrap();
         let strange = format!(
             "Bearer {}",
@@ -146,6 +148,77 @@ async fn a_stolen_reader_credential_is_one_reader() {
     assert_eq!(answer.status(), StatusCode::OK);
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(answer.get("viewers_elsewhere"), None, "{answer}");
+}
+
+#[tokio::test]
+async fn an_address_registers_its_share_of_new_videos() {
+    let config = Config { max_new_videos_per_hour: 10, ..Config::default() };
+    let manager = Manager::with(&StoreWithSwitch::new(), config).await;
+    let _reader = Reader::start("r", &[&manager]).await;
+    manager.knows(1).await;
+    let register = async |host: u8, id: &str, shown: Option<String>| {
+        let from = IpAddr::from([127, 0, 0, host]);
+        let client = reqwest::Client::builder().no_proxy().local_address(from).build().unwrap();
+        let mut request = client.post(format!("{}/register", manager.base)).json(&json!({"videoid": id}));
+        if let Some(shown) = shown {
+            request = request.header("authorization", shown).header("x-forwarded-for", "192.0.2.1");
+        }
+        request.send().await.unwrap()
+    };
+    for number in 0..5 {
+        assert_eq!(register(1, &format!("v{number}"), None).await.status(), StatusCode::OK);
+    }
+    let other_role = format!("Bearer {}", token("reader/r"));
+    for shown in [None, Some("Bearer x".to_owned()), Some(other_role)] {
+        let refused = register(1, "one-more", shown).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((3_500..=3_600).contains(&seconds), "{seconds}");
+    }
+    assert!(manager.metrics().contains("liverank_manager_registrations_refused_total 3"));
+    assert_eq!(register(1, "v0", None).await.status(), StatusCode::OK, "a known video is no new one");
+    assert_eq!(register(2, "another-host", None).await.status(), StatusCode::OK);
+    let gateway = format!("Bearer {}", token("gateway"));
+    for number in 0..9 {
+        let answer = register(1, &format!("by-gateway-{number}"), Some(gateway.clone())).await;
+        assert_eq!(answer.status(), StatusCode::OK, "a gateway has a budget for each of its own callers");
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_directly_at_a_reader_has_the_share_of_its_address_in_new_videos() {
+    let config = Config { max_new_videos_per_hour: 10, ..Config::default() };
+    let manager = Manager::with(&StoreWithSwitch::new(), config).await;
+    let _reader = Reader::start("r", &[&manager]).await;
+    manager.knows(1).await;
+    let ask = async |who: &str, viewer: Option<&str>, id: &str| {
+        let body = json!({"videoid": id, "viewer_address": viewer});
+        manager.send_as(who, "/route", &body).await.status()
+    };
+    let (first, second) = (Some("192.0.2.1"), Some("192.0.2.2"));
+    for number in 0..5 {
+        assert_eq!(ask("reader/r", first, &format!("v{number}")).await, StatusCode::OK);
+    }
+    assert_eq!(ask("reader/r", first, "one-more").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(manager.resolve("one-more").await, None, "nothing is kept of it");
+    assert_eq!(ask("reader/r", first, "v0").await, StatusCode::OK, "a known video is no new one");
+    assert_eq!(ask("reader/r", second, "another-host").await, StatusCode::OK);
+    // A reader that does not say for whom it asks has the share of its own address.
+    let mut unsaid = Vec::new();
+    for number in 0..4 {
+        unsaid.push(ask("reader/r", None, &format!("unsaid-{number}")).await);
+    }
+    let (ok, refused) = (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(unsaid, [ok, ok, refused, refused]);
+    for number in 0..9 {
+        let asked = ask("gateway", None, &format!("by-gateway-{number}")).await;
+        assert_eq!(asked, StatusCode::OK, "a gateway has a budget for each of its own callers");
+    }
+    assert!(manager.metrics().contains("liverank_manager_registrations_refused_total 3"));
+    let wrong = json!({"videoid": "v0", "viewer_address": "somewhere"});
+    let wrong = manager.send_as("reader/r", "/route", &wrong).await;
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(wrong.json::<Value>().await.unwrap()["field"], "viewer_address");
 }
 
 #[tokio::test]

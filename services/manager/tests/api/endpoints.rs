@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
-use liverank_core::handover::coordinator::MAX_WANTED;
+use liverank_core::handover::coordinator::MAX_WANTED_VIEWERS;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ async fn a_route_names_the_readers_and_the_epoch() {
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.0})).await.0, 200);
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.5})).await.0, 400);
     let mut readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
-        "load": route["readers"][0]["load"], "takes": true, "wanted": MAX_WANTED,
+        "load": route["readers"][0]["load"], "takes": true, "wanted": MAX_WANTED_VIEWERS,
         "pass_key": route["readers"][0]["pass_key"]}]);
     assert_eq!(route["readers"], readers);
     assert_eq!(route["readers"][0]["pass_key"].as_str().unwrap().len(), 64);
@@ -72,6 +72,22 @@ async fn a_route_names_the_readers_and_the_epoch() {
 }
 
 #[tokio::test]
+async fn a_peak_of_viewers_stays_when_they_leave() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    one.watch("v", 7);
+    until("seven is the peak", async || {
+        let viewers: Value = manager.get("/viewers/v").await.json().await.unwrap();
+        viewers == json!({"videoid": "v", "viewers": 7, "peak": 7})
+    })
+    .await;
+    one.watch("v", 5);
+    until("two leave", async || manager.json("/viewers/v").await["viewers"] == 5).await;
+    let many = manager.post("/viewers", &json!({"videos": ["nobody", "v"], "peaks": true})).await;
+    assert_eq!(many, (StatusCode::OK, json!({"viewers": [0, 5], "peaks": [0, 7]})));
+}
+
+#[tokio::test]
 async fn viewers_and_load_are_what_the_readers_report() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let one = Reader::start("reader-1", &[&manager]).await;
@@ -80,7 +96,7 @@ async fn viewers_and_load_are_what_the_readers_report() {
     two.watch("v", 4);
     until("both are counted", async || {
         let viewers: Value = manager.get("/viewers/v").await.json().await.unwrap();
-        viewers == json!({"videoid": "v", "viewers": 7})
+        (&viewers["videoid"], &viewers["viewers"]) == (&json!("v"), &json!(7))
     })
     .await;
     let many = manager.post("/viewers", &json!({"videos": ["nobody", "v", "v"]})).await;
@@ -125,7 +141,7 @@ async fn what_is_known_is_answered_while_the_store_is_away() {
     let reader = Reader::start("reader-1", &[&manager]).await;
     manager.knows(1).await;
     manager.register("known").await;
-    store.away.store(true, Relaxed);
+    store.is_unavailable.store(true, Relaxed);
     let polls = store.vain_polls.load(Relaxed);
     until("the manager noticed", async || store.vain_polls.load(Relaxed) >= polls + 5).await;
     assert_eq!(manager.resolve("known").await, Some(reader.url.clone()));
@@ -133,7 +149,7 @@ async fn what_is_known_is_answered_while_the_store_is_away() {
     let answer = manager.send("/register", &json!({"videoid": "new"})).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
-    store.away.store(false, Relaxed);
+    store.is_unavailable.store(false, Relaxed);
     until("new videos are taken again", async || {
         manager.post("/register", &json!({"videoid": "new"})).await.0 == StatusCode::OK
     })
@@ -143,7 +159,7 @@ async fn what_is_known_is_answered_while_the_store_is_away() {
 #[tokio::test]
 async fn a_manager_without_data_answers_503_instead_of_404() {
     let store = StoreWithSwitch::new();
-    store.away.store(true, Relaxed);
+    store.is_unavailable.store(true, Relaxed);
     let manager = Manager::start(&store).await;
     assert_eq!(manager.get("/resolve/v").await.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -201,6 +217,25 @@ async fn a_malformed_heartbeat_is_refused() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{member}");
         assert!(problem["error"].as_str().unwrap().contains(named), "{problem}");
     }
+}
+
+/// The heartbeat has as many videos as a reader of the usual capacity can hold, with ids of the greatest length.
+#[tokio::test]
+async fn the_longest_heartbeat_of_a_reader_is_taken() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let held = |number: usize| {
+        json!({
+            "video": format!("{number:06}{}", "é".repeat(125)), "viewers": 1, "epoch": 0, "ready": true, "shedding": false,
+        })
+    };
+    let long = json!({
+        "id": "r", "public_url": "http://localhost:1", "internal_url": "http://localhost:1", "beat": 1,
+        "capacity": 20_000, "viewers": 30_000, "draining": false, "highest_epoch": 0,
+        "videos": (0..30_000).map(held).collect::<Vec<_>>(), "messages_sent": 0,
+    });
+    assert!(long.to_string().len() > 9_000_000, "more than the release before took");
+    assert_eq!(manager.post("/heartbeat", &long).await.0, StatusCode::OK);
+    until("its videos are known", async || manager.json("/overview").await["videos_watched"] == 30_000).await;
 }
 
 #[tokio::test]

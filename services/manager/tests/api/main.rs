@@ -6,6 +6,7 @@
 mod access;
 mod autopilot;
 mod endpoints;
+mod following;
 mod moving;
 mod orders;
 mod overview;

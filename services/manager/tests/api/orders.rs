@@ -241,7 +241,7 @@ async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
     manager.knows(1).await;
     manager.register("v").await;
     let term = manager.term("planner").await;
-    store.away.store(true, Relaxed);
+    store.is_unavailable.store(true, Relaxed);
     for (path, body) in [
         ("/moves", json!({"term": term, "moves": []})),
         ("/cordons", json!({"term": term, "cordons": []})),
@@ -255,7 +255,7 @@ async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
     let later = route["epoch"].as_u64().unwrap() + 1;
     let (status, _) = manager.post("/route", &json!({"videoid": "v", "epoch": later})).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    store.away.store(false, Relaxed);
+    store.is_unavailable.store(false, Relaxed);
     until("it is answered above", async || {
         let (status, route) = manager.post("/route", &json!({"videoid": "v", "epoch": later})).await;
         status == StatusCode::OK && route["epoch"].as_u64().unwrap() > later
@@ -293,4 +293,42 @@ async fn the_load_answer_has_what_a_planner_needs() {
     let short = manager.json("/load?assignments=false").await;
     assert_eq!((short.get("assignments"), &short["readers"][0]["videos"]), (None, &json!([])));
     assert_eq!(manager.get("/load?assignments=maybe").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn what_a_planner_outside_decided_is_shown() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let term = manager.term("operator").await;
+    let overview = manager.json("/overview").await;
+    assert_eq!(overview["planner"]["outside"], json!([]));
+    let up = json!({"id": "ScaleUp-1", "at": 1_760_000_000_000_i64, "action": "ScaleUp", "reason": "5 are wanted",
+        "bound_by": ["maxReaders"], "chosen": ["reader-4"], "rejected": ["reader-1: it is being emptied"]});
+    let renewal = |decisions: Value| json!({"holder": "operator", "renew": term, "decisions": decisions});
+    let (status, answer) = manager.order("/term", &renewal(json!([up]))).await;
+    assert_eq!((status, &answer["term"]), (StatusCode::OK, &json!(term)), "{answer}");
+    assert_eq!(manager.json("/overview").await["planner"]["outside"], json!([up]));
+    assert_eq!(manager.json("/plan").await["outside"], json!([up]));
+    // A planner of an earlier release tells nothing: what is known stays.
+    let (status, _) = manager.order("/term", &json!({"holder": "operator", "renew": term})).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(manager.json("/overview").await["planner"]["outside"], json!([up]));
+    for wrong in [
+        json!(vec![up.clone(); 11]),
+        json!([{"id": "a", "at": 1, "action": "Hold", "reason": "x".repeat(1_025)}]),
+        json!([{"id": "a", "at": 1, "action": "Hold", "reason": "", "chosen": vec!["reader-1"; 11]}]),
+        json!([{"id": "a", "at": 1, "action": "Hold", "reason": "", "rejected": ["two\nlines"]}]),
+    ] {
+        let (status, problem) = manager.order("/term", &renewal(wrong)).await;
+        let field = problem["field"].as_str().unwrap_or_default();
+        assert!(status == StatusCode::BAD_REQUEST && field.starts_with("decisions"), "{problem}");
+    }
+    assert_eq!(
+        manager.json("/overview").await["planner"]["outside"],
+        json!([up]),
+        "a refused list changes nothing"
+    );
+    // One whose term is over is not heard.
+    manager.term("another").await;
+    let (status, _) = manager.order("/term", &renewal(json!([]))).await;
+    assert_eq!(status, StatusCode::CONFLICT);
 }

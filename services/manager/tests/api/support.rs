@@ -32,16 +32,18 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// The longest time that a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const CONDITION_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The time that reading all assignments takes if loads are slow: longer than a store may take for anything else.
+const SLOW_LOAD_DELAY: Duration = Duration::from_secs(10);
 /// The delay of change notifications if they are slow: longer than a query takes.
-const SLOW_NEWS_DELAY: Duration = Duration::from_millis(200);
+const SLOW_NOTIFICATION_DELAY: Duration = Duration::from_millis(200);
 
-/// Waits until `holds` returns true; returns how long that took, and fails after `PATIENCE`.
+/// Waits until `holds` returns true; returns how long that took, and fails after `CONDITION_TIMEOUT`.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "did not come true: {what}");
+        assert!(start.elapsed() < CONDITION_TIMEOUT, "did not come true: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     start.elapsed()
@@ -136,7 +138,7 @@ impl Manager {
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// Begins a term after whichever is in force, and returns its number.
+    /// Begins a planner's term that follows the one in force, and returns the new term's number.
     pub async fn term(&self, holder: &str) -> u64 {
         let (status, answer) = self.order("/term", &json!({"holder": holder})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
@@ -201,24 +203,24 @@ impl Drop for Manager {
 /// The state of a test's reader: what it reports, and what it was told.
 #[derive(Default)]
 pub struct Told {
-    /// The videos that it reports. Viewers that it is ordered to hand over leave at once.
+    /// The videos that the reader reports. Viewers that the reader is ordered to hand over leave it at once.
     pub videos: BTreeMap<VideoId, HeldVideo>,
     pub draining: bool,
     pub grace_ms: u64,
     /// The hand-over orders in the last heartbeat's answer.
     pub hand_over: Vec<HandOver>,
-    /// All hand-over orders it ever got, each with its number of viewers at that time.
+    /// All hand-over orders that the reader ever got, each with the number of the video's viewers at that time.
     pub handed: Vec<(HandOver, u64)>,
-    /// Whether it ignores requests to keep a video ready.
+    /// True if the reader ignores requests to keep a video ready.
     pub is_cold: bool,
-    /// The reader to which its viewers go.
+    /// The reader to which the viewers go that this one hands over; `None`: they go nowhere.
     pub heir: Option<Arc<Mutex<Told>>>,
     pub is_dead: bool,
     /// The number of viewers for whom other readers have space, by the last heartbeat's answer.
     pub room_elsewhere: Option<u64>,
     /// The number of heartbeats that were answered.
     pub answers: u64,
-    /// The authorisation headers of the requests that it got.
+    /// The authorisation headers of the requests that the reader got.
     pub asked_with: Vec<String>,
 }
 
@@ -231,7 +233,7 @@ pub struct Reader {
     pub id: String,
     pub url: String,
     pub told: Arc<Mutex<Told>>,
-    /// Whether its heartbeats reach the managers.
+    /// True while the reader's heartbeats reach the managers.
     pub connected: Arc<AtomicBool>,
     /// The server that answers at the reader's address.
     server: AbortHandle,
@@ -279,6 +281,7 @@ impl Reader {
             reconnects: 0,
             reconnect_errors: 0,
             incarnation: 1,
+            zone: None,
             ticket: Some(Secret::new(ticket(id))),
         };
         tasks.spawn(send_heartbeats(record, managers, Arc::clone(&told), Arc::clone(&connected)));
@@ -405,19 +408,25 @@ async fn send_heartbeats(
     }
 }
 
-/// A store that a test can make unavailable, in parts, and empty.
+/// A store that a test can make unavailable, wholly or in part, and can empty.
 #[derive(Default)]
 pub struct StoreWithSwitch {
     inner: Mutex<Arc<EmbeddedAssignments>>,
-    pub away: AtomicBool,
+    pub is_unavailable: AtomicBool,
     /// Whether the readers' heartbeats cannot be read, while all else can.
     pub blind: AtomicBool,
-    /// Whether change notifications are delayed by [`SLOW_NEWS_DELAY`], as over a network.
+    /// Whether change notifications are delayed by [`SLOW_NOTIFICATION_DELAY`], as over a network.
     pub slow_news: AtomicBool,
     /// The number of polls that failed because the store was blind or unavailable.
     pub vain_polls: AtomicU64,
     /// The number of compare-and-sets that took effect.
     pub assigned: AtomicU64,
+    /// Whether reading all assignments takes [`SLOW_LOAD_DELAY`].
+    pub slow_loads: AtomicBool,
+    /// The number of times that all assignments were read.
+    pub loads: AtomicU64,
+    /// Whether change notifications are lost on their way; as on a connection that broke without a sign.
+    pub lose_news: Arc<AtomicBool>,
 }
 
 impl StoreWithSwitch {
@@ -431,7 +440,7 @@ impl StoreWithSwitch {
     }
 
     fn inner_store(&self) -> Result<Arc<EmbeddedAssignments>, StoreError> {
-        if self.away.load(Relaxed) {
+        if self.is_unavailable.load(Relaxed) {
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
         Ok(Arc::clone(&self.inner.lock().unwrap()))
@@ -440,8 +449,16 @@ impl StoreWithSwitch {
 
 #[async_trait]
 impl AssignmentStore for StoreWithSwitch {
+    async fn assignments_version(&self) -> Result<u64, StoreError> {
+        self.inner_store()?.assignments_version().await
+    }
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
-        self.inner_store()?.load_assignments().await
+        self.loads.fetch_add(1, Relaxed);
+        let loaded = self.inner_store()?.load_assignments().await;
+        if self.slow_loads.load(Relaxed) {
+            tokio::time::sleep(SLOW_LOAD_DELAY).await;
+        }
+        loaded
     }
     async fn assign_video(
         &self,
@@ -464,7 +481,7 @@ impl AssignmentStore for StoreWithSwitch {
         self.inner_store()?.note_heartbeat(reader).await
     }
     async fn reader_records(&self) -> Result<Vec<ReaderRecord>, StoreError> {
-        if self.blind.load(Relaxed) || self.away.load(Relaxed) {
+        if self.blind.load(Relaxed) || self.is_unavailable.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
@@ -473,9 +490,15 @@ impl AssignmentStore for StoreWithSwitch {
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
         self.inner_store()?.forget_reader(reader, beat).await
     }
+    async fn raise_viewer_peaks(&self, peaks: &[(VideoId, u64)]) -> Result<(), StoreError> {
+        self.inner_store()?.raise_viewer_peaks(peaks).await
+    }
+    async fn viewer_peaks(&self, videos: &[VideoId]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.inner_store()?.viewer_peaks(videos).await
+    }
     async fn planner_orders(&self) -> Result<PlannerOrders, StoreError> {
         // A manager's poll begins with this query: if it fails, the manager makes no further one.
-        if self.away.load(Relaxed) {
+        if self.is_unavailable.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
         }
         self.inner_store()?.planner_orders().await
@@ -502,13 +525,15 @@ impl AssignmentStore for StoreWithSwitch {
     }
     async fn subscribe_changes(&self) -> Result<mpsc::Receiver<AssignmentChange>, StoreError> {
         let mut changes = self.inner_store()?.subscribe_changes().await?;
-        if !self.slow_news.load(Relaxed) {
-            return Ok(changes);
-        }
+        let delay = if self.slow_news.load(Relaxed) { SLOW_NOTIFICATION_DELAY } else { Duration::ZERO };
+        let lost = Arc::clone(&self.lose_news);
         let (sender, late) = mpsc::channel(16);
         tokio::spawn(async move {
             while let Some(change) = changes.recv().await {
-                tokio::time::sleep(SLOW_NEWS_DELAY).await;
+                if lost.load(Relaxed) {
+                    continue;
+                }
+                tokio::time::sleep(delay).await;
                 if sender.send(change).await.is_err() {
                     return;
                 }

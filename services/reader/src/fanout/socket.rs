@@ -49,7 +49,7 @@ impl ViewerSocket {
 
 impl TlsSocket {
     /// Writes the encrypted bytes that wait in the TLS state to the kernel.
-    fn send_waiting(&mut self) -> io::Result<()> {
+    fn flush_encrypted_bytes(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             if self.tls.write_tls(&mut self.tcp)? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -67,7 +67,7 @@ impl TlsSocket {
             self.tls.read_tls(&mut self.tcp)?;
             if let Err(error) = self.tls.process_new_packets() {
                 // Sends the TLS alert that names the error, as far as the socket accepts it.
-                let _ = self.send_waiting();
+                let _ = self.flush_encrypted_bytes();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
@@ -75,9 +75,9 @@ impl TlsSocket {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.send_waiting()?;
+        self.flush_encrypted_bytes()?;
         let taken = self.tls.writer().write(&bytes[..bytes.len().min(MAX_RECORD_BYTES)])?;
-        match self.send_waiting() {
+        match self.flush_encrypted_bytes() {
             // The bytes are in our buffer now and are sent when the socket can be written to again.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(taken)
@@ -92,7 +92,7 @@ impl Drop for TlsSocket {
         // Without a close notification, the end of a stream looks like a cut connection. If the socket does not accept
         // it, it was cut.
         self.tls.send_close_notify();
-        let _ = self.send_waiting();
+        let _ = self.flush_encrypted_bytes();
     }
 }
 
@@ -116,7 +116,7 @@ impl Write for ViewerSocket {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
-            Self::Tls(tls) => tls.send_waiting(),
+            Self::Tls(tls) => tls.flush_encrypted_bytes(),
         }
     }
 }

@@ -63,7 +63,7 @@ fn join_with_socket(
     tls: Option<Box<ServerConnection>>,
 ) {
     socket.set_nonblocking(true).unwrap();
-    let seat = hub.add_viewer(&video()).unwrap();
+    let seat = hub.add_viewer(&video(), None).unwrap();
     let cursor = seat.channel.cursor_from_now();
     let viewer = ConnectedViewer::new(seat, cursor, StreamForm::Resuming, Bytes::from_static(b"HELLO\n\n"));
     let place = Arc::clone(places).try_acquire_owned().unwrap();
@@ -173,14 +173,14 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
         let gaps = text.matches("event: gap").count();
         assert!(gaps > 0 || seqs.eq(1..=600), "{gaps} gaps");
     }
-    wait_until("leaving", || hub.viewers() == 300 && places.available_permits() == 400);
+    wait_until("leaving", || hub.viewer_total() == 300 && places.available_permits() == 400);
     hub.fanout.stop();
-    wait_until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
+    wait_until("the end", || hub.viewer_total() == 0 && places.available_permits() == 700);
     assert_eq!(staying[0].read(&mut [0; 8]).unwrap(), 0);
     // A viewer who joins after the end is disconnected at once.
     let mut late = join_viewer(&hub, &listener, &places);
     assert_eq!(late.read(&mut [0; 8]).unwrap_or(0), 0);
-    assert_eq!((hub.viewers(), places.available_permits()), (0, 700));
+    assert_eq!((hub.viewer_total(), places.available_permits()), (0, 700));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_
         // The first id is the viewer's position when the head became known.
         assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(0..=COMMENT_COUNT));
     }
-    wait_until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);
+    wait_until("leaving", || hub.viewer_total() == 2 && places.available_permits() == 1);
     hub.fanout.stop();
     for client in &mut clients {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the end is said, and not a cut");
@@ -226,7 +226,7 @@ fn a_viewer_that_sends_endlessly_over_tls_is_dropped() {
     read_until(&mut client, "HELLO\n\n");
     let hub_too = Arc::clone(&hub);
     let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
-    wait_until("the end", || hub_too.viewers() == 0);
+    wait_until("the end", || hub_too.viewer_total() == 0);
     talking.join().unwrap();
     hub.fanout.stop();
 }
@@ -240,7 +240,7 @@ fn a_viewer_that_sends_endlessly_is_dropped() {
     client.write_all(b"hello?").unwrap();
     let hub_too = Arc::clone(&hub);
     let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
-    wait_until("the end", || hub_too.viewers() == 0);
+    wait_until("the end", || hub_too.viewer_total() == 0);
     talking.join().unwrap();
     hub.fanout.stop();
 }

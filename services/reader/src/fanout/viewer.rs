@@ -14,7 +14,7 @@ use liverank_core::canary;
 use crate::channel::{NextAction, VideoChannel};
 use crate::entry::StreamFilter;
 use crate::hub::ViewerGuard;
-use crate::ring::{RingCursor, TakenEvents};
+use crate::ring::{NextEvents, RingCursor};
 use crate::sse::{self, StreamForm};
 
 /// The number of slices written to one viewer before others have their turn: a returning viewer has all it missed in
@@ -33,23 +33,23 @@ pub struct ConnectedViewer<S> {
     /// The event types and shadowed comments that the viewer is sent beside comments.
     stream_filter: StreamFilter,
     /// The heartbeat number of the viewer's channel up to which heartbeats were sent, or were not needed.
-    heartbeats: u32,
-    /// Whether the socket cannot be written to now.
+    seen_heartbeat_number: u32,
+    /// True if the socket cannot be written to now.
     is_socket_full: bool,
-    /// Whether the viewer has shut down its sending side.
-    said_all: bool,
+    /// True if the viewer has shut down its sending side.
+    has_shut_down_sending: bool,
     /// The bytes of a begun event, or of the response head, that the socket has not accepted yet.
     unwritten_bytes: Bytes,
 }
 
 /// The state of a viewer after its turn: waiting, more to write, or gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterTurn {
+pub enum StateAfterTurn {
     /// The viewer has everything, or its socket is full: the next turn is due when the channel or the kernel notifies
     /// the thread.
     Waits,
     /// There is more to write to the viewer.
-    More,
+    HasMore,
     /// The viewer has left, or its stream has ended.
     Gone,
 }
@@ -57,7 +57,7 @@ pub enum AfterTurn {
 impl ConnectedViewer<()> {
     /// Makes a viewer that is sent `first`, and then the events after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: RingCursor, form: StreamForm, first: Bytes) -> Self {
-        let heartbeats = seat.channel.heartbeat_number.load(Ordering::Relaxed);
+        let seen_heartbeat_number = seat.channel.heartbeat_number.load(Ordering::Relaxed);
         let asked = StreamFilter::default();
         Self {
             socket: (),
@@ -65,9 +65,9 @@ impl ConnectedViewer<()> {
             cursor,
             form,
             stream_filter: asked,
-            heartbeats,
+            seen_heartbeat_number,
             is_socket_full: false,
-            said_all: false,
+            has_shut_down_sending: false,
             unwritten_bytes: first,
         }
     }
@@ -86,9 +86,9 @@ impl ConnectedViewer<()> {
             cursor,
             form,
             stream_filter: asked,
-            heartbeats,
+            seen_heartbeat_number,
             is_socket_full: full,
-            said_all,
+            has_shut_down_sending,
             unwritten_bytes: rest,
         } = self;
         ConnectedViewer {
@@ -97,9 +97,9 @@ impl ConnectedViewer<()> {
             cursor,
             form,
             stream_filter: asked,
-            heartbeats,
+            seen_heartbeat_number,
             is_socket_full: full,
-            said_all,
+            has_shut_down_sending,
             unwritten_bytes: rest,
         }
     }
@@ -119,7 +119,7 @@ impl<S> ConnectedViewer<S> {
 
 impl<S: Read + Write> ConnectedViewer<S> {
     /// Handles that the socket can be written to again: flushes the socket's own buffer, then gives the viewer a turn.
-    pub fn on_writable(&mut self) -> AfterTurn {
+    pub fn on_writable(&mut self) -> StateAfterTurn {
         match self.socket.flush() {
             Ok(()) => {
                 self.is_socket_full = false;
@@ -127,22 +127,25 @@ impl<S: Read + Write> ConnectedViewer<S> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_socket_full = true;
-                AfterTurn::Waits
+                StateAfterTurn::Waits
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => AfterTurn::More,
-            Err(_) => AfterTurn::Gone,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => StateAfterTurn::HasMore,
+            Err(_) => StateAfterTurn::Gone,
         }
     }
 
     /// Writes what the channel has for the viewer, as far as its socket accepts it, for at most `SLICES_A_TURN`
     /// slices.
-    pub fn write_turn(&mut self) -> AfterTurn {
-        self.try_turn().unwrap_or(AfterTurn::Gone)
+    pub fn write_turn(&mut self) -> StateAfterTurn {
+        self.try_turn().unwrap_or(StateAfterTurn::Gone)
     }
 
-    fn try_turn(&mut self) -> io::Result<AfterTurn> {
+    fn try_turn(&mut self) -> io::Result<StateAfterTurn> {
+        if self.viewer_guard.is_sent_away() {
+            return Ok(StateAfterTurn::Gone);
+        }
         if self.is_socket_full {
-            return Ok(AfterTurn::Waits);
+            return Ok(StateAfterTurn::Waits);
         }
         if !self.unwritten_bytes.is_empty() {
             let rest = std::mem::take(&mut self.unwritten_bytes);
@@ -150,37 +153,39 @@ impl<S: Read + Write> ConnectedViewer<S> {
         }
         for _ in 0..SLICES_A_TURN {
             if self.is_socket_full {
-                return Ok(AfterTurn::Waits);
+                return Ok(StateAfterTurn::Waits);
             }
             match self.viewer_guard.channel.next_action(&mut self.cursor, self.stream_filter) {
-                NextAction::Send(TakenEvents::Events { bytes, count }) => self.send_events(&bytes, count)?,
-                NextAction::Send(TakenEvents::Gap { numbering, from, to }) => {
-                    self.viewer_guard.hub().metrics.gaps_told.inc();
+                NextAction::Send(NextEvents::Events { bytes, count }) => self.send_events(&bytes, count)?,
+                NextAction::Send(NextEvents::Gap { numbering, from, to }) => {
+                    self.viewer_guard.hub().metrics.gaps_reported.inc();
                     self.send_all(sse::gap_event(self.form, &numbering, from, to))?;
                 }
-                NextAction::End => return Ok(AfterTurn::Gone),
-                NextAction::Send(TakenEvents::Nothing) | NextAction::Wait => return self.send_heartbeat(),
+                NextAction::End => return Ok(StateAfterTurn::Gone),
+                NextAction::Send(NextEvents::Nothing) | NextAction::Wait => {
+                    return self.send_heartbeat_and_count();
+                }
             }
         }
-        Ok(AfterTurn::More)
+        Ok(StateAfterTurn::HasMore)
     }
 
-    /// Sends a viewer who has all comments what else is due: a heartbeat, and the number of viewers if it asked for
-    /// that.
-    fn send_heartbeat(&mut self) -> io::Result<AfterTurn> {
+    /// Sends a heartbeat if one is due, and the new number of viewers if the viewer asked for that; called for a viewer
+    /// who has all comments.
+    fn send_heartbeat_and_count(&mut self) -> io::Result<StateAfterTurn> {
         let due = self.viewer_guard.channel.heartbeat_number.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.heartbeats, due) != due {
+        if std::mem::replace(&mut self.seen_heartbeat_number, due) != due {
             self.send_all(sse::HEARTBEAT_LINE)?;
         }
         // If the socket is full, the number is not sent now; a later number may replace it.
         if let (true, Some(had)) = (
             self.unwritten_bytes.is_empty() && !self.is_socket_full,
             &mut self.viewer_guard.seen_count_version,
-        ) && let Some(event) = self.viewer_guard.channel.viewer_count.count_event_after(had)
+        ) && let Some(event) = self.viewer_guard.channel.announced_viewer_count.event_if_newer(had)
         {
             self.send_all(event)?;
         }
-        Ok(AfterTurn::Waits)
+        Ok(StateAfterTurn::Waits)
     }
 
     /// Writes `count` whole events. If the socket stops within an event, the rest of that event is kept in
@@ -225,25 +230,32 @@ impl<S: Read + Write> ConnectedViewer<S> {
     /// Handles that the socket can be read from: finds out whether the viewer has left. `broken`: the kernel reports
     /// that the connection is broken.
     ///
-    /// A viewer who has shut down its sending side is gone, or has nothing more to send and reads on. Such a viewer is
-    /// sent a heartbeat: if nobody is left to receive it, the kernel learns that and reports it.
-    pub fn on_readable(&mut self, scratch: &mut [u8], broken: bool) -> AfterTurn {
+    /// A viewer who has shut down its sending side is gone, or has nothing more to send and reads on. A viewer who has
+    /// shut down its sending side is sent a heartbeat: if nobody is left to receive the heartbeat, the kernel learns
+    /// that and reports it.
+    pub fn on_readable(&mut self, scratch: &mut [u8], broken: bool) -> StateAfterTurn {
         for _ in 0..READS_A_TURN {
             match self.socket.read(scratch) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return AfterTurn::Waits,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return StateAfterTurn::Waits,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) if broken => return AfterTurn::Gone,
-                Ok(0) if std::mem::replace(&mut self.said_all, true) => return AfterTurn::Waits,
-                Ok(0) if self.is_socket_full || !self.unwritten_bytes.is_empty() => return AfterTurn::Waits,
-                Ok(0) => {
-                    return self.send_all(sse::HEARTBEAT_LINE).map_or(AfterTurn::Gone, |()| AfterTurn::Waits);
+                Ok(0) if broken => return StateAfterTurn::Gone,
+                Ok(0) if std::mem::replace(&mut self.has_shut_down_sending, true) => {
+                    return StateAfterTurn::Waits;
                 }
-                Err(_) => return AfterTurn::Gone,
+                Ok(0) if self.is_socket_full || !self.unwritten_bytes.is_empty() => {
+                    return StateAfterTurn::Waits;
+                }
+                Ok(0) => {
+                    return self
+                        .send_all(sse::HEARTBEAT_LINE)
+                        .map_or(StateAfterTurn::Gone, |()| StateAfterTurn::Waits);
+                }
+                Err(_) => return StateAfterTurn::Gone,
                 Ok(_) => {}
             }
         }
         // More bytes than any request that we accept: the peer is no viewer.
-        AfterTurn::Gone
+        StateAfterTurn::Gone
     }
 }
 

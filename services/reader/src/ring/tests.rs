@@ -21,7 +21,7 @@ fn anchored_ring(reach: usize, head: u64) -> CommentRing {
 
 fn ring_within(reach: usize, max_bytes: usize, head: u64) -> CommentRing {
     let mut ring = CommentRing::new(reach, max_bytes);
-    ring.begin_turn(comment_epoch("n"), head);
+    ring.begin_epoch(comment_epoch("n"), head);
     ring
 }
 
@@ -36,16 +36,17 @@ fn position(seq: u64) -> StreamPosition {
     StreamPosition { comment_epoch: comment_epoch("n"), seq }
 }
 
-/// Returns everything that a viewer is sent: sequence numbers, with gaps as negative ones (`-from`, `-to`).
+/// Returns all that the viewer at `cursor` is sent, as sequence numbers; a gap is shown by the two negative numbers
+/// `-from` and `-to`.
 fn take_all(ring: &mut CommentRing, cursor: &mut RingCursor) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
-        match ring.take_comments(cursor) {
-            TakenEvents::Nothing => return seen,
-            TakenEvents::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
+        match ring.take_next_comments(cursor) {
+            NextEvents::Nothing => return seen,
+            NextEvents::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
             // The viewer's position, before any comment came.
-            TakenEvents::Events { bytes, count: 0 } => assert_eq!(bytes, "id: n-0\n\n"),
-            TakenEvents::Events { bytes, count } => {
+            NextEvents::Events { bytes, count: 0 } => assert_eq!(bytes, "id: n-0\n\n"),
+            NextEvents::Events { bytes, count } => {
                 let text = String::from_utf8(bytes.to_vec()).unwrap();
                 let numbers: Vec<i64> = text.split_terminator(';').map(|n| n.parse().unwrap()).collect();
                 assert_eq!(numbers.len() as u64, count);
@@ -61,7 +62,7 @@ fn a_new_viewer_sees_what_comes_after_it() {
     push_all(&mut ring, [6]);
     let mut cursor = ring.cursor_from_now();
     assert_eq!(ring.position_of(&cursor).unwrap().to_string(), "n-6");
-    assert_eq!(ring.take_comments(&mut cursor), TakenEvents::Nothing);
+    assert_eq!(ring.take_next_comments(&mut cursor), NextEvents::Nothing);
     push_all(&mut ring, [7, 8]);
     assert_eq!(take_all(&mut ring, &mut cursor), [7, 8]);
 }
@@ -72,10 +73,10 @@ fn nothing_is_given_before_it_is_revealed_and_then_joined_once_for_all() {
     let (mut one, mut other) = (ring.cursor_from_now(), ring.cursor_from_now());
     ring.push(1, event_bytes(1));
     ring.push(2, event_bytes(2));
-    assert_eq!(ring.take_comments(&mut one), TakenEvents::Nothing);
+    assert_eq!(ring.take_next_comments(&mut one), NextEvents::Nothing);
     assert!(ring.reveal_all());
-    let (TakenEvents::Events { bytes: a, .. }, TakenEvents::Events { bytes: b, .. }) =
-        (ring.take_comments(&mut one), ring.take_comments(&mut other))
+    let (NextEvents::Events { bytes: a, .. }, NextEvents::Events { bytes: b, .. }) =
+        (ring.take_next_comments(&mut one), ring.take_next_comments(&mut other))
     else {
         panic!("both are given events")
     };
@@ -91,7 +92,7 @@ fn one_event_alone_is_not_copied() {
     ring.push(1, event.clone());
     ring.reveal_all();
     assert!(
-        matches!(ring.take_comments(&mut cursor), TakenEvents::Events { bytes, .. } if bytes.as_ptr() == event.as_ptr())
+        matches!(ring.take_next_comments(&mut cursor), NextEvents::Events { bytes, .. } if bytes.as_ptr() == event.as_ptr())
     );
 }
 
@@ -105,9 +106,9 @@ fn a_slice_is_bounded_and_always_holds_one_event() {
     ring.push(4, Bytes::from(vec![b'x'; MAX_SLICE_BYTES * 2]));
     ring.reveal_all();
     for _ in 1..=4 {
-        assert!(matches!(ring.take_comments(&mut cursor), TakenEvents::Events { count: 1, .. }));
+        assert!(matches!(ring.take_next_comments(&mut cursor), NextEvents::Events { count: 1, .. }));
     }
-    assert_eq!(ring.take_comments(&mut cursor), TakenEvents::Nothing);
+    assert_eq!(ring.take_next_comments(&mut cursor), NextEvents::Nothing);
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn early_comments_wait_and_the_hole_is_named() {
     assert_eq!(ring.first_hole(), Some(RingHole { before_first: 1, last: 2 }));
     assert_eq!(ring.push(2, event_bytes(2)), PushOutcome::Appended(3));
     assert_eq!(ring.first_hole(), Some(RingHole { before_first: 4, last: 6 }));
-    ring.note_exists(9);
+    ring.note_highest_known(9);
     assert_eq!(ring.first_hole(), Some(RingHole { before_first: 4, last: 6 }));
     assert_eq!(ring.push(3, event_bytes(3)), PushOutcome::Repeat);
     assert_eq!(ring.push(7, event_bytes(7)), PushOutcome::Repeat);
@@ -167,7 +168,7 @@ fn a_given_up_hole_is_a_gap_until_restored() {
     let mut ring = anchored_ring(10, 0);
     let mut cursor = ring.cursor_from_now();
     push_all(&mut ring, [1, 4]);
-    assert_eq!(ring.give_up_hole(), 2);
+    assert_eq!(ring.skip_lowest_hole(), 2);
     ring.reveal_all();
     assert_eq!(take_all(&mut ring, &mut cursor), [1, -2, -3, 4]);
     assert_eq!(ring.missing_since(0), Some(RingHole { before_first: 0, last: 3 }));
@@ -180,9 +181,9 @@ fn a_given_up_hole_is_a_gap_until_restored() {
 #[test]
 fn a_hole_that_nothing_waits_behind_is_only_forgotten() {
     let mut ring = anchored_ring(10, 3);
-    ring.note_exists(5);
-    assert_eq!(ring.give_up_hole(), 0);
-    assert_eq!((ring.first_hole(), ring.head()), (None, 3));
+    ring.note_highest_known(5);
+    assert_eq!(ring.skip_lowest_hole(), 0);
+    assert_eq!((ring.first_hole(), ring.head_seq()), (None, 3));
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_hole_larger_than_the_ring_is_one_gap() {
     let mut ring = anchored_ring(4, 0);
     let mut cursor = ring.cursor_from_now();
     push_all(&mut ring, [1, 1000]);
-    assert_eq!(ring.give_up_hole(), 998);
+    assert_eq!(ring.skip_lowest_hole(), 998);
     ring.reveal_all();
     assert_eq!(take_all(&mut ring, &mut cursor), [-1, -999, 1000]);
 }
@@ -239,7 +240,7 @@ fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
 fn a_bad_position_or_another_comment_epoch_is_a_gap_to_the_head() {
     let mut ring = anchored_ring(10, 5);
     for mut cursor in [
-        RingCursor::Lost,
+        RingCursor::UnknownPosition,
         ring.cursor_from_position(StreamPosition { comment_epoch: comment_epoch("other"), seq: 3 }),
     ] {
         assert_eq!(ring.position_of(&cursor).unwrap().to_string(), "n-5");
@@ -251,10 +252,10 @@ fn a_bad_position_or_another_comment_epoch_is_a_gap_to_the_head() {
 fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
     let mut ring = anchored_ring(10, 5);
     let mut cursor = ring.cursor_from_now();
-    ring.begin_turn(comment_epoch("m"), 2);
+    ring.begin_epoch(comment_epoch("m"), 2);
     push_all(&mut ring, [3]);
     assert!(
-        matches!(ring.take_comments(&mut cursor), TakenEvents::Gap { numbering, from: 0, to: 2 } if numbering.as_str() == "m")
+        matches!(ring.take_next_comments(&mut cursor), NextEvents::Gap { numbering, from: 0, to: 2 } if numbering.as_str() == "m")
     );
     assert_eq!(take_all(&mut ring, &mut cursor), [3]);
 }
@@ -263,9 +264,9 @@ fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
 fn a_viewer_from_before_the_head_was_known_gets_a_gap_to_it() {
     let mut ring = CommentRing::new(10, AMPLE_BYTES);
     let (mut new, mut back) = (ring.cursor_from_now(), ring.cursor_from_position(position(3)));
-    assert_eq!(ring.take_comments(&mut new), TakenEvents::Nothing);
+    assert_eq!(ring.take_next_comments(&mut new), NextEvents::Nothing);
     assert_eq!(ring.position_of(&new), None);
-    ring.begin_turn(comment_epoch("n"), 4);
+    ring.begin_epoch(comment_epoch("n"), 4);
     push_all(&mut ring, [5, 6]);
     assert_eq!(take_all(&mut ring, &mut new), [0, -4, 5, 6], "what came since its greeting, nobody can tell");
     assert_eq!(take_all(&mut ring, &mut back), [-4, -4, 5, 6]);
@@ -275,10 +276,10 @@ fn a_viewer_from_before_the_head_was_known_gets_a_gap_to_it() {
 fn a_viewer_of_a_channel_without_comments_learns_where_it_stands_and_misses_none() {
     let mut ring = CommentRing::new(10, AMPLE_BYTES);
     let mut new = ring.cursor_from_now();
-    ring.begin_turn(comment_epoch("n"), 0);
-    let told = ring.take_comments(&mut new);
-    assert!(matches!(told, TakenEvents::Events { bytes, count: 0 } if bytes == "id: n-0\n\n"), "once");
-    assert_eq!(ring.take_comments(&mut new), TakenEvents::Nothing);
+    ring.begin_epoch(comment_epoch("n"), 0);
+    let told = ring.take_next_comments(&mut new);
+    assert!(matches!(told, NextEvents::Events { bytes, count: 0 } if bytes == "id: n-0\n\n"), "once");
+    assert_eq!(ring.take_next_comments(&mut new), NextEvents::Nothing);
     push_all(&mut ring, [1]);
     assert_eq!(take_all(&mut ring, &mut new), [1]);
 }
@@ -328,10 +329,10 @@ fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) ->
             RandomStep::Push(seq) => {
                 ring.push(*seq, event_bytes(*seq));
             }
-            RandomStep::NoteHead(seq) => ring.note_exists(*seq),
+            RandomStep::NoteHead(seq) => ring.note_highest_known(*seq),
             RandomStep::Fill => fill_holes(&mut ring),
             RandomStep::GiveUp => {
-                ring.give_up_hole();
+                ring.skip_lowest_hole();
             }
             RandomStep::Reveal => {
                 ring.reveal_all();
@@ -341,7 +342,7 @@ fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) ->
                 seen.extend(take_all(&mut ring, cursor));
             }
             RandomStep::Resume(seq) => {
-                let seq = (*seq).min(ring.head());
+                let seq = (*seq).min(ring.head_seq());
                 if let Some(hole) = ring.missing_since(seq) {
                     ring.restore_earlier(
                         (hole.before_first + 1..=hole.last).map(|seq| (seq, event_bytes(seq))).collect(),
@@ -351,16 +352,16 @@ fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) ->
             }
             RandomStep::Rest => ring.shrink_buffers(),
         }
-        assert!(ring.events.len() <= ring.capacity() && ring.early.len() <= reach);
+        assert!(ring.events.len() <= ring.capacity() && ring.early_entries.len() <= reach);
         let takes =
             |held: Vec<&EncodedEntry>| held.into_iter().map(EncodedEntry::memory_bytes).sum::<usize>();
         let (held, early) =
-            (takes(ring.events.iter().flatten().collect()), takes(ring.early.values().collect()));
-        assert_eq!((ring.bytes, ring.early_bytes), (held, early), "what is held is counted");
+            (takes(ring.events.iter().flatten().collect()), takes(ring.early_entries.values().collect()));
+        assert_eq!((ring.stored_event_bytes, ring.early_bytes), (held, early), "what is held is counted");
         assert!(held <= max_bytes || ring.events.len() == 1, "{held} of {max_bytes}");
-        assert!(early <= max_bytes || ring.early.len() == 1, "{early} of {max_bytes}");
+        assert!(early <= max_bytes || ring.early_entries.len() == 1, "{early} of {max_bytes}");
     }
-    ring.note_exists(last);
+    ring.note_highest_known(last);
     fill_holes(&mut ring);
     ring.reveal_all();
     let sent = viewers.into_iter().map(|(mut cursor, began, mut seen)| {
@@ -368,7 +369,7 @@ fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) ->
         (began, seen)
     });
     let sent = sent.collect();
-    (ring.head(), sent)
+    (ring.head_seq(), sent)
 }
 
 proptest! {
@@ -410,7 +411,7 @@ fn channel_entry(seq: u64, entry: liverank_core::comment::EntryKind) -> EncodedE
         reply_to: None,
         entry,
     };
-    EncodedEntry::of(&comment_epoch("n"), &comment)
+    EncodedEntry::encode(&comment_epoch("n"), &comment)
 }
 
 fn said_entry(seq: u64) -> EncodedEntry {
@@ -427,7 +428,7 @@ fn deletion_entry(seq: u64, of: u64) -> EncodedEntry {
 /// nothing for an id alone.
 fn shown_events(ring: &mut CommentRing, cursor: &mut RingCursor, asked: StreamEvents) -> Vec<String> {
     let mut shown = Vec::new();
-    while let TakenEvents::Events { bytes, count } = ring.take_for_filter(cursor, asked) {
+    while let NextEvents::Events { bytes, count } = ring.take_next_events(cursor, asked) {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         let events: Vec<&str> = text.split_terminator("\n\n").collect();
         assert_eq!(events.len() as u64, count, "every entry is one event for whoever it is: {text:?}");
@@ -469,7 +470,7 @@ fn a_deleted_comment_leaves_the_ring_and_those_who_asked_are_told() {
 }
 
 fn position_cursor(seen: u64) -> RingCursor {
-    RingCursor::At { turn: 1, seen }
+    RingCursor::At { run: 1, seen }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Tests with many viewers, many comments a second, and viewers who do not read.
 
+use std::net::SocketAddr;
+
 use liverank_reader::Config;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -85,4 +87,42 @@ async fn five_thousand_in_one_room_each_get_everything_once() {
     until("all to be counted", async || reader.metric("messages_total") == all).await;
     let (messages, writes) = (all, reader.metric("socket_writes_total"));
     assert!(writes - (VIEWERS as u64) < messages / 2, "{writes} writes for {messages} comments");
+}
+
+/// Connects a viewer from 127.0.0.`host`.
+async fn viewer_at(host: u8, address: &str) -> Viewer {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    stream.write_all(b"GET /connect?userid=u&videoid=v HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    Viewer::from(stream).await
+}
+
+#[tokio::test]
+async fn a_host_that_holds_all_places_of_a_full_reader_gives_some_to_other_hosts() {
+    let world = World::new().await;
+    let reader = Running::start(&world, Config { capacity: 4, ..config("r1") }).await;
+    let mut hog = Vec::new();
+    for _ in 0..4 {
+        let mut viewer = viewer_at(1, &reader.address).await;
+        viewer.greeted().await;
+        hog.push(viewer);
+    }
+    assert_eq!(viewer_at(1, &reader.address).await.status(), 503, "it has its share");
+    let mut guests = Vec::new();
+    for _ in 0..2 {
+        let mut guest = viewer_at(2, &reader.address).await;
+        guest.greeted().await;
+        guests.push(guest);
+    }
+    assert_eq!(viewer_at(2, &reader.address).await.status(), 503, "each has as many now");
+    until("two of the first have left", async || reader.health().await["activeConnections"] == 4).await;
+    assert_eq!(reader.metric("ended_for_others_total"), 2);
+    world.post("v", 1).await;
+    for guest in &mut guests {
+        assert_eq!(guest.comments(1).await, [1]);
+    }
+    let ends =
+        futures::future::join_all(hog.into_iter().map(async |mut viewer| viewer.next().await.is_none()));
+    assert_eq!(ends.await.into_iter().filter(|ended| *ended).count(), 2, "the others see the comment");
 }

@@ -40,13 +40,13 @@ async fn a_lost_publish_is_found_by_comparing_heads_and_one_behind_which_others_
 #[tokio::test]
 async fn while_the_bus_is_away_comments_come_from_the_archive_and_afterwards_at_once_again() {
     let world = World::new().await;
-    world.bus.away.store(true, Ordering::Relaxed);
+    world.bus.is_unavailable.store(true, Ordering::Relaxed);
     let reader = Running::start(&world, config("r1")).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
     world.archived("v", 3).await;
     assert_eq!(viewer.comments(3).await, [1, 2, 3]);
-    world.bus.away.store(false, Ordering::Relaxed);
+    world.bus.is_unavailable.store(false, Ordering::Relaxed);
     until("subscribing", async || world.bus.subscribed.load(Ordering::Relaxed) == 1).await;
     world.post("v", 2).await;
     assert_eq!(viewer.comments(2).await, [4, 5]);

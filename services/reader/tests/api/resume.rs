@@ -128,7 +128,7 @@ async fn while_the_archive_alone_answers_coming_back_still_works() {
     let world = World::new().await;
     world.post("v", 10).await;
     let reader = Running::start(&world, config("r1")).await;
-    world.bus.away.store(true, Ordering::Relaxed);
+    world.bus.is_unavailable.store(true, Ordering::Relaxed);
     let mut back = Viewer::get(&reader.address, "v", Some(&format!("{}-4", world.numbering))).await;
     back.greeted().await;
     assert_eq!(back.comments(6).await, [5, 6, 7, 8, 9, 10]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
@@ -26,7 +27,7 @@ use liverank_core::trace::TraceContext;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_protocol::{HeartbeatAnswer, Route, RouteReader};
 use liverank_reader::Config;
-use liverank_runtime::ServiceContext;
+use liverank_runtime::{Problem, ServiceContext};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,7 +56,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 pub struct TestBus {
     inner: Mutex<Arc<EmbeddedBus>>,
     listeners: Mutex<Vec<mpsc::Sender<Delivery>>>,
-    pub away: AtomicBool,
+    pub is_unavailable: AtomicBool,
     pub subscribed: Arc<AtomicU64>,
 }
 
@@ -64,7 +65,7 @@ impl TestBus {
         Arc::clone(&self.inner.lock().unwrap())
     }
 
-    /// Comes back without any data or subscriptions, and without reporting that.
+    /// Makes the bus lose all data and subscriptions without reporting it.
     pub fn empty(&self) {
         *self.inner.lock().unwrap() = Arc::default();
     }
@@ -80,7 +81,7 @@ impl TestBus {
     }
 
     fn answer_or_away<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if self.away.load(Ordering::Relaxed) {
+        if self.is_unavailable.load(Ordering::Relaxed) {
             return Err(StoreError::unavailable("bus", "told to be away"));
         }
         answer
@@ -244,6 +245,15 @@ pub struct Manager {
     pub elsewhere: Mutex<Vec<(VideoId, u64)>>,
     /// The number of viewers for whom the manager says that other readers have space; `None`: it does not say.
     pub room: Mutex<Option<u64>>,
+    /// Whether the manager says that the viewer's address has used its share of new videos, for videos that it does not
+    /// know.
+    pub is_share_used: AtomicBool,
+    /// The addresses of the viewers for whom the reader asked, one for each question.
+    pub asked_for: Mutex<Vec<Option<String>>>,
+    /// Whether the manager refuses the first heartbeat of each beat as too long.
+    pub takes_short_ones_only: AtomicBool,
+    /// The number (`beat`) of the last heartbeat that was refused.
+    pub refused_beat: AtomicU64,
 }
 
 impl Manager {
@@ -272,6 +282,7 @@ impl Manager {
             load: 0,
             takes: !full.contains(id),
             wanted: 0,
+            zone: None,
             pass_key: None,
         };
         let route =
@@ -290,19 +301,29 @@ impl Manager {
     }
 }
 
-async fn route(
-    State(manager): State<Arc<Manager>>,
-    Json(body): Json<Value>,
-) -> Result<Json<Route>, axum::http::StatusCode> {
+async fn route(State(manager): State<Arc<Manager>>, Json(body): Json<Value>) -> Result<Json<Route>, Problem> {
     let id = video(body["videoid"].as_str().unwrap());
-    let routes = manager.routes.lock().unwrap();
-    routes.get(&id).cloned().map(Json).ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
+    let viewer = body.get("viewer_address").map(|address| address.as_str().unwrap().to_owned());
+    manager.asked_for.lock().unwrap().push(viewer);
+    let known = manager.routes.lock().unwrap().get(&id).cloned();
+    known.map(Json).ok_or_else(|| {
+        if manager.is_share_used.load(Ordering::Relaxed) {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many new videos")
+        } else {
+            Problem::part_unavailable("not assigned")
+        }
+    })
 }
 
 async fn heartbeat(
     State(manager): State<Arc<Manager>>,
     Json(record): Json<ReaderRecord>,
-) -> Json<HeartbeatAnswer> {
+) -> Result<Json<HeartbeatAnswer>, Problem> {
+    if manager.takes_short_ones_only.load(Ordering::Relaxed)
+        && manager.refused_beat.swap(record.beat, Ordering::Relaxed) != record.beat
+    {
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too long"));
+    }
     let mut hand_over = manager.hand_over.lock().unwrap().clone();
     // A manager never tells a reader to hand viewers over to itself.
     hand_over.retain(|order| {
@@ -317,10 +338,10 @@ async fn heartbeat(
     }
     let viewers_elsewhere = manager.elsewhere.lock().unwrap().clone();
     let room_elsewhere = *manager.room.lock().unwrap();
-    Json(HeartbeatAnswer { hand_over, viewers_elsewhere, room_elsewhere })
+    Ok(Json(HeartbeatAnswer { hand_over, viewers_elsewhere, room_elsewhere }))
 }
 
-/// A running reader.
+/// A reader that runs in the test's process.
 pub struct Running {
     pub url: String,
     pub address: String,

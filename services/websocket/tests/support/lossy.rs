@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
-    BatchProjection, BoardChange, BoardEntry, BoardPage, BoardsSnapshot, BuiltInBoard, CHANGE_QUEUE_LENGTH,
-    Described, PageStart, PlacesOfVideo, ProjectionCheckpoint, ProjectionOutcome,
+    BatchProjection, BoardChange, BoardEntry, BoardPage, BoardsSnapshot, BuiltInBoard, BuiltInBoardPlaces,
+    CHANGE_QUEUE_LENGTH, DescribedVideo, PageStart, ProjectionCheckpoint, ProjectionOutcome,
 };
 use liverank_adapters::{RankingStore, StoreError};
-use liverank_core::{Metadata, VideoId};
+use liverank_core::{Metadata, Millis, VideoId};
 use tokio::sync::mpsc;
 
 /// A ranking store whose subscribers miss some changes, because a publication may be lost.
@@ -24,6 +24,10 @@ impl Lossy {
 
 #[async_trait]
 impl RankingStore for Lossy {
+    fn store_name(&self) -> &'static str {
+        self.inner.store_name()
+    }
+
     async fn project_batch(&self, projection: &BatchProjection) -> Result<ProjectionOutcome, StoreError> {
         self.inner.project_batch(projection).await
     }
@@ -48,6 +52,14 @@ impl RankingStore for Lossy {
         self.inner.commit_snapshot(generation, offsets).await
     }
 
+    async fn retire_idle(&self, generation: u64, line: f64) -> Result<u64, StoreError> {
+        self.inner.retire_idle(generation, line).await
+    }
+
+    async fn idle_threshold(&self) -> Result<Option<f64>, StoreError> {
+        self.inner.idle_threshold().await
+    }
+
     async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
         self.inner.note_half_life(generation, millis).await
     }
@@ -65,8 +77,8 @@ impl RankingStore for Lossy {
         self.inner.board_page(board, start, limit).await
     }
 
-    async fn places_of_video(&self, video: &VideoId) -> Result<PlacesOfVideo, StoreError> {
-        self.inner.places_of_video(video).await
+    async fn ranks_of_video(&self, video: &VideoId) -> Result<BuiltInBoardPlaces, StoreError> {
+        self.inner.ranks_of_video(video).await
     }
 
     async fn boards_snapshot(&self) -> Result<BoardsSnapshot, StoreError> {
@@ -87,31 +99,39 @@ impl RankingStore for Lossy {
         Ok(receiver)
     }
 
-    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
-        self.inner.describe(generation, videos).await
+    async fn put_metadata(&self, generation: u64, videos: &[DescribedVideo]) -> Result<(), StoreError> {
+        self.inner.put_metadata(generation, videos).await
     }
 
     async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
         self.inner.metadata(videos).await
     }
 
-    async fn note_described(&self) -> Result<(), StoreError> {
-        self.inner.note_described().await
+    async fn note_metadata_complete(&self) -> Result<(), StoreError> {
+        self.inner.note_metadata_complete().await
     }
 
-    async fn is_described(&self) -> Result<bool, StoreError> {
-        self.inner.is_described().await
+    async fn is_metadata_complete(&self) -> Result<bool, StoreError> {
+        self.inner.is_metadata_complete().await
     }
 
     fn declared_board(&self, key: &str) -> Arc<dyn RankingStore> {
         self.inner.declared_board(key)
     }
 
-    async fn keep_declared_boards(
+    async fn retain_declared_boards(
         &self,
         wanted: &[String],
         unwanted_after: Duration,
     ) -> Result<Vec<String>, StoreError> {
-        self.inner.keep_declared_boards(wanted, unwanted_after).await
+        self.inner.retain_declared_boards(wanted, unwanted_after).await
+    }
+
+    async fn wanted_boards(&self, together: Duration) -> Result<Vec<String>, StoreError> {
+        self.inner.wanted_boards(together).await
+    }
+
+    async fn store_time(&self) -> Result<Option<Millis>, StoreError> {
+        self.inner.store_time().await
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use liverank_adapters::RankingStore;
-use liverank_adapters::ranking_store::Described;
+use liverank_adapters::ranking_store::DescribedVideo;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_core::{Metadata, VideoId};
 use liverank_runtime::boards::BoardsArgs;
@@ -17,9 +17,9 @@ use crate::{
 };
 
 async fn describe(ranking: &dyn RankingStore, id: &str, revision: u64, metadata: &Value) {
-    let metadata = Some(Metadata::read(metadata).unwrap());
+    let metadata = Some(Metadata::from_value(metadata).unwrap());
     let video_id = VideoId::parse(id).unwrap();
-    ranking.describe(1, &[Described { video_id, revision, metadata }]).await.unwrap();
+    ranking.put_metadata(1, &[DescribedVideo { video_id, revision, metadata }]).await.unwrap();
 }
 
 async fn title(service: &TestService, id: &str, revision: u64, title: &str) {
@@ -110,7 +110,7 @@ async fn deltas_with_metadata_rebuild_the_list_and_repeat_none() {
             let id = line.video_id.as_str();
             (id.to_owned(), titled(id, line.score, titles.get(id).map(String::as_str)))
         };
-        let expected: BTreeMap<String, Value> = page.lines.iter().map(line).collect();
+        let expected: BTreeMap<String, Value> = page.videos.iter().map(line).collect();
         while held != expected {
             let delta = client.next().await;
             assert_eq!(delta["type"], "delta");
@@ -134,7 +134,7 @@ async fn lists_around_a_video_and_of_declared_boards_have_metadata_too() {
     let boards = BoardsArgs { boards: Some(declared.to_string()), ..BoardsArgs::default() };
     let embedded = Arc::new(EmbeddedRanking::new());
     embedded.write_snapshot(1, &[]).await.unwrap();
-    let key = DeclaredBoards::read(&declared).unwrap().iter().next().unwrap().key();
+    let key = DeclaredBoards::from_json(&declared).unwrap().iter().next().unwrap().store_key();
     embedded.declared_board(&key).write_snapshot(1, &[entry("a", 7.0, "o")]).await.unwrap();
     describe(&*embedded, "a", 1, &json!({"title": "Cats"})).await;
     let service = TestService::start_with(embedded, Config { boards, ..Config::default() }).await;

@@ -28,7 +28,7 @@ fn faults_for(start: u64, seqs: &[u64], head: u64) -> Vec<(OracleFaultKind, u64)
     let mut faults: Vec<FoundFault> =
         seqs.iter().filter_map(|seq| log.note_comment(&position_at(*seq))).collect();
     faults.extend(log.check(head));
-    assert_eq!(log.has_all(head), log.check(head).is_empty());
+    assert_eq!(log.has_everything_up_to(head), log.check(head).is_empty());
     wrongs(&faults)
 }
 
@@ -79,12 +79,15 @@ fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
     log.note_comment(&position_at(1));
     let fault = log.note_gap(2, 5).unwrap();
     assert_eq!((fault.kind, fault.event_count), (OracleFaultKind::Gap, 4));
-    assert!(log.note_comment(&position_at(6)).is_none() && log.has_all(6));
+    assert!(log.note_comment(&position_at(6)).is_none() && log.has_everything_up_to(6));
 
     let mut slow = ViewerLog::new("slow".into(), true);
     slow.note_first_connection(Some(&position_at(0)), false);
     assert_eq!(slow.note_gap(1, 5), None);
-    assert_eq!((slow.skipped, slow.note_comment(&position_at(6)), slow.has_all(6)), (5, None, true));
+    assert_eq!(
+        (slow.skipped_count, slow.note_comment(&position_at(6)), slow.has_everything_up_to(6)),
+        (5, None, true)
+    );
     assert_eq!(slow.note_comment(&position_at(8)), None);
     assert_eq!(
         wrongs(&slow.check(8)),
@@ -96,7 +99,7 @@ fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
 #[test]
 fn comments_from_before_a_viewer_connected_are_not_expected() {
     let mut late = viewer(100);
-    assert!(late.has_all(100));
+    assert!(late.has_everything_up_to(100));
     late.note_comment(&position_at(101));
     late.note_first_connection(Some(&position_at(500)), false);
     assert_eq!(wrongs(&late.check(101)), [], "a later connection does not move it");
@@ -182,7 +185,7 @@ fn event(kind: Kind, ms: u64) -> PostEvent {
     let action = PostAction::Interact(kind, ms);
     PostEvent {
         id: "e".into(),
-        comment_index: 0,
+        event_index: 0,
         post_after: Duration::ZERO,
         video: 0,
         user_number: 0,
@@ -195,44 +198,77 @@ fn tally() -> CountTally {
     for event in
         [event(Kind::View, 0), event(Kind::View, 0), event(Kind::WatchTime, 2500), event(Kind::Like, 0)]
     {
-        tally.note_acknowledged(&event);
+        tally.note_acknowledged(&event, 2_000);
     }
     tally
 }
+
+/// The default weights, written out: a static value has an address that lives long enough.
+const WEIGHTS: Option<&Weights> = Some(&Weights {
+    view: 1_000,
+    like: 2_000,
+    comment: 2_000,
+    share: 3_000,
+    watch_short: 1_000,
+    watch_long: 2_000,
+    watch_threshold_ms: 2_000,
+});
 
 const EXPECTED_COUNTERS: Counters =
     Counters { views: 2, likes: 1, comments: 0, shares: 0, watch_ms: 2500, watch_short: 0, watch_long: 1 };
 
 #[test]
 fn counts_that_differ_are_a_fault() {
-    assert_eq!(tally().check("v", &EXPECTED_COUNTERS, 6.0), []);
+    assert_eq!(tally().check("v", &EXPECTED_COUNTERS, 6.0, WEIGHTS), []);
     let lost = Counters { views: 0, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &lost, 4.0)), [(OracleFaultKind::Missing, 2)]);
+    assert_eq!(wrongs(&tally().check("v", &lost, 4.0, WEIGHTS)), [(OracleFaultKind::Missing, 2)]);
     let twice = Counters { likes: 3, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &twice, 10.0)), [(OracleFaultKind::Repeated, 2)]);
+    assert_eq!(wrongs(&tally().check("v", &twice, 10.0, WEIGHTS)), [(OracleFaultKind::Repeated, 2)]);
     let moved = Counters { watch_ms: 2499, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &moved, 6.0)), [(OracleFaultKind::Missing, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &moved, 6.0, WEIGHTS)), [(OracleFaultKind::Missing, 1)]);
     let other = Counters { shares: 1, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally().check("v", &other, 9.0)), [(OracleFaultKind::Repeated, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &other, 9.0, WEIGHTS)), [(OracleFaultKind::Repeated, 1)]);
 }
 
 #[test]
 fn a_score_is_that_of_the_counts() {
-    assert_eq!(wrongs(&tally().check("v", &EXPECTED_COUNTERS, 7.0)), [(OracleFaultKind::Different, 1)]);
     assert_eq!(
-        wrongs(&tally().check("v", &EXPECTED_COUNTERS, f64::INFINITY)),
+        wrongs(&tally().check("v", &EXPECTED_COUNTERS, 7.0, WEIGHTS)),
+        [(OracleFaultKind::Different, 1)]
+    );
+    assert_eq!(
+        wrongs(&tally().check("v", &EXPECTED_COUNTERS, f64::INFINITY, WEIGHTS)),
         [(OracleFaultKind::Different, 1)]
     );
 }
 
 #[test]
+fn a_score_follows_the_weights_in_force_and_is_not_compared_where_they_are_unknown() {
+    let three_a_like = Weights { like: 3_000, ..Weights::default() };
+    assert_eq!(tally().check("v", &EXPECTED_COUNTERS, 7.0, Some(&three_a_like)), []);
+    assert_eq!(
+        wrongs(&tally().check("v", &EXPECTED_COUNTERS, 6.0, Some(&three_a_like))),
+        [(OracleFaultKind::Different, 1)]
+    );
+    assert_eq!(tally().check("v", &EXPECTED_COUNTERS, 99.0, None), []);
+}
+
+#[test]
+fn a_watch_is_long_from_the_threshold_in_force() {
+    let mut tally = CountTally::default();
+    tally.note_acknowledged(&event(Kind::WatchTime, 2500), 3_000);
+    let short = Counters { watch_ms: 2500, watch_short: 1, ..Counters::default() };
+    assert_eq!(tally.check("v", &short, 0.0, None), []);
+}
+
+#[test]
 fn a_given_up_event_may_count_at_most_once() {
     let mut tally = tally();
-    tally.note_unacknowledged(&event(Kind::View, 0));
-    assert_eq!(tally.check("v", &EXPECTED_COUNTERS, 6.0), []);
-    assert_eq!(tally.check("v", &Counters { views: 3, ..EXPECTED_COUNTERS }, 7.0), []);
+    tally.note_unacknowledged(&event(Kind::View, 0), 2_000);
+    assert_eq!(tally.check("v", &EXPECTED_COUNTERS, 6.0, WEIGHTS), []);
+    assert_eq!(tally.check("v", &Counters { views: 3, ..EXPECTED_COUNTERS }, 7.0, WEIGHTS), []);
     let twice = Counters { views: 4, ..EXPECTED_COUNTERS };
-    assert_eq!(wrongs(&tally.check("v", &twice, 8.0)), [(OracleFaultKind::Repeated, 1)]);
+    assert_eq!(wrongs(&tally.check("v", &twice, 8.0, WEIGHTS)), [(OracleFaultKind::Repeated, 1)]);
 }
 
 proptest! {

@@ -10,35 +10,35 @@ fn state(video: &str, counters: Counters) -> VideoState {
     VideoState {
         video_id: VideoId::parse(video).unwrap(),
         owner: UserId::parse("owner").unwrap(),
-        owner_given: false,
+        is_owner_given: false,
         last_seq: counters.comments as u64,
-        trending: (1.0 + counters.score(&CountingRules::default().weights) as f64).log2(),
-        decayed: [score(3)].into_iter().collect(),
-        corrections: 0,
+        trending_log2: (1.0 + counters.score(&CountingRules::default().weights) as f64).log2(),
+        decayed_scores: [score(3)].into_iter().collect(),
+        revision_corrections: 0,
         metadata: None,
         removed_by: None,
         counters,
     }
 }
 
-fn score(events: u64) -> DecayedScore {
-    DecayedScore { decay: decay(), log2: 12.5, events }
+fn score(event_count: u64) -> DecayedScore {
+    DecayedScore { decay: decay(), log2: 12.5, event_count }
 }
 
 fn decay() -> Decay {
     Decay::new(60, None).unwrap()
 }
 
-fn follows(trending: bool) -> Follows {
-    let counted = CountedDecay { decay: decay(), run: 1, whole_after: None };
-    Follows { trending, decays: [counted].into_iter().collect() }
+fn follows(includes_trending: bool) -> ComparableScores {
+    let counted = CountedDecay { decay: decay(), run: 1, complete_after: None };
+    ComparableScores { includes_trending, decays: [counted].into_iter().collect() }
 }
 
 fn kept(state: &VideoState) -> ArchivedVideo {
     let weights = CountingRules::default().weights;
     ArchivedVideo {
         score: points_of_thousandths(state.counters.score(&weights)),
-        comments: state.last_seq,
+        comment_count: state.last_seq,
         highest_seq: state.last_seq,
         state: state.clone(),
     }
@@ -48,8 +48,8 @@ fn told(state: &VideoState) -> VideoByLog {
     VideoByLog {
         counted_state: state.clone(),
         other_owners: HashSet::new(),
-        ambiguous: false,
-        ambiguous_times: false,
+        is_ambiguous: false,
+        has_ambiguous_times: false,
     }
 }
 
@@ -58,7 +58,7 @@ fn board(state: &VideoState) -> BoardEntry {
         video_id: state.video_id.clone(),
         owner: state.owner.clone(),
         score: points_of_thousandths(state.counters.score(&CountingRules::default().weights)),
-        trending: state.trending.is_finite().then_some(state.trending),
+        trending: state.trending_log2.is_finite().then_some(state.trending_log2),
         revision: state.revision(),
         removed: false,
     }
@@ -93,9 +93,9 @@ const SPOILED_FIELDS: [(&str, SpoilVideo); 11] = [
     ("watch_short", |kept| kept.state.counters.watch_short += 1),
     ("watch_long", |kept| kept.state.counters.watch_long += 1),
     ("last_seq", |kept| kept.state.last_seq += 1),
-    ("owner_given", |kept| kept.state.owner_given = true),
-    ("trending", |kept| kept.state.trending += 1e-3),
-    ("score by a half-life", |kept| kept.state.decayed = DecayedScores::default()),
+    ("owner_given", |kept| kept.state.is_owner_given = true),
+    ("trending", |kept| kept.state.trending_log2 += 1e-3),
+    ("score by a half-life", |kept| kept.state.decayed_scores = DecayedScores::default()),
 ];
 
 #[test]
@@ -108,7 +108,7 @@ fn every_counter_is_among_what_may_be_wrong() {
             spoil(&mut wrong);
             counters(&wrong)[name] != *value
         });
-        assert!(is_spoiled, "WRONGS has nothing that makes {name} wrong");
+        assert!(is_spoiled, "SPOILED_FIELDS has nothing that makes {name} wrong");
     }
 }
 
@@ -133,9 +133,15 @@ fn a_video_that_is_in_one_place_only_is_named() {
     let by_archive = differences_with_log(None, Some(&kept(&right)), &follows(true));
     assert_eq!((differing_fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
     let rules = CountingRules::default();
-    assert!(matches!(compare_with_boards(Some(&right), None, Some(&right), &rules), VideoOnBoards::Wrong(_)));
-    assert!(matches!(compare_with_boards(None, Some(&board(&right)), None, &rules), VideoOnBoards::Wrong(_)));
-    assert_eq!(compare_with_boards(None, None, Some(&right), &rules), VideoOnBoards::Moving);
+    assert!(matches!(
+        compare_with_boards(Some(&right), None, Some(&right), &rules),
+        BoardVideoVerdict::Wrong(_)
+    ));
+    assert!(matches!(
+        compare_with_boards(None, Some(&board(&right)), None, &rules),
+        BoardVideoVerdict::Wrong(_)
+    ));
+    assert_eq!(compare_with_boards(None, None, Some(&right), &rules), BoardVideoVerdict::Moving);
 }
 
 #[test]
@@ -143,12 +149,12 @@ fn differences_from_partition_order_are_no_difference() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let mut told = told(&right);
     let mut kept = kept(&right);
-    kept.state.trending += 1.0;
-    told.ambiguous_times = true;
+    kept.state.trending_log2 += 1.0;
+    told.has_ambiguous_times = true;
     assert_eq!(differences_with_log(Some(&told), Some(&kept), &follows(true)), []);
     kept.state.counters.views += 1;
     assert_eq!(differing_fields(&differences_with_log(Some(&told), Some(&kept), &follows(true))), ["views"]);
-    told.ambiguous = true;
+    told.is_ambiguous = true;
     assert_eq!(differences_with_log(Some(&told), Some(&kept), &follows(true)), []);
 }
 
@@ -157,7 +163,7 @@ fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
     let mut wrong = kept(&state("v", Counters { watch_long: 2, comments: 1, ..Counters::default() }));
     assert_eq!(archive_contradictions(&wrong, &CountingRules::default()), []);
     wrong.score += 1.0;
-    wrong.comments -= 1;
+    wrong.comment_count -= 1;
     wrong.highest_seq += 1;
     assert_eq!(
         differing_fields(&archive_contradictions(&wrong, &CountingRules::default())),
@@ -169,13 +175,13 @@ fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
 fn a_removed_video_must_be_on_no_board() {
     let rules = CountingRules::default();
     let on = state("v", Counters { views: 3, ..Counters::default() });
-    let off = VideoState { removed_by: Some(ActorRole::Service), corrections: 1, ..on.clone() };
+    let off = VideoState { removed_by: Some(ActorRole::Service), revision_corrections: 1, ..on.clone() };
     let compare = |before, board, after| compare_with_boards(Some(before), board, Some(after), &rules);
-    assert_eq!(compare(&off, None, &off), VideoOnBoards::Right);
+    assert_eq!(compare(&off, None, &off), BoardVideoVerdict::Right);
     let shown = board(&on);
-    assert!(matches!(compare(&off, Some(&shown), &off), VideoOnBoards::Wrong(_)));
-    assert!(matches!(compare(&on, None, &on), VideoOnBoards::Wrong(_)));
-    assert_eq!(compare(&on, None, &off), VideoOnBoards::Moving);
+    assert!(matches!(compare(&off, Some(&shown), &off), BoardVideoVerdict::Wrong(_)));
+    assert!(matches!(compare(&on, None, &on), BoardVideoVerdict::Wrong(_)));
+    assert_eq!(compare(&on, None, &off), BoardVideoVerdict::Moving);
     let mut log = told(&on);
     log.counted_state = off;
     assert_eq!(
@@ -189,10 +195,10 @@ fn the_canary_is_on_no_board_and_has_no_comments() {
     let rules = CountingRules::default();
     let canary = state(canary::CANARY_ID, Counters { views: 3, comments: 2, ..Counters::default() });
     let compare = |board| compare_with_boards(Some(&canary), board, Some(&canary), &rules);
-    assert_eq!(compare(None), VideoOnBoards::Right);
-    assert!(matches!(compare(Some(&board(&canary))), VideoOnBoards::Wrong(_)));
+    assert_eq!(compare(None), BoardVideoVerdict::Right);
+    assert!(matches!(compare(Some(&board(&canary))), BoardVideoVerdict::Wrong(_)));
     assert_eq!(
-        archive_contradictions(&ArchivedVideo { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules),
+        archive_contradictions(&ArchivedVideo { comment_count: 0, highest_seq: 0, ..kept(&canary) }, &rules),
         []
     );
     // The canary's counts are compared as those of any other video.
@@ -208,12 +214,15 @@ fn a_score_may_fall_where_something_was_taken_back() {
     let rules = CountingRules::default();
     let before = state("v", Counters { views: 3, likes: 1, ..Counters::default() });
     let mut after = state("v", Counters { views: 3, likes: 0, ..Counters::default() });
-    after.corrections = 2;
+    after.revision_corrections = 2;
     let compare = |board: &BoardEntry| compare_with_boards(Some(&before), Some(board), Some(&after), &rules);
-    assert_eq!(compare(&board(&after)), VideoOnBoards::Right);
-    assert_eq!(compare(&board(&before)), VideoOnBoards::Moving);
+    assert_eq!(compare(&board(&after)), BoardVideoVerdict::Right);
+    assert_eq!(compare(&board(&before)), BoardVideoVerdict::Moving);
     let wrong = BoardEntry { score: 1.0, ..board(&after) };
-    assert!(matches!(compare(&wrong), VideoOnBoards::Wrong(_)), "of the latest state each number is known");
+    assert!(
+        matches!(compare(&wrong), BoardVideoVerdict::Wrong(_)),
+        "of the latest state each number is known"
+    );
 }
 
 proptest! {
@@ -250,16 +259,16 @@ proptest! {
         between.score = (least + (most - least) * share).round();
         between.trending = board(&before).trending;
         between.revision = before.revision();
-        prop_assert_ne!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), VideoOnBoards::Right);
-        prop_assert_eq!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), VideoOnBoards::Moving);
-        prop_assert_eq!(compare_with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), VideoOnBoards::Right);
-        prop_assert_eq!(compare_with_boards(None, Some(&board(&after)), Some(&after), &rules), VideoOnBoards::Right);
+        prop_assert_ne!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), BoardVideoVerdict::Right);
+        prop_assert_eq!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), BoardVideoVerdict::Moving);
+        prop_assert_eq!(compare_with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), BoardVideoVerdict::Right);
+        prop_assert_eq!(compare_with_boards(None, Some(&board(&after)), Some(&after), &rules), BoardVideoVerdict::Right);
         for wrong in [least - off as f64, most + off as f64] {
             let outside = BoardEntry { score: wrong, ..between.clone() };
             let verdict = compare_with_boards(Some(&before), Some(&outside), Some(&after), &rules);
-            prop_assert!(matches!(verdict, VideoOnBoards::Wrong(_)), "{verdict:?}");
+            prop_assert!(matches!(verdict, BoardVideoVerdict::Wrong(_)), "{verdict:?}");
         }
         let stale = BoardEntry { score: most - 1.0, ..board(&after) };
-        prop_assert!(matches!(compare_with_boards(Some(&after), Some(&stale), Some(&after), &rules), VideoOnBoards::Wrong(_)));
+        prop_assert!(matches!(compare_with_boards(Some(&after), Some(&stale), Some(&after), &rules), BoardVideoVerdict::Wrong(_)));
     }
 }

@@ -17,11 +17,11 @@ async fn what_stands_beside_the_boards_is_compared_with_the_archive() {
     backends.archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
 
     assert!(compare_metadata(&backends).await.unwrap().unwrap_err().contains("rebuild redis"));
-    backends.ranking.note_described().await.unwrap();
+    backends.ranking.note_metadata_complete().await.unwrap();
     assert_eq!(compare_metadata(&backends).await.unwrap(), Ok(Vec::new()));
-    let metadata = Some(Metadata::read(&json!({"title": "Cats"})).unwrap());
+    let metadata = Some(Metadata::from_value(&json!({"title": "Cats"})).unwrap());
     let video_id = VideoId::parse("a").unwrap();
-    backends.ranking.describe(1, &[Described { video_id, revision: 99, metadata }]).await.unwrap();
+    backends.ranking.put_metadata(1, &[DescribedVideo { video_id, revision: 99, metadata }]).await.unwrap();
     let wrong = compare_metadata(&backends).await.unwrap().unwrap();
     assert_eq!(wrong.len(), 1);
     assert_eq!((wrong[0].field, &wrong[0].expected), ("metadata", &json!(null)));
@@ -33,7 +33,7 @@ async fn many_differences_are_told_with_short_texts() {
     let directory = tempfile::tempdir().unwrap();
     let backends = stores(directory.path());
     let now = 1_700_000_000_000;
-    let count = MAX_ON_THEIR_WAY + 1;
+    let count = MAX_COMPARED_AGAIN + 1;
     let name = |nth: usize| format!("v{nth}");
     let record = |nth: usize| {
         let view = json!({"video_id": name(nth), "user_id": "u", "type": "view"});
@@ -44,17 +44,17 @@ async fn many_differences_are_told_with_short_texts() {
     backends.archive.open(&CountingRules::default()).await.unwrap();
     let records = (0..count).map(record).collect();
     backends.archive.commit_batch(&Batch { offset_ranges: vec![span], records }).await.unwrap();
-    backends.ranking.note_described().await.unwrap();
-    let long = Metadata::read(&json!({"title": "é".repeat(250)})).unwrap();
-    let wrong: Vec<Described> = (0..count)
-        .map(|nth| Described {
+    backends.ranking.note_metadata_complete().await.unwrap();
+    let long = Metadata::from_value(&json!({"title": "é".repeat(250)})).unwrap();
+    let wrong: Vec<DescribedVideo> = (0..count)
+        .map(|nth| DescribedVideo {
             video_id: VideoId::parse(&name(nth)).unwrap(),
             revision: 99,
             metadata: Some(long.clone()),
         })
         .collect();
     for lot in wrong.chunks(PAGE_VIDEOS) {
-        backends.ranking.describe(1, lot).await.unwrap();
+        backends.ranking.put_metadata(1, lot).await.unwrap();
     }
     let wrong = compare_metadata(&backends).await.unwrap().unwrap();
     assert_eq!(wrong.len(), count);

@@ -1,7 +1,7 @@
 use clap::Parser;
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{DeadLetter, LetterOrigin, RawRecord, ReadRange};
+use liverank_adapters::event_log::{DeadLetter, DeadLetterOrigin, RawRecord, ReadRange};
 use liverank_core::Millis;
 use liverank_runtime::output::OutputFormat;
 
@@ -13,7 +13,7 @@ fn letter(value: &str) -> StoredDeadLetter {
     StoredDeadLetter {
         letter_position: RecordPosition { partition: 0, offset: 7 },
         dead_lettered_at: LETTER_TIME + 1000,
-        origin: Some(LetterOrigin {
+        origin: Some(DeadLetterOrigin {
             log_position: RecordPosition { partition: 3, offset: 42 },
             broker_time: LETTER_TIME,
         }),
@@ -27,14 +27,14 @@ fn letter(value: &str) -> StoredDeadLetter {
 fn value_of(letter: &StoredDeadLetter) -> Value {
     match prepare_letter(letter) {
         PreparedLetter::Readable { value, .. } => serde_json::from_slice(&value).unwrap(),
-        PreparedLetter::Stays(reason) => panic!("stays: {reason}"),
+        PreparedLetter::Unreplayable(reason) => panic!("stays: {reason}"),
     }
 }
 
 #[derive(Debug, Parser)]
 struct ExampleCommand {
     #[command(flatten)]
-    replay: Replay,
+    replay: ReplayArgs,
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_replayed_letter_keeps_its_identity_and_key() {
 #[test]
 fn an_unreadable_letter_stays_with_its_reason() {
     let reason = |letter: &StoredDeadLetter| match prepare_letter(letter) {
-        PreparedLetter::Stays(reason) => reason,
+        PreparedLetter::Unreplayable(reason) => reason,
         PreparedLetter::Readable { .. } => panic!("is readable"),
     };
     assert!(reason(&letter("{")).contains("JSON"));
@@ -103,8 +103,8 @@ fn a_letter_is_shown_in_characters_that_harm_no_terminal() {
     assert!(ShownLetter::from_letter(&wild).begins.ends_with("x…"));
 }
 
-fn list_args_for(output: OutputFormat) -> List {
-    List { output: OutputArgs { output }, json: false }
+fn list_args_for(output: OutputFormat) -> ListArgs {
+    ListArgs { output: OutputArgs { output }, json: false }
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn json_output_lists_letters_in_one_value() {
     let log = EmbeddedLog::open(directory.path(), clock::system_clock()).unwrap();
     log.open().await.unwrap();
     for letters in 0..3_usize {
-        let said = async |options: List| {
+        let said = async |options: ListArgs| {
             let mut out = Vec::new();
             list_dead_letters(&options, &log, &mut out).await.unwrap();
             String::from_utf8(out).unwrap()
@@ -125,7 +125,7 @@ async fn json_output_lists_letters_in_one_value() {
         assert_eq!(yaml.lines().filter(|line| line.starts_with("- ")).count(), letters, "{yaml}");
         assert_eq!(yaml == "[]\n", letters == 0);
         assert_eq!(
-            said(List { json: true, ..list_args_for(OutputFormat::Table) }).await.lines().count(),
+            said(ListArgs { json: true, ..list_args_for(OutputFormat::Table) }).await.lines().count(),
             letters
         );
         let value = br#"{"video_id":""}"#.to_vec().into();
@@ -165,7 +165,7 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
     );
 
     let mut out = Vec::new();
-    let all = Replay { all: true, partition: None, offset: None };
+    let all = ReplayArgs { all: true, partition: None, offset: None };
     let verdict = replay_dead_letters(&all, &log, &CommandProgress::new(), &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert_eq!(verdict, CommandVerdict::FoundFault);
@@ -177,7 +177,12 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
     let ends = log.end_offsets().await.unwrap();
     let stretches: Vec<ReadRange> = (0..)
         .zip(ends)
-        .map(|(partition, to)| ReadRange { partition, first: 0, end: to, previous_record: None })
+        .map(|(partition, to)| ReadRange {
+            partition,
+            first_offset: 0,
+            end_offset: to,
+            previous_record: None,
+        })
         .collect();
     let mut reader = log.read_ranges(&stretches).await.unwrap();
     let records = reader.next_records(10).await.unwrap();

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use liverank_adapters::Backends;
 use liverank_adapters::archive::ArchivePosition;
 use liverank_adapters::event_log::ReadRange;
-use liverank_consumer::batches::{SortedRecords, WaitingPartition, sort_records};
+use liverank_consumer::batches::{ClassifiedRecords, WaitingPartition, classify_records};
 
 use crate::progress::CommandProgress;
 
@@ -15,9 +15,9 @@ use crate::progress::CommandProgress;
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// The time without progress after which the log is read to find out if anything is left to count: a partition may end
 /// with offsets that have no record.
-const CALM_AFTER: Duration = Duration::from_secs(3);
-/// The time for which the consumers may make no progress. It is longer than a consumer group takes to form anew: half a
-/// minute.
+const CHECK_LOG_AFTER_STALL: Duration = Duration::from_secs(3);
+/// The time for which the consumers may make no progress. The timeout is longer than the half minute that a consumer
+/// group takes to form anew.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// The number of events in one transaction.
 const BATCH_EVENTS: usize = 5_000;
@@ -58,7 +58,9 @@ async fn wait_for_consumers(
         if to_go < least {
             (least, since) = (to_go, Instant::now());
         }
-        if since.elapsed() > CALM_AFTER && has_only_holes_behind(backends, &positions, ends).await? {
+        if since.elapsed() > CHECK_LOG_AFTER_STALL
+            && has_no_records_behind(backends, &positions, ends).await?
+        {
             return Ok(());
         }
         if since.elapsed() > STALL_TIMEOUT {
@@ -73,7 +75,7 @@ async fn wait_for_consumers(
 }
 
 /// Returns true if no record lies between these positions and the ends of the partitions.
-async fn has_only_holes_behind(
+async fn has_no_records_behind(
     backends: &Backends,
     positions: &[ArchivePosition],
     ends: &[u64],
@@ -81,8 +83,8 @@ async fn has_only_holes_behind(
     let left = (0..).zip(positions).zip(ends).filter(|((_, at), end)| at.next_offset < **end);
     let left = left.map(|((partition, at), &to)| ReadRange {
         partition,
-        first: at.next_offset,
-        end: to,
+        first_offset: at.next_offset,
+        end_offset: to,
         previous_record: None,
     });
     let mut reader = backends.log.read_ranges(&left.collect::<Vec<_>>()).await.context("reading the log")?;
@@ -98,8 +100,8 @@ async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()
     let stretches = positions.iter().zip(ends).filter(|((_, at), end)| at.next_offset < **end);
     let stretches = stretches.map(|((&partition, at), &to)| ReadRange {
         partition,
-        first: at.next_offset,
-        end: to,
+        first_offset: at.next_offset,
+        end_offset: to,
         previous_record: at.last_record,
     });
     let mut reader =
@@ -109,8 +111,8 @@ async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()
         if records.is_empty() {
             return Ok(());
         }
-        let SortedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
-            sort_records(&records, &positions, |_| true);
+        let ClassifiedRecords { batch, unreadable_records: poison, waiting_partitions: waiting, .. } =
+            classify_records(&records, &positions, |_| true);
         if let Some(WaitingPartition { partition, offset, format }) = waiting.first() {
             bail!(
                 "offset {offset} of partition {partition} is of format {format}, which a later release wrote: erase with that one"

@@ -17,7 +17,7 @@ const PAGE_RESTRICTIONS: usize = 1_000;
 
 /// The data that the stores still hold of an erased user.
 #[derive(Debug, Serialize)]
-pub(super) struct Left {
+pub(super) struct RemainingData {
     /// The time until which the log has the user's events; `None` if the log does not delete by time or its retention
     /// is unknown.
     log_until: Option<String>,
@@ -30,7 +30,11 @@ pub(super) struct Left {
 }
 
 /// Reads from the stores what remains of the user, for records that were appended up to `now`.
-pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
+pub(super) async fn find_remaining_data(
+    backends: &Backends,
+    user: &UserId,
+    now: Millis,
+) -> anyhow::Result<RemainingData> {
     let retention = backends.log.record_retention().await.context("asking for the log's retention")?;
     let (mut restrictions, mut revision) = (0, 0);
     loop {
@@ -50,17 +54,17 @@ pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis
         |kept: Duration| time_text(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
     let (log_until, log) = match retention {
         RecordRetention::For(kept) => (Some(after(kept)), "time"),
-        RecordRetention::ForGood => (None, "for good"),
+        RecordRetention::Forever => (None, "for good"),
         RecordRetention::UntilFull => (None, "size"),
         RecordRetention::Unknown => (None, "unknown"),
     };
     let identities_until = after(Duration::from_millis(REPEAT_WINDOW_MS.unsigned_abs()));
-    Ok(Left { log_until, log, identities_until, restrictions })
+    Ok(RemainingData { log_until, log, identities_until, restrictions })
 }
 
-impl Left {
+impl RemainingData {
     /// Describes the remains in lines for a person.
-    pub(super) fn told(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let until = match (&self.log_until, self.log) {
             (Some(until), _) => format!("until {until}"),
             (None, "for good") => "for good, for the log has no retention".to_owned(),

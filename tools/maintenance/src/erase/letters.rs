@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The members of an event that do not name a user. Without this list, every like would name a user who is called
 /// `like`.
-const MEMBERS_OF_OTHER_NAMES: [&str; 14] = [
+const MEMBERS_WITHOUT_USERS: [&str; 14] = [
     "action",
     "comment",
     "comment_id",
@@ -24,7 +24,7 @@ const MEMBERS_OF_OTHER_NAMES: [&str; 14] = [
 ];
 
 /// Returns true if a letter names this user: as a whole text anywhere in its JSON, except in
-/// [`MEMBERS_OF_OTHER_NAMES`]. In a letter that is not JSON, or was cut, the name must appear in quotes.
+/// [`MEMBERS_WITHOUT_USERS`]. In a letter that is not JSON, or was cut, the name must appear in quotes.
 pub(super) fn letter_names_user(letter: &StoredDeadLetter, user: &UserId) -> bool {
     if let Ok(value) = serde_json::from_slice::<Value>(&letter.value) {
         return names_user(&value, user.as_str());
@@ -39,7 +39,7 @@ fn names_user(value: &Value, user: &str) -> bool {
         Value::Array(items) => items.iter().any(|item| names_user(item, user)),
         Value::Object(members) => members
             .iter()
-            .any(|(name, item)| !MEMBERS_OF_OTHER_NAMES.contains(&name.as_str()) && names_user(item, user)),
+            .any(|(name, item)| !MEMBERS_WITHOUT_USERS.contains(&name.as_str()) && names_user(item, user)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -40,8 +40,8 @@ async fn append_comment(backends: &Backends, video: &str, id: &str, by: &str) {
     .await;
 }
 
-fn options(user: &str) -> Options {
-    Options {
+fn options(user: &str) -> EraseArgs {
+    EraseArgs {
         user: user.parse().unwrap(),
         by: "ops".parse().unwrap(),
         reason: Some("asked for it".to_owned()),
@@ -52,8 +52,9 @@ fn options(user: &str) -> Options {
 
 async fn erase_and_report(backends: &Backends, name: &str) -> (CommandVerdict, Value) {
     let mut out = Vec::new();
-    let verdict =
-        user(&options(name), backends, &CommandProgress::new(), 1_700_000_000_000, &mut out).await.unwrap();
+    let verdict = erase_user(&options(name), backends, &CommandProgress::new(), 1_700_000_000_000, &mut out)
+        .await
+        .unwrap();
     (verdict, serde_json::from_slice(&out).unwrap())
 }
 
@@ -120,7 +121,7 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     assert_eq!((state.owner.as_str(), state.counters.comments, state.counters.likes), (NOBODY_ID, 5, 1));
     let other = backends.archive.comments(&video("w0"), CommentPage::After(0), 100).await.unwrap();
     assert_eq!(other[0].text, "words of b0");
-    let letters = backends.log.read_dead_letters(None).await.unwrap().next_letters(10).await.unwrap();
+    let letters = backends.log.read_dead_letters(None).await.unwrap().next_dead_letters(10).await.unwrap();
     assert_eq!(letters.len(), 1, "another's letter stays");
     let audit = backends.archive.moderation_archive().audit_log(None, 10).await.unwrap();
     // Records of the same millisecond are ordered by their partitions only.
@@ -146,7 +147,7 @@ async fn what_a_killed_erasure_left_in_the_log_is_found_by_the_next() {
     let erasure =
         UserErasure { options: &options, backends: &backends, progress: &CommandProgress::new(), now: 5 };
     // The command died after it appended one record, which is not counted yet.
-    let one = erasure.erase_action(VideoId::parse("v").unwrap(), "a1".parse().unwrap(), Some(2));
+    let one = erasure.build_erase_action(VideoId::parse("v").unwrap(), "a1".parse().unwrap(), Some(2));
     erasure.append_records(vec![one]).await.unwrap();
     let (_, told) = erase_and_report(&backends, "ann").await;
     assert_eq!(told["entries"], 2, "the other one is gone already: {told:#}");
@@ -164,7 +165,8 @@ async fn what_a_killed_erasure_left_in_the_log_is_found_by_the_next() {
 async fn the_nobody_user_cannot_be_erased() {
     let directory = tempfile::tempdir().unwrap();
     let backends = embedded_backends(directory.path());
-    let refused =
-        user(&options(NOBODY_ID), &backends, &CommandProgress::new(), 5, &mut Vec::new()).await.unwrap_err();
+    let refused = erase_user(&options(NOBODY_ID), &backends, &CommandProgress::new(), 5, &mut Vec::new())
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains(NOBODY_ID), "{refused}");
 }

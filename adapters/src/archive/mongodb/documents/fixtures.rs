@@ -2,17 +2,30 @@
 
 use std::fmt::Debug;
 
-use liverank_core::counting::{CountingRules, Sighting};
+use liverank_core::Millis;
+use liverank_core::comment::CommentEpoch;
+use liverank_core::counting::{
+    CountingRules, MarkKey, NumberedComment, RecordFingerprint, Sighting, UniqueMark, VideoState,
+};
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{doc, from_bson, to_bson};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, doc, from_bson, to_bson};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::super::super::{ArchiveMeta, ArchivePosition};
 use super::super::identities::{SegmentDoc, SegmentId};
-use super::*;
+use super::comment::CommentDoc;
+use super::identity::SeenDoc;
+use super::mark::UniqueMarkDoc;
+use super::meta::{MetaDoc, YieldRequestDoc};
+use super::offset::{OffsetDoc, fingerprint_document};
+use super::rebuild::RebuildDoc;
+use super::video::{VideoDoc, video_document};
 use crate::fixtures::{
-    DISTINCT_WEIGHTS, check_json_fixture, decays, fixture_comment, fixture_deletion, fixture_pin,
-    fixture_shadowed, run_parts, video, windows,
+    DISTINCT_WEIGHTS, check_json_fixture, decay_contributions, decays, fixture_comment, fixture_deletion,
+    fixture_pin, fixture_shadowed_comment, video, windows,
 };
 
 fn to_extended_json(document: Document) -> Value {
@@ -49,7 +62,9 @@ fn a_video_of_the_release_before_has_no_home_and_an_id_of_the_server_s() {
     let previous = include_str!("../../../../tests/fixtures/previous/mongodb-video.json");
     let previous: VideoDoc = read_document(&serde_json::from_str(previous).expect("JSON")).expect("a video");
     assert_eq!(previous.home(), None);
-    assert!(matches!(previous.foreign_id(), Some(Bson::ObjectId(id)) if id != ObjectId::from_bytes([0; 12])));
+    assert!(
+        matches!(previous.earlier_document_id(), Some(Bson::ObjectId(id)) if id != ObjectId::from_bytes([0; 12]))
+    );
 }
 
 #[test]
@@ -58,7 +73,7 @@ fn comment_documents_have_fixtures() {
         ("mongodb-comment", fixture_comment()),
         ("mongodb-deletion", fixture_deletion()),
         ("mongodb-pin", fixture_pin()),
-        ("mongodb-shadowed", fixture_shadowed()),
+        ("mongodb-shadowed", fixture_shadowed_comment()),
     ] {
         let today = NumberedComment { comment, partition: 4, offset: 99 };
         let write = |it: &NumberedComment| {
@@ -78,7 +93,7 @@ fn offset_documents_have_fixtures() {
     let position = ArchivePosition { next_offset: 100, last_record: Some(last) };
     let today: OffsetParts = (4, position, Some(example_session()), Some(example_session()), 3);
     let write = |(partition, position, session, keeper, outside): &OffsetParts| {
-        let last = position.last_record.map(mark_document);
+        let last = position.last_record.map(fingerprint_document);
         to_extended_json(doc! {
             "_id": partition, "next": position.next_offset as i64, "last": last, "session": session.clone(),
             "keeper": keeper.clone(), "windowed": 100_i64, "outside_writes": { "2": outside - 1 }, "uncounted": 1_i64,
@@ -107,7 +122,7 @@ fn identity_documents_have_fixtures() {
 
 #[test]
 fn segment_documents_have_fixtures() {
-    let sightings = Sighting::of(&[9; 16], 1_700_000_000_250).into_iter().collect::<Vec<_>>();
+    let sightings = Sighting::from_digest(&[9; 16], 1_700_000_000_250).into_iter().collect::<Vec<_>>();
     check_document("mongodb-segment", &SegmentDoc::of(SegmentId { partition: 4, number: 12 }, &sightings));
 }
 
@@ -118,19 +133,25 @@ fn an_offset_of_the_release_before_has_documents_until_its_last_record() {
     let previous = include_str!("../../../../tests/fixtures/previous/mongodb-offset.json");
     let previous: OffsetDoc =
         read_document(&serde_json::from_str(previous).expect("JSON")).expect("an offset");
-    assert_eq!(previous.documents_until(), Some(1_700_000_000_250 + OffsetDoc::CLOCKS_APART_MS));
+    assert_eq!(previous.documents_until(), Some(1_700_000_000_250 + OffsetDoc::MAX_CLOCK_DIFFERENCE_MS));
     assert!(previous.is_of_a_release_without_segments());
 }
 
 #[test]
 fn mark_documents_have_fixtures() {
-    let today =
-        ([9_u8; 16], UniqueMark { log2: 81_234.5, at: Some(1_700_000_000_250), decayed: run_parts() });
+    let today = (
+        [9_u8; 16],
+        UniqueMark {
+            trending_log2: 81_234.5,
+            counted_at: Some(1_700_000_000_250),
+            decay_contributions: decay_contributions(),
+        },
+    );
     let write = |(key, mark): &(MarkKey, UniqueMark)| {
-        to_bson(&MarkedDoc::of(key, mark)).expect("a document serialises").into_canonical_extjson()
+        to_bson(&UniqueMarkDoc::of(key, mark)).expect("a document serialises").into_canonical_extjson()
     };
     check_json_fixture("mongodb-mark", &today, write, |json| {
-        read_document::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned())
+        read_document::<UniqueMarkDoc>(json)?.key_and_mark().ok_or("no key".to_owned())
     });
 }
 
@@ -146,12 +167,10 @@ fn the_meta_document_has_fixtures() {
         windows: windows(),
         decays: decays(),
     };
-    let today = MetaDoc {
-        rebuild: Some(RebuildDoc::new("t0", &meta, RebuildDoc::FILLING, &["videos", "comments"])),
-        make_way: Some(WayDoc { token: "t1".to_owned(), ms: 30_000 }),
-        identities_from: Some(1_700_000_000_000),
-        ..MetaDoc::of(&meta)
-    };
+    let mut today = MetaDoc::of(&meta);
+    today.rebuild = Some(RebuildDoc::new("t0", &meta, RebuildDoc::FILLING, &["videos", "comments"]));
+    today.make_way = Some(YieldRequestDoc { token: "t1".to_owned(), ms: 30_000 });
+    today.identities_from = Some(1_700_000_000_000);
     check_document("mongodb-meta", &today);
     assert_eq!(today.into_meta().expect("of this format"), meta);
 }

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::TryStreamExt;
-use liverank_core::counting::{IdentityTable, Sighting, identity_digest, may_be_merged};
+use liverank_core::counting::{IdentityTable, Sighting, may_be_merged};
+use liverank_core::digest::identity_digest;
 use liverank_core::{Invalid, Millis};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::error::Error;
 use serde::{Deserialize, Serialize};
 
-use super::super::documents::{MetaDoc, OffsetDoc, SeenDoc, damaged, digest_bson};
-use super::super::transaction::{Stop, Transaction};
+use super::super::documents::damaged_document;
+use super::super::documents::identity::{SeenDoc, digest_bson};
+use super::super::documents::meta::MetaDoc;
+use super::super::documents::offset::OffsetDoc;
+use super::super::transaction::{AttemptEnd, Transaction};
 use super::super::{MongoArchive, QUERY_TIMEOUT, store_error, with_timeout};
 use super::CommitIdentities;
 use crate::StoreError;
@@ -20,7 +24,8 @@ use crate::StoreError;
 pub(in crate::archive::mongodb) const SEGMENTS: &str = "segments";
 /// The number of identities in memory above which new ones are stored in documents: 128 MiB.
 const MAX_IDENTITIES_IN_MEMORY: usize = 8 << 20;
-/// The number of a partition's small segments that are remembered for merging: an owner leaves some 16.
+/// The number of a partition's small segments that are remembered for merging; each owner of the partition leaves some
+/// 16 behind.
 const MAX_OPEN_SEGMENTS: usize = 64;
 /// The number of segments forgotten in one call: as much as a commit writes.
 const SEGMENTS_FORGOTTEN_AT_ONCE: usize = 100;
@@ -46,21 +51,22 @@ pub(in crate::archive::mongodb) struct SegmentDoc {
     /// The time at which the log had the newest of the segment's identities.
     newest: Millis,
     count: i64,
-    /// The identities, in the form that [`Sighting::write_all`] writes.
+    /// The identities, in the form that [`Sighting::encode_all`] writes.
     sightings: Binary,
 }
 
 impl SegmentDoc {
     pub(in crate::archive::mongodb) fn of(id: SegmentId, sightings: &[Sighting]) -> Self {
         let newest = sightings.iter().map(|sighting| sighting.time()).max().unwrap_or_default();
-        let bytes = Sighting::write_all(sightings);
+        let bytes = Sighting::encode_all(sightings);
         let stored = Binary { subtype: BinarySubtype::Generic, bytes };
         Self { id, newest, count: sightings.len() as i64, sightings: stored }
     }
 
     pub(super) fn sightings(&self) -> Result<Vec<Sighting>, StoreError> {
-        let unsorted = || damaged(SEGMENTS, &Invalid::new("sightings", "must be sorted, of 16 bytes each"));
-        Sighting::read_all(&self.sightings.bytes).ok_or_else(unsorted)
+        let unsorted =
+            || damaged_document(SEGMENTS, &Invalid::new("sightings", "must be sorted, of 16 bytes each"));
+        Sighting::decode_all(&self.sightings.bytes).ok_or_else(unsorted)
     }
 }
 
@@ -76,36 +82,36 @@ struct SegmentHead {
 #[derive(Debug, Default)]
 pub(super) struct KnownSegments {
     /// The number of the newest known segment, by partition.
-    pub(super) newest: HashMap<i64, i64>,
+    pub(super) newest_numbers: HashMap<i64, i64>,
     /// The number of identities of each segment that may still be merged.
-    pub(super) open: BTreeMap<SegmentId, usize>,
-    pub(super) table: IdentityTable,
+    pub(super) mergeable_segments: BTreeMap<SegmentId, usize>,
+    pub(super) identities: IdentityTable,
 }
 
 impl KnownSegments {
     pub(super) fn insert(&mut self, id: SegmentId, count: usize, sightings: Vec<Sighting>) {
-        let newest = self.newest.entry(id.partition).or_default();
+        let newest = self.newest_numbers.entry(id.partition).or_default();
         *newest = id.number.max(*newest);
         if may_be_merged(count) {
-            self.open.insert(id, count);
+            self.mergeable_segments.insert(id, count);
             // Segments of other owners' partitions are merged by these owners, which do not report it.
             let first = SegmentId { number: i64::MIN, ..id };
-            if self.open.range(first..=id).count() > MAX_OPEN_SEGMENTS
-                && let Some(oldest) = self.open.range(first..).next().map(|(oldest, _)| *oldest)
+            if self.mergeable_segments.range(first..=id).count() > MAX_OPEN_SEGMENTS
+                && let Some(oldest) = self.mergeable_segments.range(first..).next().map(|(oldest, _)| *oldest)
             {
-                self.open.remove(&oldest);
+                self.mergeable_segments.remove(&oldest);
             }
         }
-        self.table.insert_sorted(sightings);
+        self.identities.insert_sorted(sightings);
     }
 
     fn insert_all(&mut self, others: Self) {
-        for (partition, number) in others.newest {
-            let newest = self.newest.entry(partition).or_default();
+        for (partition, number) in others.newest_numbers {
+            let newest = self.newest_numbers.entry(partition).or_default();
             *newest = number.max(*newest);
         }
-        self.open.extend(others.open);
-        self.table.insert_table(others.table);
+        self.mergeable_segments.extend(others.mergeable_segments);
+        self.identities.insert_table(others.identities);
     }
 }
 
@@ -114,39 +120,40 @@ impl KnownSegments {
 pub(in crate::archive::mongodb) struct IdentityMemory {
     generation: i64,
     forgotten_before: Millis,
-    pub(super) known: KnownSegments,
+    pub(super) known_segments: KnownSegments,
     /// The number of identities above which the memory is full.
-    pub max: usize,
+    pub max_identities: usize,
 }
 
 impl Default for IdentityMemory {
     fn default() -> Self {
-        let (known, max) = (KnownSegments::default(), MAX_IDENTITIES_IN_MEMORY);
-        Self { generation: 0, forgotten_before: Millis::MIN, known, max }
+        let (known_segments, max_identities) = (KnownSegments::default(), MAX_IDENTITIES_IN_MEMORY);
+        Self { generation: 0, forgotten_before: Millis::MIN, known_segments, max_identities }
     }
 }
 
 impl IdentityMemory {
-    /// Drops the identities that the meta document declares forgotten. The segments of a generation are in collections
-    /// of its own.
-    pub(super) fn follow(&mut self, meta: &MetaDoc) {
+    /// Drops the identities that the meta document declares forgotten. Drops all identities if another generation is in
+    /// force, because each generation has segments of its own.
+    pub(super) fn apply_meta(&mut self, meta: &MetaDoc) {
         if self.generation != meta.generation {
-            *self = Self { generation: meta.generation, max: self.max, ..Self::default() };
+            *self =
+                Self { generation: meta.generation, max_identities: self.max_identities, ..Self::default() };
         }
         let forgotten = meta.identities_from.unwrap_or(Millis::MIN);
         if self.forgotten_before != forgotten {
             self.forgotten_before = forgotten;
-            self.known.table.forget_before(forgotten);
+            self.known_segments.identities.forget_before(forgotten);
         }
     }
 
     /// Adds the segments that a transaction has read and written, once the transaction has taken effect.
-    pub(in crate::archive::mongodb) fn keep(&mut self, commit: CommitIdentities) {
-        self.known.insert_all(commit.read);
-        for id in &commit.merged {
-            self.known.open.remove(id);
+    pub(in crate::archive::mongodb) fn add_segments(&mut self, commit: CommitIdentities) {
+        self.known_segments.insert_all(commit.read_segments);
+        for id in &commit.merged_segments {
+            self.known_segments.mergeable_segments.remove(id);
         }
-        self.known.insert_all(commit.written);
+        self.known_segments.insert_all(commit.written_segments);
     }
 }
 
@@ -155,8 +162,8 @@ pub(super) async fn read_newer_segments(
     transaction: &mut Transaction<'_>,
     offsets: &HashMap<i64, OffsetDoc>,
     memory: &IdentityMemory,
-) -> Result<KnownSegments, Stop> {
-    let known = &memory.known.newest;
+) -> Result<KnownSegments, AttemptEnd> {
+    let known = &memory.known_segments.newest_numbers;
     let newer =
         offsets.values().filter(|found| found.segments > known.get(&found.partition).copied().unwrap_or(0));
     let ranges: Vec<Document> = newer
@@ -183,12 +190,12 @@ pub(super) async fn read_newer_segments(
         let sightings = segment.sightings()?;
         read.insert(segment.id, sightings.len(), sightings);
     }
-    read.table.forget_before(memory.forgotten_before);
+    read.identities.forget_before(memory.forgotten_before);
     Ok(read)
 }
 
-/// Deletes some segments of which the log had all identities before `watermark`; returns how many identities they
-/// held.
+/// Deletes some of the segments whose identities the log had all before `watermark`; returns the number of identities
+/// in the deleted segments.
 pub(in crate::archive::mongodb) async fn forget_segments(
     archive: &MongoArchive,
     watermark: Millis,
@@ -217,7 +224,7 @@ pub(in crate::archive::mongodb) async fn forget_segments(
 }
 
 /// Reads the identities of all segments. The segments are not read at one moment: each is as it is when it is read.
-pub(in crate::archive::mongodb) async fn read_table(
+pub(in crate::archive::mongodb) async fn read_identity_table(
     archive: &MongoArchive,
 ) -> Result<IdentityTable, StoreError> {
     let wrong = |error: Error| store_error("reading segments", &error);
@@ -230,7 +237,7 @@ pub(in crate::archive::mongodb) async fn read_table(
 }
 
 /// Reads which of these identities the archive remembers, and their times. Identities in segments are looked up in
-/// `table`.
+/// `identities`.
 pub(in crate::archive::mongodb) async fn read_sightings(
     archive: &MongoArchive,
     table: &IdentityTable,

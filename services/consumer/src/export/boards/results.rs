@@ -37,7 +37,7 @@ pub struct DueResults {
 
 impl ResultsNote {
     /// Parses a committed note; returns an empty note if there is none or if it cannot be read.
-    pub fn read(note: Option<&str>) -> Self {
+    pub fn parse(note: Option<&str>) -> Self {
         let read = |text: &str| -> Option<BTreeMap<String, Millis>> {
             let Ok(Value::Object(boards)) = serde_json::from_str(text) else { return None };
             boards.into_iter().map(|(name, until)| Some((name, until.as_i64()?))).collect()
@@ -46,21 +46,21 @@ impl ResultsNote {
     }
 
     /// Returns the text of the note, as it is committed.
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         json!(self.0).to_string()
     }
 
     /// Returns the key of a board in the note of what was exported. The key contains the kind of windows, because windows of another unit
     /// or time zone are different windows.
-    fn name_of(board: &str, windows: &BoardWindows) -> String {
+    fn board_key(board: &str, windows: &BoardWindows) -> String {
         format!("{board} {}", windows.kind)
     }
 
-    /// Notes where the results of each of these boards begin, if the note does not have the board yet. Of all other
-    /// boards the oldest are removed until the note is small enough.
-    pub fn begin_boards(&mut self, boards: &[(&str, &BoardWindows)], now: Millis) {
+    /// Notes for each of these boards that is new the time from which its results are exported. Of all other boards the
+    /// oldest are removed until the note is small enough.
+    pub fn note_new_boards(&mut self, boards: &[(&str, &BoardWindows)], now: Millis) {
         let names: Vec<String> =
-            boards.iter().map(|(board, windows)| Self::name_of(board, windows)).collect();
+            boards.iter().map(|(board, windows)| Self::board_key(board, windows)).collect();
         for (name, (_, windows)) in names.iter().zip(boards) {
             self.0.entry(name.clone()).or_insert_with(|| windows.kind.window_of(now).start);
         }
@@ -75,10 +75,10 @@ impl ResultsNote {
 
     /// Returns the windows of a board that have ended and whose results are to be exported once they are final.
     pub fn due_results(&self, board: &str, windows: &BoardWindows, now: Millis) -> DueResults {
-        let Some(from) = self.0.get(&Self::name_of(board, windows)).copied() else {
+        let Some(from) = self.0.get(&Self::board_key(board, windows)).copied() else {
             return DueResults::default();
         };
-        let mut kept = windows.kind.running_and_kept(now, windows.keep);
+        let mut kept = windows.kind.running_and_kept_windows(now, windows.kept_count);
         kept.remove(0);
         kept.reverse();
         let is_incomplete = kept.first().is_some_and(|oldest| from < oldest.start);
@@ -88,7 +88,7 @@ impl ResultsNote {
 
     /// Notes that the results of the board are exported up to and including this window.
     pub fn note_result(&mut self, board: &str, windows: &BoardWindows, window: &Window) {
-        self.0.insert(Self::name_of(board, windows), window.end);
+        self.0.insert(Self::board_key(board, windows), window.end);
     }
 }
 
@@ -102,17 +102,17 @@ pub struct WindowResult<'a> {
     /// windows of this kind.
     pub is_whole: Option<bool>,
     /// The best videos of the window.
-    pub lines: Vec<RankedVideo>,
+    pub videos: Vec<RankedVideo>,
     /// Number of videos on the board in this window.
     pub total: u64,
 }
 
 /// Returns the exported record of a result.
 pub fn record_of_result(result: &WindowResult<'_>, now: Millis) -> ExportRecord {
-    let WindowResult { board, window, is_whole, lines, total } = result;
+    let WindowResult { board, window, is_whole, videos, total } = result;
     let value = json!({
         "version": VERSION, "type": "result", "board": board, "window": window.to_json(), "whole": is_whole,
-        "timestamp": format_time(now), "total": total, "lines": lines,
+        "timestamp": format_time(now), "total": total, "lines": videos,
     });
     ExportRecord { key: (*board).to_owned(), value: value.to_string() }
 }

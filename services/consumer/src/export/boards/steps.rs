@@ -26,7 +26,7 @@ pub struct NamedWindow {
 impl NamedWindow {
     /// Returns a window with the name that its kind gives it.
     pub fn of(kind: &WindowKind, window: &Window) -> Self {
-        Self { name: kind.name_of(window), start: window.start, end: window.end }
+        Self { name: kind.window_name(window), start: window.start, end: window.end }
     }
 
     /// Returns the window as JSON, as exported records have it.
@@ -40,7 +40,7 @@ impl NamedWindow {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoardState {
     /// The best videos of the board.
-    pub lines: Vec<RankedVideo>,
+    pub videos: Vec<RankedVideo>,
     /// Number of videos on the board.
     pub total: u64,
     /// The half-life by which the board's scores decay, in milliseconds; `None` if they do not decay.
@@ -55,13 +55,13 @@ pub struct ExportedState {
     /// The board's state when it was exported.
     pub state: BoardState,
     /// Number of deltas since the last snapshot.
-    pub deltas: u64,
+    pub deltas_since_snapshot: u64,
     snapshot_at: Instant,
 }
 
-/// The kind of record that is exported for a board.
+/// The next record to export for a board: a snapshot or a delta.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum ExportStep {
     /// The whole list.
     Snapshot,
     /// The changes since the state that was exported last.
@@ -74,8 +74,10 @@ pub fn next_step(
     exported: Option<&ExportedState>,
     state: BoardState,
     now: Instant,
-) -> Option<(ExportedState, Step)> {
-    let snapshot = |state| Some((ExportedState { state, deltas: 0, snapshot_at: now }, Step::Snapshot));
+) -> Option<(ExportedState, ExportStep)> {
+    let snapshot = |state| {
+        Some((ExportedState { state, deltas_since_snapshot: 0, snapshot_at: now }, ExportStep::Snapshot))
+    };
     let Some(exported) = exported else { return snapshot(state) };
     let is_due = now.saturating_duration_since(exported.snapshot_at) >= SNAPSHOT_EVERY;
     let before = &exported.state;
@@ -85,9 +87,9 @@ pub fn next_step(
     if *before == state {
         return None;
     }
-    let delta = RankingDelta::delta_between(&before.lines, &state.lines);
-    let (deltas, snapshot_at) = (exported.deltas + 1, exported.snapshot_at);
-    Some((ExportedState { state, deltas, snapshot_at }, Step::Delta(delta)))
+    let delta = RankingDelta::delta_between(&before.videos, &state.videos);
+    let (deltas_since_snapshot, snapshot_at) = (exported.deltas_since_snapshot + 1, exported.snapshot_at);
+    Some((ExportedState { state, deltas_since_snapshot, snapshot_at }, ExportStep::Delta(delta)))
 }
 
 /// Returns the exported record of a step. A score that decays is exported as the logarithm by which the board is
@@ -97,22 +99,22 @@ pub fn record_of_step(
     run: &str,
     now: Millis,
     exported: &ExportedState,
-    step: &Step,
+    step: &ExportStep,
 ) -> ExportRecord {
-    let ExportedState { state, deltas, .. } = exported;
+    let ExportedState { state, deltas_since_snapshot, .. } = exported;
     let mut value = json!({
-        "version": VERSION, "board": board, "run": run, "n": deltas, "timestamp": format_time(now), "total": state.total,
+        "version": VERSION, "board": board, "run": run, "n": deltas_since_snapshot, "timestamp": format_time(now), "total": state.total,
     });
     if let Some(window) = &state.window {
         value["window"] = window.to_json();
     }
     match step {
-        Step::Snapshot => {
+        ExportStep::Snapshot => {
             value["type"] = "snapshot".into();
-            value["lines"] = json!(state.lines);
+            value["lines"] = json!(state.videos);
             value["half_life_ms"] = state.half_life_ms.map_or(Value::Null, Value::from);
         }
-        Step::Delta(RankingDelta { remove, set }) => {
+        ExportStep::Delta(RankingDelta { remove, set }) => {
             value["type"] = "delta".into();
             value["remove"] = json!(remove);
             value["set"] = json!(set);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::fixtures;
 use super::results::{WindowResult, record_of_result};
-use super::steps::{BoardState, NamedWindow, SNAPSHOT_EVERY, Step, next_step, record_of_step};
+use super::steps::{BoardState, ExportStep, NamedWindow, SNAPSHOT_EVERY, next_step, record_of_step};
 
 fn line(id: u8, score: i8) -> RankedVideo {
     let (video_id, user_id) = (VideoId::parse(&format!("v{id}")), UserId::parse("o"));
@@ -58,13 +58,13 @@ proptest! {
             }
             now += Duration::from_secs(seconds);
             let lines = RankingDelta { remove: Vec::new(), set: lines.into_iter().map(|(id, score)| line(id, score)).collect() };
-            let lines = lines.applied_to(&[]);
-            let state = BoardState { total: lines.len() as u64 + 5, lines, ..BoardState::default() };
+            let videos = lines.applied_to(&[]);
+            let state = BoardState { total: videos.len() as u64 + 5, videos, ..BoardState::default() };
             if let Some((next, step)) = next_step(exported.as_ref(), state.clone(), now) {
                 reader.apply(&record_of_step("global", &run.to_string(), 0, &next, &step));
                 exported = Some(next);
             }
-            prop_assert_eq!((&reader.lines, reader.total), (&state.lines, state.total));
+            prop_assert_eq!((&reader.lines, reader.total), (&state.videos, state.total));
         }
     }
 }
@@ -78,43 +78,47 @@ fn hour(at: i64) -> NamedWindow {
 fn nothing_is_written_of_a_board_that_stands_still_until_a_snapshot_is_due() {
     let start = Instant::now();
     let state = |score, half_life_ms| BoardState {
-        lines: vec![line(1, score)],
+        videos: vec![line(1, score)],
         total: 1,
         half_life_ms,
         window: None,
     };
     let (exported, step) = next_step(None, state(1, Some(5)), start).unwrap();
-    assert_eq!(step, Step::Snapshot);
+    assert_eq!(step, ExportStep::Snapshot);
     let later = start + SNAPSHOT_EVERY - Duration::from_secs(1);
     assert!(next_step(Some(&exported), state(1, Some(5)), later).is_none());
     let (next, step) = next_step(Some(&exported), state(2, Some(5)), later).unwrap();
-    assert!(matches!(step, Step::Delta(_)) && next.deltas == 1, "{step:?}");
+    assert!(matches!(step, ExportStep::Delta(_)) && next.deltas_since_snapshot == 1, "{step:?}");
     let (_, step) = next_step(Some(&next), state(2, Some(5)), start + SNAPSHOT_EVERY).unwrap();
-    assert_eq!(step, Step::Snapshot, "as often, whatever came between");
+    assert_eq!(step, ExportStep::Snapshot, "as often, whatever came between");
     let (_, step) = next_step(Some(&exported), state(1, Some(6)), later).unwrap();
-    assert_eq!(step, Step::Snapshot, "scores of another half-life are other scores");
+    assert_eq!(step, ExportStep::Snapshot, "scores of another half-life are other scores");
 }
 
 #[test]
 fn a_window_that_begins_is_written_whole() {
     let (start, at) = (Instant::now(), 1_700_000_000_000);
     let state = |window, score| BoardState {
-        lines: vec![line(1, score)],
+        videos: vec![line(1, score)],
         total: 1,
         half_life_ms: None,
         window: Some(hour(window)),
     };
     let (first, _) = next_step(None, state(at, 1), start).unwrap();
     let (second, step) = next_step(Some(&first), state(at, 2), start).unwrap();
-    assert!(matches!(step, Step::Delta(_)), "{step:?}");
+    assert!(matches!(step, ExportStep::Delta(_)), "{step:?}");
     let (third, step) = next_step(Some(&second), state(at + 3_600_000, 2), start).unwrap();
-    assert_eq!((step, third.deltas), (Step::Snapshot, 0), "the next one has nothing of the one before");
+    assert_eq!(
+        (step, third.deltas_since_snapshot),
+        (ExportStep::Snapshot, 0),
+        "the next one has nothing of the one before"
+    );
 }
 
 #[test]
 fn exported_boards_have_fixtures() {
     let state = |score, window| BoardState {
-        lines: vec![line(1, score)],
+        videos: vec![line(1, score)],
         total: 9,
         half_life_ms: Some(21_600_000),
         window,
@@ -127,7 +131,7 @@ fn exported_boards_have_fixtures() {
         board: "trending",
         window: hour(at),
         is_whole: Some(true),
-        lines: vec![line(1, 3)],
+        videos: vec![line(1, 3)],
         total: 9,
     };
     for (name, record) in [

@@ -34,12 +34,12 @@ fn held_at(offset: u64) -> HeldComment {
     HeldComment { id, video, user, text, reply_to, timestamp, rule, place }
 }
 
-fn action_at(offset: u64) -> AuditLine {
+fn action_at(offset: u64) -> StoredAuditEntry {
     let action = ModerationAction::Delete { comment_id: "c-1".parse().unwrap() };
     let done = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
     let (user, video) = ("mia".parse().unwrap(), "cats".parse().unwrap());
     let record = done.into_record(user, Some(video), "m-1".parse().unwrap(), TIME);
-    AuditLine { place: AuditPosition { time: TIME + 1, partition: 4, offset }, record: Ok(record) }
+    StoredAuditEntry { position: AuditPosition { time: TIME + 1, partition: 4, offset }, record: Ok(record) }
 }
 
 fn epoch() -> CommentEpoch {
@@ -51,18 +51,18 @@ fn json_of(record: &ExportRecord) -> Value {
 }
 
 /// Everything that a partition holds, in log order; an archive returns parts of it.
-struct Partition(Found);
+struct Partition(ArchiveEntries);
 
 impl Partition {
     /// Returns a partition with entries at each of these offsets: an entry of each kind whose bit is set.
     fn of(offsets: &BTreeMap<u64, u8>) -> Self {
-        let mut found = Found::default();
+        let mut found = ArchiveEntries::default();
         for (offset, kinds) in offsets {
             if kinds & 1 > 0 {
                 found.entries.push(entry(*offset, EntryKind::Comment));
             }
             if kinds & 2 > 0 {
-                found.held.push(held_at(*offset));
+                found.held_comments.push(held_at(*offset));
             }
             if kinds & 4 > 0 {
                 found.audit.push(action_at(*offset));
@@ -71,14 +71,14 @@ impl Partition {
         Self(found)
     }
 
-    fn from(&self, offset: u64, limit: usize) -> Found {
+    fn from(&self, offset: u64, limit: usize) -> ArchiveEntries {
         fn part<T: Clone>(all: &[T], from: u64, limit: usize, at: impl Fn(&T) -> u64) -> Vec<T> {
             all.iter().filter(|it| at(it) >= from).take(limit).cloned().collect()
         }
-        Found {
+        ArchiveEntries {
             entries: part(&self.0.entries, offset, limit, |it| it.offset),
-            audit: part(&self.0.audit, offset, limit, |it| it.place.offset),
-            held: part(&self.0.held, offset, limit, |it| it.place.2),
+            audit: part(&self.0.audit, offset, limit, |it| it.position.offset),
+            held_comments: part(&self.0.held_comments, offset, limit, |it| it.place.2),
         }
     }
 
@@ -87,7 +87,7 @@ impl Partition {
         let (mut records, mut from) = (Vec::new(), 0);
         for end in ends {
             while from < *end {
-                let page = page(&epoch(), self.from(from, limit), limit, *end);
+                let page = build_page(&epoch(), self.from(from, limit), limit, *end);
                 assert!(page.next > from && page.next <= *end, "{page:?} from {from} to {end}");
                 records.extend(page.records);
                 from = page.next;
@@ -119,12 +119,12 @@ proptest! {
 #[test]
 fn a_page_ends_where_more_may_lie_and_never_beyond_the_end_asked_for() {
     let partition = Partition::of(&[(3, 1), (5, 7), (8, 4)].into());
-    let next = |limit, to| page(&epoch(), partition.from(0, limit), limit, to).next;
+    let next = |limit, to| build_page(&epoch(), partition.from(0, limit), limit, to).next;
     assert_eq!(next(10, 20), 20, "nothing is left out");
     assert_eq!(next(1, 20), 4, "there may be another entry behind the first one");
     assert_eq!(next(2, 20), 6);
     assert_eq!(next(10, 5), 5);
-    let before = page(&epoch(), partition.from(0, 10), 10, 5);
+    let before = build_page(&epoch(), partition.from(0, 10), 10, 5);
     assert_eq!(before.records.len(), 1, "what the archive took meanwhile is the next page's");
 }
 
@@ -134,7 +134,7 @@ fn what_was_removed_before_it_was_exported_goes_out_without_text_and_name() {
         comment: comment(3, EntryKind::Comment).into_removed(),
         ..entry(2, EntryKind::Comment)
     };
-    let record = of_entry(&epoch(), &gone);
+    let record = entry_record(&epoch(), &gone);
     assert!(!record.value.contains("hé") && !record.value.contains("ann"), "{record:?}");
     let value = json_of(&record);
     assert_eq!((&value["type"], &value["id"]), (&json!("removed"), &json!("e1-3")));
@@ -146,12 +146,12 @@ fn actions_on_users_have_the_key_of_moderation_and_no_video() {
     let action = ModerationAction::EraseUser { user: NameDigest::of_user(&"ann".parse().unwrap()) };
     let done = Moderation { action, role: ActorRole::Service, reason: None };
     let record = done.into_record("ops".parse().unwrap(), None, "m-1".parse().unwrap(), TIME);
-    let record = of_action(AuditLine { record: Ok(record), ..action_at(1) });
+    let record = action_record(StoredAuditEntry { record: Ok(record), ..action_at(1) });
     assert_eq!(record.key, RECORDS_KEY);
     let value = json_of(&record);
     assert_eq!((value["data"].get("videoid"), &value["data"]["action"]), (None, &json!("erase_user")));
-    let later = AuditLine { record: Err(UnknownRecord { version: Some(9) }), ..action_at(1) };
-    assert_eq!(json_of(&of_action(later))["data"]["unknown_version"], 9);
+    let later = StoredAuditEntry { record: Err(UnknownRecord { version: Some(9) }), ..action_at(1) };
+    assert_eq!(json_of(&action_record(later))["data"]["unknown_version"], 9);
 }
 
 /// The members of an envelope that a reader uses; it ignores the others.
@@ -168,15 +168,15 @@ fn exported_records_have_fixtures() {
     let deleted =
         EntryKind::Deleted { comment_id: "c-1".parse().unwrap(), of: 1, role: ActorRole::Moderator };
     let pinned = EntryKind::Pinned { comment_id: Some("c-1".parse().unwrap()), of: 1 };
-    let of = |kind| of_entry(&epoch(), &entry(99, kind));
+    let of = |kind| entry_record(&epoch(), &entry(99, kind));
     let records = [
         ("export-comment", of(EntryKind::Comment)),
         ("export-shadowed", of(EntryKind::Shadowed)),
         ("export-removed", of(EntryKind::Removed)),
         ("export-deleted", of(deleted)),
         ("export-pinned", of(pinned)),
-        ("export-held", of_held(held_at(99))),
-        ("export-moderation", of_action(action_at(99))),
+        ("export-held", held_record(held_at(99))),
+        ("export-moderation", action_record(action_at(99))),
     ];
     for (name, record) in records {
         assert_eq!(record.key, "cats");

@@ -56,7 +56,7 @@ fn comment(seq: u64) -> Comment {
 fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(ring);
-    let seat = hub.add_viewer(&VideoId::parse("v").unwrap()).unwrap();
+    let seat = hub.add_viewer(&VideoId::parse("v").unwrap(), None).unwrap();
     let room = Arc::clone(&seat.channel);
     room.note_head(&numbering, 0);
     let socket = ScriptedSocket::default();
@@ -74,11 +74,11 @@ fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64,
             room.push(&numbering, &comment(seq));
         }
         room.show_due(Instant::now());
-        assert_ne!(viewer.write_turn(), AfterTurn::Gone);
+        assert_ne!(viewer.write_turn(), StateAfterTurn::Gone);
         socket.0.lock().unwrap().0.extend(takes);
         // A full socket reports later that it can be written to again.
         for _ in 0..=takes.len() {
-            while viewer.on_writable() == AfterTurn::More {}
+            while viewer.on_writable() == StateAfterTurn::HasMore {}
         }
     }
     let text = String::from_utf8(socket.0.lock().unwrap().1.clone()).unwrap();
@@ -139,7 +139,7 @@ proptest! {
 fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(100);
-    let seat = hub.add_viewer(&VideoId::parse("v").unwrap()).unwrap();
+    let seat = hub.add_viewer(&VideoId::parse("v").unwrap(), None).unwrap();
     let room = Arc::clone(&seat.channel);
     room.note_head(&numbering, 0);
     let socket = ScriptedSocket::default();
@@ -150,7 +150,7 @@ fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
         room.push(&numbering, &comment(seq));
     }
     room.show_due(Instant::now());
-    assert_eq!(viewer.write_turn(), AfterTurn::Waits);
+    assert_eq!(viewer.write_turn(), StateAfterTurn::Waits);
     let first = sse::comment_event(&numbering, &comment(1));
     assert_eq!(viewer.unwritten_bytes, first[10..]);
     assert!(matches!(viewer.cursor, RingCursor::At { seen: 1, .. }));

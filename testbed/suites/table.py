@@ -49,8 +49,12 @@ class Beside(tuple):
     """A lane that goes on beside the next stages."""
 
 
+# Crates of the workspace are linted as they are compiled.
+LINTED = f"RUSTC_WORKSPACE_WRAPPER={CHECKOUT / 'testbed/suites/lint-and-compile'}"
+
+
 def cargo_test(*words):
-    return ("cargo", "test", *CARGO, "--no-fail-fast", *words)
+    return ("env", LINTED, "cargo", "test", *CARGO, "--no-fail-fast", *words)
 
 
 # Tests that wait for time-outs take turns on two threads: six let the others go on meanwhile.
@@ -66,11 +70,10 @@ def shell(*commands):
     return ("bash", "-c", " && ".join(commands))
 
 
-# `--all-targets` leaves out the tests that plain `cargo test` leaves out; '*' names every one. `--tests` are those inside of
-# libraries and programs too, where the manifest does not say that there are none.
+# `--tests` are those inside of libraries and programs too, where the manifest does not say that there are none; the tests that
+# plain `cargo test` leaves out are named by '*'.
 WORDS = " ".join(CARGO)
-LINTS = shell(*(f"cargo clippy {WORDS} --quiet {which} -- --deny warnings" for which in ("--all-targets", "--test '*'")))
-BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --tests")
+BUILD = ("env", LINTED, *shell(f"cargo build {WORDS} --lib --bins --examples --test '*'", f"cargo test {WORDS} --no-run --tests"))
 
 QUIET = "--no-audit --no-fund --silent"
 
@@ -96,7 +99,6 @@ STAGES = (
     ),),
     (
         (
-            Suite("lints", LINTS, 300),
             Suite("build", BUILD, 900),
         ),
         (

@@ -36,32 +36,27 @@ impl Exports {
         retry(TEST_TIMEOUT, async || log.open_writer(&self.topic, source).await).await.unwrap()
     }
 
-    /// Writes with a mark, as services do: after an error that passes the writer is replaced, and the records are
-    /// written again unless the new writer finds the mark.
+    /// Writes as services do: after an error that passes the writer is replaced, and the records are
+    /// written again unless the new writer finds what they are stored with.
     async fn write(
         &self,
         log: &KafkaLog,
         source: ExportSource,
         writer: &mut Box<dyn ExportWriter>,
         values: &[&str],
-        mark: Mark<'_>,
+        with: StoredWith<'_>,
     ) {
         let begun = Instant::now();
         loop {
-            let written = match mark {
-                Mark::Position(position) => writer.write(records(values), Some(position)).await,
-                Mark::Note(note) => writer.write_with_note(records(values), note.to_owned()).await,
-                Mark::None => writer.write(records(values), None).await,
-            };
-            match written {
+            match try_write(writer, values, with).await {
                 Ok(()) => return,
                 Err(error) => assert!(error.is_transient() && begun.elapsed() < TEST_TIMEOUT, "{error}"),
             }
             *writer = self.begin(log, source).await;
-            let is_written = match mark {
-                Mark::Position(position) => writer.position() == position,
-                Mark::Note(note) => writer.committed_note() == Some(note),
-                Mark::None => false,
+            let is_written = match with {
+                StoredWith::Position(position) => writer.position() == position,
+                StoredWith::Note(note) => writer.committed_note() == Some(note),
+                StoredWith::Nothing => false,
             };
             if is_written {
                 return;
@@ -74,17 +69,13 @@ impl Exports {
         &self,
         log: &KafkaLog,
         mut former: Box<dyn ExportWriter>,
-        lost: Mark<'_>,
+        lost: StoredWith<'_>,
     ) -> [Box<dyn ExportWriter>; 2] {
-        let (source, begun) = (if matches!(lost, Mark::Note(_)) { BOARDS } else { SOURCE }, Instant::now());
+        let (source, begun) =
+            (if matches!(lost, StoredWith::Note(_)) { BOARDS } else { SOURCE }, Instant::now());
         loop {
             let next = self.begin(log, source).await;
-            let written = match lost {
-                Mark::Note(note) => former.write_with_note(records(&["lost"]), note.to_owned()).await,
-                Mark::Position(position) => former.write(records(&["lost"]), Some(position)).await,
-                Mark::None => former.write(records(&["lost"]), None).await,
-            };
-            match written {
+            match try_write(&mut former, &["lost"], lost).await {
                 Err(ExportError::TakenOver) => return [former, next],
                 // The brokers did not answer in time: nobody knows what they would have said.
                 Err(error) => assert!(error.is_transient() && begun.elapsed() < TEST_TIMEOUT, "{error}"),
@@ -110,8 +101,9 @@ impl Exports {
         }
         reader.assign(&list).unwrap();
         let (mut found, mut ended, deadline) = (Vec::new(), BTreeSet::new(), Instant::now() + TEST_TIMEOUT);
+        let mut last_error = None;
         while ended.len() < CREATED_PARTITION_COUNT as usize {
-            assert!(Instant::now() < deadline, "the topic has no end");
+            assert!(Instant::now() < deadline, "the topic has no end: {last_error:?}");
             match reader.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => {
                     let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
@@ -120,7 +112,7 @@ impl Exports {
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
                     ended.insert(partition);
                 }
-                Some(Err(error)) => panic!("{error}"),
+                Some(Err(error)) => last_error = Some(error),
                 None => {}
             }
         }
@@ -132,6 +124,18 @@ impl Exports {
     }
 }
 
+async fn try_write(
+    writer: &mut Box<dyn ExportWriter>,
+    values: &[&str],
+    with: StoredWith<'_>,
+) -> Result<(), ExportError> {
+    match with {
+        StoredWith::Position(position) => writer.write(records(values), Some(position)).await,
+        StoredWith::Note(note) => writer.write_with_note(records(values), note.to_owned()).await,
+        StoredWith::Nothing => writer.write(records(values), None).await,
+    }
+}
+
 fn records(values: &[&str]) -> Vec<ExportRecord> {
     values.iter().map(|value| ExportRecord { key: "k".to_owned(), value: (*value).to_owned() }).collect()
 }
@@ -139,12 +143,12 @@ fn records(values: &[&str]) -> Vec<ExportRecord> {
 const SOURCE: ExportSource = ExportSource::Partition(3);
 const BOARDS: ExportSource = ExportSource::Boards { has_note: true };
 
-/// What a write leaves for the next writer of its source.
+/// What is stored with the records of a write, for the next writer of its source.
 #[derive(Clone, Copy)]
-enum Mark<'a> {
+enum StoredWith<'a> {
     Position(u64),
     Note(&'a str),
-    None,
+    Nothing,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,19 +156,19 @@ async fn a_write_is_there_with_its_position_and_who_begins_goes_on_behind_it() {
     let (exports, log) = Exports::prepared().await;
     let mut first = exports.begin(&log, SOURCE).await;
     assert_eq!(first.position(), 0);
-    exports.write(&log, SOURCE, &mut first, &["1", "2"], Mark::Position(7)).await;
-    exports.write(&log, SOURCE, &mut first, &[], Mark::Position(9)).await;
+    exports.write(&log, SOURCE, &mut first, &["1", "2"], StoredWith::Position(7)).await;
+    exports.write(&log, SOURCE, &mut first, &[], StoredWith::Position(9)).await;
     assert_eq!(exports.values(), ["1", "2"], "in order");
-    let [mut first, mut second] = exports.take_over(&log, first, Mark::Position(10)).await;
+    let [mut first, mut second] = exports.take_over(&log, first, StoredWith::Position(10)).await;
     assert_eq!(second.position(), 9);
     assert!(first.write(Vec::new(), Some(11)).await.is_err(), "it is of no use any more");
-    exports.write(&log, SOURCE, &mut second, &["3"], Mark::Position(10)).await;
+    exports.write(&log, SOURCE, &mut second, &["3"], StoredWith::Position(10)).await;
     assert_eq!(exports.values(), ["1", "2", "3"]);
     let other = exports.begin(&log, ExportSource::Partition(4)).await;
     assert_eq!(other.position(), 0, "each partition has a position of its own");
     let without_note = ExportSource::Boards { has_note: false };
     let mut boards = exports.begin(&log, without_note).await;
-    exports.write(&log, without_note, &mut boards, &["b"], Mark::None).await;
+    exports.write(&log, without_note, &mut boards, &["b"], StoredWith::Nothing).await;
     assert_eq!((boards.position(), exports.begin(&log, SOURCE).await.position()), (0, 10));
 }
 
@@ -173,12 +177,12 @@ async fn a_note_is_there_with_its_records_and_who_begins_finds_it() {
     let (exports, log) = Exports::prepared().await;
     let mut first = exports.begin(&log, BOARDS).await;
     assert_eq!(first.committed_note(), None);
-    exports.write(&log, BOARDS, &mut first, &["1"], Mark::Note("until noon")).await;
-    let [_, mut second] = exports.take_over(&log, first, Mark::Note("lost")).await;
+    exports.write(&log, BOARDS, &mut first, &["1"], StoredWith::Note("until noon")).await;
+    let [_, mut second] = exports.take_over(&log, first, StoredWith::Note("lost")).await;
     assert_eq!(second.committed_note(), Some("until noon"));
-    exports.write(&log, BOARDS, &mut second, &["2"], Mark::None).await;
+    exports.write(&log, BOARDS, &mut second, &["2"], StoredWith::Nothing).await;
     let longest = "é".repeat(MAX_NOTE_BYTES / 2);
-    exports.write(&log, BOARDS, &mut second, &[], Mark::Note(&longest)).await;
+    exports.write(&log, BOARDS, &mut second, &[], StoredWith::Note(&longest)).await;
     assert!(second.write_with_note(Vec::new(), format!("{longest}x")).await.is_err());
     assert_eq!(exports.begin(&log, BOARDS).await.committed_note(), Some(longest.as_str()));
     assert_eq!(exports.values(), ["1", "2"]);
@@ -190,7 +194,7 @@ async fn what_a_killed_exporter_left_open_is_undone_by_the_next_one() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     let (exports, log) = Exports::prepared().await;
     let mut first = exports.begin(&log, SOURCE).await;
-    exports.write(&log, SOURCE, &mut first, &["1"], Mark::Position(5)).await;
+    exports.write(&log, SOURCE, &mut first, &["1"], StoredWith::Position(5)).await;
     let id = format!("{}.{}.3", exports.log.export_group(), exports.topic);
     let killed: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", broker_addresses())
@@ -203,7 +207,7 @@ async fn what_a_killed_exporter_left_open_is_undone_by_the_next_one() {
     killed.flush(TEST_TIMEOUT).unwrap();
     let mut next = exports.begin(&log, SOURCE).await;
     assert_eq!(next.position(), 5);
-    exports.write(&log, SOURCE, &mut next, &["2"], Mark::Position(6)).await;
+    exports.write(&log, SOURCE, &mut next, &["2"], StoredWith::Position(6)).await;
     assert_eq!(exports.values(), ["1", "2"]);
     assert!(killed.commit_transaction(TEST_TIMEOUT).is_err());
     assert_eq!(exports.values(), ["1", "2"]);
@@ -213,7 +217,7 @@ async fn what_a_killed_exporter_left_open_is_undone_by_the_next_one() {
 async fn a_group_that_the_brokers_forgot_is_not_begun_anew() {
     let (exports, log) = Exports::prepared().await;
     let mut first = exports.begin(&log, SOURCE).await;
-    exports.write(&log, SOURCE, &mut first, &["1"], Mark::Position(5)).await;
+    exports.write(&log, SOURCE, &mut first, &["1"], StoredWith::Position(5)).await;
     // The transaction has ended for the group, too: a position that was still to come would outlive its group.
     assert_eq!(exports.begin(&log, SOURCE).await.position(), 5);
     let group = exports.log.export_group();
@@ -257,7 +261,7 @@ async fn an_inspection_says_what_is_wrong_with_a_topic_and_how_far_the_log_is_ex
         log.append(b"video", vec![nth]).await.unwrap();
     }
     let mut writer = exports.begin(&log, SOURCE).await;
-    exports.write(&log, SOURCE, &mut writer, &["1"], Mark::Position(0)).await;
+    exports.write(&log, SOURCE, &mut writer, &["1"], StoredWith::Position(0)).await;
     let behind = inspect(&exports.topic).await;
     assert!(behind.description.contains("3 records of the log are not exported"), "{behind:?}");
     let after = writer.write(Vec::new(), Some(1)).await;

@@ -35,7 +35,10 @@ where
 {
     let log = async || {
         let log = fresh().await;
-        log.open().await.expect("a fresh log opens");
+        let begun = Instant::now();
+        while let Err(error) = log.open().await {
+            assert!(error.is_transient() && begun.elapsed() < CHECK_TIMEOUT, "a fresh log opens: {error}");
+        }
         log
     };
     a_fresh_log_is_empty(&*log().await).await;

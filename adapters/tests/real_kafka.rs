@@ -11,7 +11,7 @@ use futures::future::join_all;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::event_log::{
     AppendError, CREATED_PARTITION_COUNT, ConsumerEvent, DeadLetter, LogConsumer, RawRecord, ReadRange,
-    ReadStart,
+    ReadStart, RecordPosition,
 };
 use liverank_adapters::{EventLog, StoreError};
 use liverank_adapters_testkit::event_log;
@@ -86,6 +86,12 @@ async fn open_log(config: &KafkaConfig) -> Arc<KafkaLog> {
     let log = KafkaLog::new(config.clone()).unwrap();
     retry(TEST_TIMEOUT, async || log.open().await).await.unwrap();
     Arc::new(log)
+}
+
+/// Appends a record once records are not refused at once, as they are for a while after the broker did not answer.
+async fn append(log: &KafkaLog, key: &[u8], value: Vec<u8>) -> RecordPosition {
+    retry(TEST_TIMEOUT, async || log.check_writable()).await.unwrap();
+    log.append(key, value).await.unwrap()
 }
 
 fn admin() -> AdminClient<DefaultClientContext> {
@@ -282,14 +288,11 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
         async move {
             let mut written = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                let batch =
-                    (0..50).map(|at| {
-                        let value = format!("{}", written.len() + at);
-                        let log = &log;
-                        async move {
-                            (log.append(value.as_bytes(), value.clone().into_bytes()).await.unwrap(), value)
-                        }
-                    });
+                let batch = (0..50).map(|at| {
+                    let value = format!("{}", written.len() + at);
+                    let log = &log;
+                    async move { (append(log, value.as_bytes(), value.clone().into_bytes()).await, value) }
+                });
                 let batch = join_all(batch).await;
                 written.extend(batch);
             }

@@ -39,19 +39,23 @@ impl Member {
                 "the only member is assigned everything, has {:?}",
                 member.owned_partitions
             );
-            let polled = member.next_event(Duration::from_millis(200)).await;
+            let polled = member.next_event(100, Duration::from_millis(200)).await;
             member.handle_event(polled);
         }
         member
     }
 
-    /// Polls once. An error that passes is as good as no event: all checks poll until what they wait for has come, for a
-    /// limited time.
-    async fn next_event(&mut self, wait: Duration) -> ConsumerEvent {
-        self.consumer.next_event(100, wait).await.unwrap_or_else(|error| {
-            assert!(!is_final(&error), "polling: {error}");
-            ConsumerEvent::Idle
-        })
+    /// Returns the next event, as the consumer does; polls again after an error that passes.
+    pub async fn next_event(&mut self, most: usize, wait: Duration) -> ConsumerEvent {
+        let begun = Instant::now();
+        loop {
+            match self.consumer.next_event(most, wait).await {
+                Ok(event) => return event,
+                Err(error) => {
+                    assert!(!is_final(&error) && begun.elapsed() < CHECK_TIMEOUT, "polling: {error}");
+                }
+            }
+        }
     }
 
     fn handle_event(&mut self, polled: ConsumerEvent) {
@@ -105,7 +109,7 @@ impl Member {
 
     /// Polls once and processes the event; starts what was assigned.
     pub async fn poll_once(&mut self, wait: Duration) {
-        let polled = self.next_event(wait).await;
+        let polled = self.next_event(100, wait).await;
         self.handle_event(polled);
         self.start_everything().await;
     }

@@ -258,7 +258,7 @@ async fn an_inspection_says_what_is_wrong_with_a_topic_and_how_far_the_log_is_ex
     assert_eq!(fresh.remarks, []);
     assert!(fresh.description.contains("nobody has begun"), "{fresh:?}");
     for nth in 0..3_u8 {
-        log.append(b"video", vec![nth]).await.unwrap();
+        append(&log, b"video", vec![nth]).await;
     }
     let mut writer = exports.begin(&log, SOURCE).await;
     exports.write(&log, SOURCE, &mut writer, &["1"], StoredWith::Position(0)).await;

@@ -11,7 +11,7 @@ async fn a_vanished_offset_is_named_in_the_error() {
     let log = open_log(&config).await;
     let mut places = Vec::new();
     for at in 0..10 {
-        places.push(log.append(b"k", vec![at]).await.unwrap());
+        places.push(append(&log, b"k", vec![at]).await);
     }
     let partition = places[0].partition;
     delete_before(&config, partition, 6).await;
@@ -68,7 +68,7 @@ async fn delete_before(config: &KafkaConfig, partition: u32, before: i64) {
 async fn log_of_ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, CountingMember) {
     let log = open_log(config).await;
     for at in 0..10_u8 {
-        log.append(b"k", vec![at]).await.unwrap();
+        append(&log, b"k", vec![at]).await;
     }
     let mut member = CountingMember::join(&*log).await;
     member.read_until(10).await;
@@ -144,7 +144,7 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     let archive = Arc::clone(&member.archive);
     drop(member);
     for at in 10..20 {
-        log.append(b"k", vec![at]).await.unwrap();
+        append(&log, b"k", vec![at]).await;
     }
     // All records that were read have expired, and no others: there is nothing to compare, and nothing is missing.
     delete_before(&config, partition, 10).await;
@@ -155,7 +155,7 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     drop(member);
     for at in 20..30 {
-        log.append(b"k", vec![at]).await.unwrap();
+        append(&log, b"k", vec![at]).await;
     }
     delete_before(&config, partition, 25).await;
     let mut member = CountingMember::with_archive(&*log, archive).await;
@@ -178,7 +178,7 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
     let log = open_log(&config).await;
     let written = join_all((0..600).map(|at| {
         let log = Arc::clone(&log);
-        async move { log.append(format!("k{at}").as_bytes(), b"v".to_vec()).await.unwrap() }
+        async move { append(&log, format!("k{at}").as_bytes(), b"v".to_vec()).await }
     }))
     .await;
     let mut member = CountingMember::join(&*log).await;

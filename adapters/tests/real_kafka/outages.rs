@@ -55,7 +55,7 @@ async fn check_outage(mode: Mode) {
 async fn notice_outage(mode: Mode) -> NoticedOutage {
     let (proxy, config) = fresh_topic_behind_proxy().await;
     let log = open_log(&config).await;
-    log.append(b"k", b"before".to_vec()).await.unwrap();
+    append(&log, b"k", b"before".to_vec()).await;
 
     proxy.set(mode);
     // Appends go on as in production: the first ones may wait, and then they fail at once.
@@ -79,7 +79,7 @@ async fn notice_outage(mode: Mode) -> NoticedOutage {
 
     proxy.set(Mode::Open);
     let recovered = wait_until("the breaker closes by itself", async || log.check_writable().is_ok()).await;
-    let place = log.append(b"k", b"after".to_vec()).await.unwrap();
+    let place = append(&log, b"k", b"after".to_vec()).await;
     let mut member = CountingMember::join(&*log).await;
     member.read_until(place.offset as usize + 1).await;
     let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
@@ -103,7 +103,7 @@ async fn a_member_survives_its_broker() {
     let (proxy, config) = fresh_topic_behind_proxy().await;
     let log = open_log(&config).await;
     let mut member = CountingMember::join(&*log).await;
-    log.append(b"k", b"before".to_vec()).await.unwrap();
+    append(&log, b"k", b"before".to_vec()).await;
     member.read_until(1).await;
     proxy.set(Mode::Cut);
     let told = wait_until("polls tell that the broker is away", async || {

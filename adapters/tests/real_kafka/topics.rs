@@ -50,6 +50,7 @@ async fn an_existing_topic_is_used_unchanged() {
     let log = open_log(&config).await;
     assert_eq!(retry(TEST_TIMEOUT, async || log.end_offsets().await).await.unwrap(), [0, 0, 0]);
     // Many small records at once: a batch beyond the topic's limit would be refused as a whole.
+    retry(TEST_TIMEOUT, async || log.check_writable()).await.unwrap();
     let small = join_all((0..200).map(|at| log.append(b"k", vec![at; 2000]))).await;
     assert!(small.iter().all(Result::is_ok), "{small:?}");
     let large = log.append(b"k", vec![b'x'; 60_000]).await;
@@ -86,7 +87,7 @@ async fn keys_go_to_the_partitions_that_java_clients_choose() {
     let log = open_log(&config).await;
     for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
     {
-        let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
+        let place = append(&log, key.as_bytes(), b"x".to_vec()).await;
         assert_eq!(place.partition, java_partition(key.as_bytes(), CREATED_PARTITION_COUNT), "{key}");
     }
 }
@@ -106,6 +107,7 @@ async fn dead_letters_name_their_origin() {
         },
         reason: "type: must be view, like, comment, share, watch_time, unlike or unshare".to_owned(),
     };
+    retry(TEST_TIMEOUT, async || log.check_writable()).await.unwrap();
     log.append_dead_letter(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
     log.append_dead_letter(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();
     let mut read = read_all(&config.dead_letter_topic(), 2, |message| {

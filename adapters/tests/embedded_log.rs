@@ -268,17 +268,15 @@ async fn a_full_disk_is_survived() {
     );
     assert!(log.check_writable().is_err(), "health tells it");
     let attempts = medium.openings();
-    while begun.elapsed() < Duration::from_millis(2500) {
+    while begun.elapsed() < Duration::from_millis(2500) || medium.openings() == attempts {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is never tried again");
         assert!(log.append(b"k", b"lost".to_vec()).await.is_err());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let attempts = medium.openings() - attempts;
     let took = begun.elapsed();
     let most = took.as_secs() + 2;
-    assert!(
-        (1..=most).contains(&attempts),
-        "tried again about once a second, not {attempts} times in {took:?}"
-    );
+    assert!(attempts <= most, "tried again about once a second, not {attempts} times in {took:?}");
 
     medium.empty();
     wait_until("health comes back though nobody appends", async || log.check_writable().ok()).await;

@@ -11,18 +11,23 @@ use futures::future::join_all;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::event_log::{
     AppendError, CREATED_PARTITION_COUNT, ConsumerEvent, DeadLetter, LogConsumer, RawRecord, ReadRange,
-    ReadStart,
+    ReadStart, RecordPosition,
 };
 use liverank_adapters::{EventLog, StoreError};
 use liverank_adapters_testkit::event_log;
 use liverank_core::counting::RecordFingerprint;
 use proxy::{Mode, Ports, Proxy};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+use retry::retry;
 
 #[path = "real_kafka/export.rs"]
 mod export;
@@ -32,6 +37,8 @@ mod missing_records;
 mod outages;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "support/retry.rs"]
+mod retry;
 #[path = "real_kafka/topics.rs"]
 mod topics;
 
@@ -77,12 +84,96 @@ impl Drop for FreshTopic {
 
 async fn open_log(config: &KafkaConfig) -> Arc<KafkaLog> {
     let log = KafkaLog::new(config.clone()).unwrap();
-    log.open().await.unwrap();
+    retry(TEST_TIMEOUT, async || log.open().await).await.unwrap();
     Arc::new(log)
+}
+
+/// Appends a record once records are not refused at once, as they are for a while after the broker did not answer.
+async fn append(log: &KafkaLog, key: &[u8], value: Vec<u8>) -> RecordPosition {
+    retry(TEST_TIMEOUT, async || log.check_writable()).await.unwrap();
+    log.append(key, value).await.unwrap()
 }
 
 fn admin() -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", broker_addresses()).create().unwrap()
+}
+
+/// Returns options by which the brokers answer once they have done what they were asked for.
+fn admin_options() -> AdminOptions {
+    let limit = Some(Duration::from_secs(10));
+    AdminOptions::new().request_timeout(limit).operation_timeout(limit)
+}
+
+/// Repeats a request of an administrator until the brokers have carried it out, or `is_done` with what they answer
+/// instead.
+async fn administer(
+    what: &str,
+    is_done: fn(RDKafkaErrorCode) -> bool,
+    mut request: impl AsyncFnMut() -> Result<(), KafkaError>,
+) {
+    let mut last = None;
+    let begun = Instant::now();
+    while begun.elapsed() < TEST_TIMEOUT {
+        match request().await {
+            Ok(()) => return,
+            Err(KafkaError::AdminOp(code)) if is_done(code) => return,
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: {last:?}");
+}
+
+/// Creates a topic, and waits until the broker knows its partitions.
+async fn create_topic(topic: &NewTopic<'_>) {
+    let is_there = |code| code == RDKafkaErrorCode::TopicAlreadyExists;
+    administer("creating a topic", is_there, async || {
+        let created = admin().create_topics([topic], &admin_options()).await?;
+        created
+            .into_iter()
+            .try_for_each(|topic| topic.map(drop).map_err(|(_, code)| KafkaError::AdminOp(code)))
+    })
+    .await;
+    describe_topic(topic.name).await;
+}
+
+async fn delete_topic(name: &str) {
+    let is_gone = |code| code == RDKafkaErrorCode::UnknownTopicOrPartition;
+    administer("deleting a topic", is_gone, async || {
+        let deleted = admin().delete_topics(&[name], &admin_options()).await?;
+        deleted
+            .into_iter()
+            .try_for_each(|topic| topic.map(drop).map_err(|(_, code)| KafkaError::AdminOp(code)))
+    })
+    .await;
+}
+
+async fn delete_group(name: &str) {
+    let is_gone = |code| code == RDKafkaErrorCode::GroupIdNotFound;
+    administer("deleting a group", is_gone, async || {
+        let deleted = admin().delete_groups(&[name], &admin_options()).await?;
+        deleted
+            .into_iter()
+            .try_for_each(|group| group.map(drop).map_err(|(_, code)| KafkaError::AdminOp(code)))
+    })
+    .await;
+}
+
+async fn describe_topic(name: &str) -> ConfigResource {
+    let mut found = None;
+    administer(
+        "describing a topic",
+        |_| false,
+        async || {
+            let described =
+                admin().describe_configs(&[ResourceSpecifier::Topic(name)], &admin_options()).await?;
+            let topic = described.into_iter().next().expect("one topic was asked for");
+            found = Some(topic.map_err(KafkaError::AdminOp)?);
+            Ok(())
+        },
+    )
+    .await;
+    found.expect("it was described")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,8 +213,11 @@ impl CountingMember {
         }
     }
 
+    /// Polls once. An error that passes is no news: callers poll until what they wait for has come, for a limited time.
     async fn poll_once(&mut self) {
-        self.try_poll_once().await.unwrap();
+        if let Err(error) = self.try_poll_once().await {
+            assert!(error.is_transient(), "{error}");
+        }
     }
 
     async fn try_poll_once(&mut self) -> Result<(), StoreError> {
@@ -194,14 +288,11 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
         async move {
             let mut written = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                let batch =
-                    (0..50).map(|at| {
-                        let value = format!("{}", written.len() + at);
-                        let log = &log;
-                        async move {
-                            (log.append(value.as_bytes(), value.clone().into_bytes()).await.unwrap(), value)
-                        }
-                    });
+                let batch = (0..50).map(|at| {
+                    let value = format!("{}", written.len() + at);
+                    let log = &log;
+                    async move { (append(log, value.as_bytes(), value.clone().into_bytes()).await, value) }
+                });
                 let batch = join_all(batch).await;
                 written.extend(batch);
             }

@@ -17,10 +17,13 @@ use mongodb::Client;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use proxy::{Mode, Proxy};
+use retry::retry;
 use serde_json::json;
 
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "support/retry.rs"]
+mod retry;
 
 const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -34,13 +37,22 @@ fn fresh_database() -> MongoConfig {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
     let mut config = MongoConfig::new(mongodb_uri());
-    config.database = format!("test-{now}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    config.database = format!("test-{now}-{process}-{count}");
     config
 }
 
-async fn open_archive(config: &MongoConfig) -> MongoArchive {
+/// Returns an archive that has not been opened, and has its connection: on a busy machine it takes longer than a query
+/// waits for it.
+async fn connected_archive(config: &MongoConfig) -> MongoArchive {
     let archive = MongoArchive::new(config.clone()).await.unwrap();
-    archive.open(&CountingRules::default()).await.unwrap();
+    retry(TEST_TIMEOUT, async || archive.archive_meta().await).await.unwrap();
+    archive
+}
+
+async fn open_archive(config: &MongoConfig) -> MongoArchive {
+    let archive = connected_archive(config).await;
+    retry(TEST_TIMEOUT, async || archive.open(&CountingRules::default()).await).await.unwrap();
     archive
 }
 
@@ -75,7 +87,7 @@ fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mongodb_archive_passes_the_archive_suite() {
     archive::suite(|| async {
-        let archive: Arc<dyn Archive> = Arc::new(MongoArchive::new(fresh_database()).await.unwrap());
+        let archive: Arc<dyn Archive> = Arc::new(connected_archive(&fresh_database()).await);
         archive
     })
     .await;
@@ -136,7 +148,7 @@ async fn of_many_concurrent_openers_one_decides_the_meta_document() {
     let opened = join_all((1..=6).map(|at| {
         let config = config.clone();
         async move {
-            let archive = MongoArchive::new(config).await.unwrap();
+            let archive = connected_archive(&config).await;
             archive.open(&CountingRules { half_life_ms: at, ..CountingRules::default() }).await
         }
     }));

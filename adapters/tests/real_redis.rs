@@ -25,7 +25,8 @@ use liverank_core::counting::OffsetRange;
 use liverank_core::handover::ReaderShare;
 use liverank_core::{ReaderId, UserId, VideoId};
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, cmd};
+use redis::{AsyncConnectionConfig, FromRedisValue, cmd};
+use retry::retry;
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 #[path = "real_redis/boards_format.rs"]
@@ -44,6 +45,8 @@ mod lost_epochs;
 mod ranks;
 #[path = "real_redis/repairs.rs"]
 mod repairs;
+#[path = "support/retry.rs"]
+mod retry;
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -56,11 +59,19 @@ fn redis_url() -> String {
         .expect("start the real parts: testbed/testbed up, and eval \"$(testbed/testbed env)\"")
 }
 
+/// Waits until a link has its connection: on a busy machine it takes longer than a caller waits for it.
+async fn connected(link: Arc<RedisLink>) -> Arc<RedisLink> {
+    let boards = RedisRanking::new(Arc::clone(&link));
+    retry(TEST_TIMEOUT, async || boards.checkpoint().await).await.unwrap();
+    link
+}
+
 /// Returns a link with a random prefix; `db` separates the tests that lose data and connections from all others.
-fn link(db: u8) -> Arc<RedisLink> {
+async fn link(db: u8) -> Arc<RedisLink> {
     let url = format!("{}/{db}", redis_url().trim_end_matches('/'));
     let prefix = format!("test-{:016x}:", rand::random::<u64>());
-    RedisLink::new(RedisConfig { url: url.into(), is_cluster: false, prefix, ca_file: None }).unwrap()
+    let link = RedisLink::new(RedisConfig { url: url.into(), is_cluster: false, prefix, ca_file: None });
+    connected(link.unwrap()).await
 }
 
 /// Returns a link to an empty database, and an operator's connection to it. No other test gets the database while the
@@ -76,7 +87,7 @@ async fn link_to_empty_database(db: u8, prefix: &str) -> (Arc<RedisLink>, RedisA
         prefix: prefix.to_owned(),
         ca_file: None,
     });
-    (link.unwrap(), admin)
+    (connected(link.unwrap()).await, admin)
 }
 
 /// Assigns a video that has no assignment, or whose assignment Redis has lost, and returns the epoch that was minted for
@@ -108,7 +119,12 @@ struct RedisAdmin {
 impl RedisAdmin {
     async fn new(db: u8) -> Self {
         let client = redis::Client::open(format!("{}/{db}", redis_url().trim_end_matches('/'))).unwrap();
-        Self { connection: client.get_multiplexed_async_connection().await.unwrap(), db, alone: None }
+        // By default an operator would wait for an answer for half a second.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TEST_TIMEOUT))
+            .set_response_timeout(Some(TEST_TIMEOUT));
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+        Self { connection, db, alone: None }
     }
 
     async fn run_command<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
@@ -199,25 +215,25 @@ fn comments(id: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<Comment> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_ranking_passes_the_ranking_store_suite() {
-    let fresh = || async { Arc::new(RedisRanking::new(link(0))) as Arc<dyn RankingStore> };
+    let fresh = || async { Arc::new(RedisRanking::new(link(0).await)) as Arc<dyn RankingStore> };
     liverank_adapters_testkit::ranking_store::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_bus_passes_the_comment_bus_suite() {
-    let fresh = || async { Arc::new(RedisBus::new(link(0))) as Arc<dyn CommentBus> };
+    let fresh = || async { Arc::new(RedisBus::new(link(0).await)) as Arc<dyn CommentBus> };
     liverank_adapters_testkit::comment_bus::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_assignments_pass_the_assignment_store_suite() {
-    let fresh = || async { Arc::new(RedisAssignments::new(link(0))) as Arc<dyn AssignmentStore> };
+    let fresh = || async { Arc::new(RedisAssignments::new(link(0).await)) as Arc<dyn AssignmentStore> };
     liverank_adapters_testkit::assignment_store::suite(fresh).await;
 }
 
 #[tokio::test]
 async fn redis_keeps_the_greatest_peaks_of_viewers() {
-    let store = RedisAssignments::new(link(0)).with_max_peaks(2);
+    let store = RedisAssignments::new(link(0).await).with_max_peaks(2);
     let ids = ["a", "b", "c"].map(|id| VideoId::parse(id).unwrap());
     let [a, b, c] = ids.clone();
     store.raise_viewer_peaks(&[(a.clone(), 3), (b, 9)]).await.unwrap();
@@ -321,6 +337,7 @@ async fn wrong_credentials_are_an_error_at_once() {
         prefix: String::new(),
         ca_file: None,
     });
-    let error = RedisRanking::new(link.unwrap()).checkpoint().await.unwrap_err();
+    let boards = RedisRanking::new(link.unwrap());
+    let error = retry(TEST_TIMEOUT, async || boards.checkpoint().await).await.unwrap_err();
     assert!(!error.is_transient() && !error.to_string().contains("hunter2"), "{error}");
 }

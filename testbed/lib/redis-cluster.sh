@@ -21,10 +21,11 @@ redis_cluster_launch() {
   # By its whole path: DEBUG RESTART, by which tests restart a node, runs what was run.
   server=$(command -v redis-server)
   mkdir -p "$RUN/$1/data"
-  # Without full coverage, so that a node that is away takes only its own slots along.
+  # Without full coverage, so that a node that is away takes only its own slots along. The time-out is longer than a busy
+  # machine stops everything for: nodes that give each other up refuse everything for a moment.
   spawn "$1" "$server" --bind "$HOST" --port "$(redis_cluster_port "$1")" --dir "$RUN/$1/data" \
     --daemonize no --save '' --appendonly yes --appendfsync everysec --enable-debug-command local \
-    --cluster-enabled yes --cluster-config-file nodes.conf --cluster-node-timeout 2000 \
+    --cluster-enabled yes --cluster-config-file nodes.conf --cluster-node-timeout 6000 \
     --cluster-require-full-coverage no --cluster-port "$(redis_cluster_bus_port "$1")"
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import commands
+from failures import WIDTH, failures
 from table import CHECKOUT, TARGET, TOTAL_LIMIT, Beside
 
 LOGS = CHECKOUT / ".testbed/logs"
@@ -21,13 +22,6 @@ HUNG = 4
 PATIENCE = 60
 # Lines of a log that are printed when its suite fails.
 TAIL = 60
-
-# Characters of such a line.
-WIDTH = 500
-# Lines that name a failure, of which the closing table repeats the first of each suite: what was printed as the suite ended
-# is far above by then.
-NAMES_FAILURE = re.compile(r"^test .* FAILED$|\bFAILED\b|panicked at|^not ok |^✖ |^(?:FAIL|ERROR): |^error(?:\[\w+\])?:|✗|❌|^failed |^_{3,} .* _{3,}$")
-REPEATED = 8
 
 # What runners say of themselves: how many passed, and how many failed.
 SAID = (
@@ -204,16 +198,8 @@ def end(process):
             continue
 
 
-def failures(text):
-    """The first lines that name a failure, without colours; the last line where none does."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:WIDTH] for line in text.splitlines()]
-    lines = [line for line in lines if line]
-    named = [line for line in lines if NAMES_FAILURE.search(line)]
-    return list(dict.fromkeys(named))[:REPEATED] or lines[-1:]
-
-
 def what_failed(results):
-    """For the closing table: each failed suite with what its log names."""
+    """For the closing table: each failed suite with what its log names, and the messages of that."""
     lines = []
     for result in results:
         log = LOGS / f"{result.suite.name}.log"

@@ -14,6 +14,7 @@ from unittest import mock
 import commands
 import preflight
 import run
+from failures import WIDTH, failures
 from table import CHECKOUT, EXPORT_TESTS, STAGES, STORE_TESTS, SYSTEM_TESTS, Beside, Suite, all_suites, chosen
 
 
@@ -101,12 +102,41 @@ class Running(unittest.TestCase):
 
 class Failures(unittest.TestCase):
     def test_the_closing_table_repeats_the_lines_that_name_them(self):
-        log = "test a ... ok\ntest b ... FAILED\n\nthread 'b' panicked at src/b.rs:1:2:\nleft\n\x1b[31mFAILED crowd (90 s): none\x1b[0m\nmore\n"
-        self.assertEqual(run.failures(log), ["test b ... FAILED", "thread 'b' panicked at src/b.rs:1:2:", "FAILED crowd (90 s): none"])
+        log = "test a ... ok\ntest b ... FAILED\n\n\x1b[31mFAILED crowd (90 s): none\x1b[0m\nmore\n"
+        self.assertEqual(failures(log), ["test b ... FAILED", "FAILED crowd (90 s): none"])
 
     def test_what_names_none_gives_its_last_line(self):
-        self.assertEqual(run.failures("began\n\nno room on the disk\n"), ["no room on the disk"])
-        self.assertEqual(run.failures(""), [])
+        self.assertEqual(failures("began\n\nno room on the disk\n"), ["no room on the disk"])
+        self.assertEqual(failures(""), [])
+
+    def test_a_panic_comes_with_its_message(self):
+        log = ("---- a stdout ----\n\nthread 'a' (7) panicked at src/a.rs:1:2:\ncalled `Result::unwrap()` on an `Err` value: Gone\n"
+               "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n\n---- b stdout ----\n\n"
+               "thread 'b' (8) panicked at src/b.rs:3:4:\nassertion `left == right` failed: why\n  left: 1\n right: 2\nmore\n")
+        self.assertEqual(failures(log), [
+            "thread 'a' (7) panicked at src/a.rs:1:2:", "    called `Result::unwrap()` on an `Err` value: Gone",
+            "thread 'b' (8) panicked at src/b.rs:3:4:", "    assertion `left == right` failed: why", "    left: 1", "    right: 2"])
+        long = failures("thread 'c' panicked at src/c.rs:1:2:\n" + "x" * 9999 + "\n")
+        self.assertEqual((len(long), len(long[1])), (2, WIDTH))
+        self.assertEqual(failures("thread 'd' panicked at 'old', src/d.rs:1:2\nnote: run with\n"),
+                         ["thread 'd' panicked at 'old', src/d.rs:1:2"])
+
+    def test_a_failure_of_javascript_comes_with_its_message(self):
+        tap = ("    not ok 1 - inner\n      ---\n      error: 'one is not two'\n      code: 'ERR_ASSERTION'\n      ...\n"
+               "not ok 2 - other\n  ---\n  duration_ms: 1\n  error: |-\n    not equal:\n    \n    {\n      a: 1\n    }\n  code: 'E'\n  ...\n")
+        self.assertEqual(failures(tap), ["not ok 1 - inner", "    one is not two",
+                                         "not ok 2 - other", "    not equal:", "    {", "    a: 1"])
+        spec = ("▶ outer\n  ✖ inner (9.9ms)\n    Error: one is not two\n        at f (file:///a.mjs:2:69)\n✖ outer (11ms)\n"
+                "✖ failing tests:\n\ntest at a.mjs:2:36\n✖ inner (9.9ms)\n  Error: one is not two\n      at f (file:///a.mjs:2:69)\n")
+        self.assertEqual(failures(spec), ["✖ inner (9.9ms)", "    Error: one is not two", "✖ outer (11ms)"])
+
+    def test_a_failure_of_python_comes_with_its_message(self):
+        rule, line = "=" * 70, "-" * 70
+        log = (f"{rule}\nFAIL: test_a (m.C.test_a)\n{line}\nTraceback (most recent call last):\n  File \"m.py\", line 3, in test_a\n"
+               f"    self.assertEqual(1, 2)\nAssertionError: 1 != 2 : why\n\n{line}\nRan 1 test in 0.1s\n\nFAILED (failures=1)\n")
+        self.assertEqual(failures(log), ["FAIL: test_a (m.C.test_a)", "    AssertionError: 1 != 2 : why", "FAILED (failures=1)"])
+        pytest = "____ test_b ____\n\n    def test_b():\n>       assert 1 == 2\nE       assert 1 == 2\n\nm.py:2: AssertionError\n"
+        self.assertEqual(failures(pytest), ["____ test_b ____", "    assert 1 == 2"])
 
 
 class Table(unittest.TestCase):

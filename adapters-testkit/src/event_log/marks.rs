@@ -32,7 +32,7 @@ pub async fn the_record_before_the_start_is_not_read(log: &dyn EventLog) {
     // At the end of the log, where no record comes that could be compared.
     member.records.clear();
     member.start_from(new_read_start(&records, 5, records[4].fingerprint())).await;
-    assert_eq!(member.consumer.next_event(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
+    assert_eq!(member.next_event(10, QUIET_TIME).await, ConsumerEvent::Idle);
     append_text(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");

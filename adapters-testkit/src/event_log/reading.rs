@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use liverank_core::counting::RecordFingerprint;
 
-use super::{append_text, is_final};
+use super::{answered, append_text, end_offsets, is_final, wait_until_writable};
 use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
     CREATED_PARTITION_COUNT, DeadLetter, DeadLetterOrigin, EventLog, RawRecord, ReadRange, RecordPosition,
@@ -13,6 +13,14 @@ use liverank_adapters::event_log::{
 };
 
 async fn read_all_of(
+    log: &dyn EventLog,
+    stretches: &[ReadRange],
+    most: usize,
+) -> Result<Vec<RawRecord>, StoreError> {
+    answered(async || try_to_read_all_of(log, stretches, most).await).await
+}
+
+async fn try_to_read_all_of(
     log: &dyn EventLog,
     stretches: &[ReadRange],
     most: usize,
@@ -34,14 +42,18 @@ fn new_read_range(partition: u32, from: u64, to: u64) -> ReadRange {
     ReadRange { partition, first_offset: from, end_offset: to, previous_record: None }
 }
 
+async fn first_offsets(log: &dyn EventLog) -> Vec<u64> {
+    answered(async || log.first_offsets().await).await.expect("a log knows where it begins")
+}
+
 async fn ranges_of_whole_log(log: &dyn EventLog) -> Vec<ReadRange> {
-    let (begin, end) = (log.first_offsets().await.unwrap(), log.end_offsets().await.unwrap());
+    let (begin, end) = (first_offsets(log).await, end_offsets(log).await);
     (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| new_read_range(at, from, to)).collect()
 }
 
 pub async fn ranges_are_read_without_a_group(log: &dyn EventLog) {
     assert_eq!(
-        log.first_offsets().await.unwrap(),
+        first_offsets(log).await,
         vec![0; CREATED_PARTITION_COUNT as usize],
         "a fresh log begins at 0"
     );
@@ -106,16 +118,24 @@ async fn read_dead_letters(
     only: Option<RecordPosition>,
     most: usize,
 ) -> Vec<StoredDeadLetter> {
-    let mut reader = log.read_dead_letters(only).await.unwrap();
-    let mut letters = Vec::new();
-    loop {
-        let more = reader.next_dead_letters(most).await.unwrap();
-        assert!(more.len() <= most);
-        if more.is_empty() {
-            return letters;
+    let read = answered(async || {
+        let mut reader = log.read_dead_letters(only).await?;
+        let mut letters = Vec::new();
+        loop {
+            let more = reader.next_dead_letters(most).await?;
+            assert!(more.len() <= most);
+            if more.is_empty() {
+                return Ok(letters);
+            }
+            letters.extend(more);
         }
-        letters.extend(more);
-    }
+    });
+    read.await.expect("a log has its dead letters")
+}
+
+async fn append_dead_letter(log: &dyn EventLog, letter: &DeadLetter) {
+    wait_until_writable(log).await;
+    log.append_dead_letter(letter).await.expect("a letter becomes a dead letter");
 }
 
 pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
@@ -131,13 +151,13 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
         reason: "body: is not JSON".to_owned(),
     };
     for (offset, value) in (0..).zip(["stays", "goes", "stays too", "goes", "comes last"]) {
-        log.append_dead_letter(&letter(offset, value)).await.unwrap();
+        append_dead_letter(log, &letter(offset, value)).await;
     }
     let whole = DeadLetter {
         record: RawRecord { value: vec![b'x'; 3 << 20].into(), ..letter(0, "").record },
         ..letter(0, "")
     };
-    log.append_dead_letter(&whole).await.unwrap();
+    append_dead_letter(log, &whole).await;
     assert_eq!(log.remove_dead_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
     assert_eq!(read_dead_letters(log, None, 10).await.len(), 6);
     assert_eq!(log.remove_dead_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
@@ -151,7 +171,7 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
         assert_eq!((origin.log_position.partition, origin.broker_time), (3, 1_700_000_000_000));
         assert_eq!((letter.reason.as_str(), letter.key.as_deref()), ("body: is not JSON", Some(&b"key"[..])));
     }
-    log.append_dead_letter(&letter(9, "another")).await.unwrap();
+    append_dead_letter(log, &letter(9, "another")).await;
     assert_eq!(read_dead_letters(log, None, 10).await.len(), 5, "it takes letters as before");
 }
 
@@ -169,15 +189,13 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
     };
     assert_eq!(read_dead_letters(log, None, 10).await, []);
     let before = append_text(log, "k", "x").await;
-    log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter");
-    log.append_dead_letter(&letter(8, 0, None))
-        .await
-        .expect("a tombstone without a key becomes a dead letter");
-    log.append_dead_letter(&letter(9, 3 << 20, Some(b"key")))
-        .await
-        .expect("a letter beyond the log's limit is truncated, not refused");
-    log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter twice");
-    assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 1, "letters are not in the log itself");
+    append_dead_letter(log, &letter(7, 10, Some(b"key"))).await;
+    // A tombstone without a key.
+    append_dead_letter(log, &letter(8, 0, None)).await;
+    // A letter beyond the log's limit is truncated, not refused.
+    append_dead_letter(log, &letter(9, 3 << 20, Some(b"key"))).await;
+    append_dead_letter(log, &letter(7, 10, Some(b"key"))).await;
+    assert_eq!(end_offsets(log).await.iter().sum::<u64>(), 1, "letters are not in the log itself");
 
     let mut found = read_dead_letters(log, None, 3).await;
     assert_eq!(found.len(), 4);

@@ -14,6 +14,7 @@
 //! | `dead_letters` | dead letters and their headers |
 //! | `traceparent` | the header by which a record carries its trace |
 //! | `export` | topics for other systems, each source by a transactional producer |
+//! | `transaction_errors` | what an error of such a producer means for its caller |
 //! | `removal` | removal of records by their retention, and of dead letters one by one |
 //! | `inspect`, `inspect_exports` | checks of the brokers and topics for an administrator |
 //!
@@ -52,6 +53,7 @@ mod record_buffer;
 mod removal;
 mod topics;
 mod traceparent;
+mod transaction_errors;
 
 pub use config::{KafkaConfig, SaslMechanism};
 use consumer::KafkaConsumer;

@@ -23,10 +23,39 @@ async fn fresh_topic_behind_proxy() -> (Proxy, FreshTopic) {
     (proxy, config)
 }
 
+/// What callers noticed of an outage.
+#[derive(Debug)]
+struct NoticedOutage {
+    /// The time after which appends were refused at once.
+    opened: Duration,
+    /// The time that the slowest but ten of a thousand refused appends took.
+    refused: Duration,
+    /// The time after which appends were accepted again.
+    recovered: Duration,
+}
+
+impl NoticedOutage {
+    fn was_short(&self) -> bool {
+        self.opened < Duration::from_secs(8)
+            && self.refused < Duration::from_millis(100)
+            && self.recovered < Duration::from_secs(15)
+    }
+}
+
+/// Several tries, because a machine that stops everything for a few seconds stops this test, too. An append that waits
+/// for a broker, and a breaker that does not open, take long each time.
 async fn check_outage(mode: Mode) {
+    let mut noticed: Vec<NoticedOutage> = Vec::new();
+    while noticed.last().is_none_or(|last| !last.was_short()) {
+        assert!(noticed.len() < 4, "{mode:?}: {noticed:?}");
+        noticed.push(notice_outage(mode).await);
+    }
+}
+
+async fn notice_outage(mode: Mode) -> NoticedOutage {
     let (proxy, config) = fresh_topic_behind_proxy().await;
     let log = open_log(&config).await;
-    log.append(b"k", b"before".to_vec()).await.unwrap();
+    append(&log, b"k", b"before".to_vec()).await;
 
     proxy.set(mode);
     // Appends go on as in production: the first ones may wait, and then they fail at once.
@@ -36,7 +65,6 @@ async fn check_outage(mode: Mode) {
         log.check_writable().is_err()
     })
     .await;
-    assert!(opened < Duration::from_secs(8), "{mode:?}: open after {opened:?}");
     let mut took = Vec::new();
     for _ in 0..1000 {
         let begun = Instant::now();
@@ -47,19 +75,17 @@ async fn check_outage(mode: Mode) {
         );
         took.push(begun.elapsed());
     }
-    // A busy machine lets a few of them wait for a processor; an append that waits for a broker waits each time.
     took.sort_unstable();
-    assert!(took[989] < Duration::from_millis(100), "refused after {:?}", &took[989..]);
 
     proxy.set(Mode::Open);
     let recovered = wait_until("the breaker closes by itself", async || log.check_writable().is_ok()).await;
-    assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
-    let place = log.append(b"k", b"after".to_vec()).await.unwrap();
+    let place = append(&log, b"k", b"after".to_vec()).await;
     let mut member = CountingMember::join(&*log).await;
     member.read_until(place.offset as usize + 1).await;
     let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
     assert_eq!((values[0], values[values.len() - 1]), (&b"before"[..], &b"after"[..]));
     assert!(!values.contains(&&b"refused"[..]), "what was refused at once was never sent");
+    NoticedOutage { opened, refused: took[989], recovered }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +103,7 @@ async fn a_member_survives_its_broker() {
     let (proxy, config) = fresh_topic_behind_proxy().await;
     let log = open_log(&config).await;
     let mut member = CountingMember::join(&*log).await;
-    log.append(b"k", b"before".to_vec()).await.unwrap();
+    append(&log, b"k", b"before".to_vec()).await;
     member.read_until(1).await;
     proxy.set(Mode::Cut);
     let told = wait_until("polls tell that the broker is away", async || {

@@ -31,10 +31,8 @@ async fn topics_are_created_with_the_wanted_settings() {
     // Several processes at once, as happens when a system starts.
     join_all((0..4).map(|_| open_log(&config))).await;
     let dead_letters = config.dead_letter_topic();
-    let topics = [ResourceSpecifier::Topic(&config.topic), ResourceSpecifier::Topic(&dead_letters)];
-    let described = admin().describe_configs(&topics, &AdminOptions::new()).await.unwrap();
-    for topic in described {
-        let topic = topic.unwrap();
+    for topic in [&config.topic, &dead_letters] {
+        let topic = describe_topic(topic).await;
         let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
         assert_eq!(value("message.timestamp.type"), "LogAppendTime", "{:?}", topic.specifier);
         assert_eq!(value("min.insync.replicas"), "1", "{:?}", topic.specifier);
@@ -48,10 +46,11 @@ async fn topics_are_created_with_the_wanted_settings() {
 async fn an_existing_topic_is_used_unchanged() {
     let config = fresh_topic();
     let topic = NewTopic::new(&config.topic, 3, TopicReplication::Fixed(1)).set("max.message.bytes", "50000");
-    admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
+    create_topic(&topic).await;
     let log = open_log(&config).await;
-    assert_eq!(log.end_offsets().await.unwrap(), [0, 0, 0]);
+    assert_eq!(retry(TEST_TIMEOUT, async || log.end_offsets().await).await.unwrap(), [0, 0, 0]);
     // Many small records at once: a batch beyond the topic's limit would be refused as a whole.
+    retry(TEST_TIMEOUT, async || log.check_writable()).await.unwrap();
     let small = join_all((0..200).map(|at| log.append(b"k", vec![at; 2000]))).await;
     assert!(small.iter().all(Result::is_ok), "{small:?}");
     let large = log.append(b"k", vec![b'x'; 60_000]).await;
@@ -88,7 +87,7 @@ async fn keys_go_to_the_partitions_that_java_clients_choose() {
     let log = open_log(&config).await;
     for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
     {
-        let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
+        let place = append(&log, key.as_bytes(), b"x".to_vec()).await;
         assert_eq!(place.partition, java_partition(key.as_bytes(), CREATED_PARTITION_COUNT), "{key}");
     }
 }
@@ -108,6 +107,7 @@ async fn dead_letters_name_their_origin() {
         },
         reason: "type: must be view, like, comment, share, watch_time, unlike or unshare".to_owned(),
     };
+    retry(TEST_TIMEOUT, async || log.check_writable()).await.unwrap();
     log.append_dead_letter(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
     log.append_dead_letter(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();
     let mut read = read_all(&config.dead_letter_topic(), 2, |message| {

@@ -135,6 +135,7 @@ async fn a_wrong_password_is_an_error_when_the_archive_is_opened() {
     let user = FileUser::new().await;
     user.write_file("wrong");
     let archive = MongoArchive::new(user.config.clone()).await.unwrap();
-    let error = archive.open(&CountingRules::default()).await.unwrap_err();
+    let opened = retry(TEST_TIMEOUT, async || archive.open(&CountingRules::default()).await).await;
+    let error = opened.unwrap_err();
     assert!(!error.is_transient() && !error.to_string().contains("wrong"), "{error}");
 }

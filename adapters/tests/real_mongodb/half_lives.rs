@@ -37,7 +37,7 @@ async fn counted(archive: &MongoArchive) -> (CountedDecay, CountedWindowKind) {
 
 async fn with_half_life_and_windows() -> (MongoConfig, MongoArchive) {
     let config = fresh_database();
-    let archive = MongoArchive::new(config.clone()).await.unwrap();
+    let archive = connected_archive(&config).await;
     archive
         .open(&CountingRules { unique: "like".parse().unwrap(), ..CountingRules::default() })
         .await
@@ -68,7 +68,7 @@ async fn what_a_release_without_half_lives_counted_in_between_is_noted() {
     change(&config, "offsets", doc! { "$inc": { "next": 1_i64 }, "$set": { "last": last } }).await;
     let more = doc! { "$inc": { "views": 1_i64, "score": 1.0 } };
     change(&config, "videos", more).await;
-    let again = MongoArchive::new(config.clone()).await.unwrap();
+    let again = connected_archive(&config).await;
     again.claim_partitions(&[0]).await.unwrap();
     commit(&again, &[event("cem", "like"), event("ana", "unlike")], BEGIN + 9).await;
     let (second, windows) = counted(&again).await;
@@ -105,7 +105,7 @@ async fn a_generation_that_a_release_without_half_lives_began_is_noted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_is_noted_while_others_commit() {
     let (config, archive) = with_half_life_and_windows().await;
-    let other = MongoArchive::new(config.clone()).await.unwrap();
+    let other = connected_archive(&config).await;
     other.claim_partitions(&[1]).await.unwrap();
     commit(&archive, &[event("ana", "like")], BEGIN + 1).await;
     let before = counted(&archive).await.0;

@@ -69,6 +69,12 @@ impl SharedLog {
                 Err(CommitError::TakenOver { .. }) => {
                     stands = archive.claim_partitions(&[partition]).await.unwrap()[0].next_offset;
                 }
+                // It is unknown whether the batch was applied; the archive knows.
+                Err(CommitError::Store(error)) if error.is_transient() => {
+                    let positions =
+                        retry(TEST_TIMEOUT, async || archive.partition_positions(&[partition]).await);
+                    stands = positions.await.unwrap()[0].next_offset;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -9,7 +9,7 @@ const ASSIGNMENTS: usize = 30_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn assignments_are_not_loaded_on_over_another_connection() {
     let mut user = FileUser::new("secret").await;
-    let store = Arc::new(RedisAssignments::new(user.link()));
+    let store = Arc::new(RedisAssignments::new(connected(user.link()).await));
     store.assign_video(&video("v"), None, &[reader_share("r")], 0, None).await.unwrap();
     let key = user.key("assignments");
     let json: String = user.admin.run_command(&["HGET", &key, "v"]).await;

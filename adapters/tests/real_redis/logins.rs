@@ -101,7 +101,7 @@ async fn wait_for_more(count: &mut watch::Receiver<u64>, than: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishing_goes_on_with_a_changed_password_whether_server_or_file_has_it_first() {
     let mut user = FileUser::new("0").await;
-    let bus = Arc::new(RedisBus::new(user.link()));
+    let bus = Arc::new(RedisBus::new(connected(user.link()).await));
     let (subscription, mut deliveries) = bus.new_subscription().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     let (loss_count, losses) = watch::channel(0);
@@ -140,13 +140,13 @@ async fn publishing_goes_on_with_a_changed_password_whether_server_or_file_has_i
 #[tokio::test]
 async fn a_login_that_was_good_and_is_refused_is_waited_for_and_one_that_never_was_is_an_error() {
     let mut user = FileUser::new("old").await;
-    let link = user.link();
-    let store = RedisRanking::new(Arc::clone(&link));
-    store.checkpoint().await.unwrap();
+    let store = RedisRanking::new(connected(user.link()).await);
     user.change(&[">new", "<old"]).await;
     store.checkpoint().await.expect("open connections stay");
     assert!(user.kill_connections().await >= 1);
+    let begun = Instant::now();
     let error = loop {
+        assert!(begun.elapsed() < TEST_TIMEOUT, "nothing says what is waited for");
         match store.checkpoint().await {
             Err(error) if error.to_string().contains("waiting for") => break error,
             Ok(_) => panic!("the old password is refused"),
@@ -155,7 +155,8 @@ async fn a_login_that_was_good_and_is_refused_is_waited_for_and_one_that_never_w
         }
     };
     assert!(error.is_transient(), "{error}");
-    let late = RedisRanking::new(user.link()).checkpoint().await.unwrap_err();
+    let late = RedisRanking::new(user.link());
+    let late = retry(TEST_TIMEOUT, async || late.checkpoint().await).await.unwrap_err();
     assert!(!late.is_transient() && !late.to_string().contains("old"), "{late}");
     user.write_file("new");
     let begun = Instant::now();

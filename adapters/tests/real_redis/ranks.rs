@@ -8,7 +8,7 @@ use liverank_adapters::ranking_store::{BoardCursor, BoardEntry, BuiltInBoard, Pa
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use redis::aio::Monitor;
 
-use super::{RedisAdmin, TEST_TIMEOUT, entry, redis_url, video};
+use super::{RedisAdmin, TEST_TIMEOUT, connected, entry, redis_url, video};
 
 /// The sizes of the compared boards: the greater one is 64 times, or six halvings, as large.
 const SIZES: [usize; 2] = [1_000, 64_000];
@@ -60,7 +60,7 @@ async fn commands_by_question(size: usize) -> [BTreeMap<String, usize>; 3] {
         ca_file: None,
     })
     .unwrap();
-    let store = RedisRanking::new(link);
+    let store = RedisRanking::new(connected(link).await);
     for first in (0..size).step_by(VIDEOS_A_WRITE) {
         let entries: Vec<BoardEntry> =
             (first..first + VIDEOS_A_WRITE).map(|at| entry(&id_of(at), 5.0)).collect();

@@ -160,17 +160,34 @@ async fn a_flood_of_sampled_parents_is_not_recorded_and_leaves_room_for_others()
     }
 }
 
+/// Runs `end`, which ends a process, until it took less than four seconds; returns how long it took. Some tries take long
+/// on a busy machine; a process that waits for its collector takes long each time.
+async fn end_in_time(end: impl AsyncFn()) -> Duration {
+    let mut took = Vec::new();
+    loop {
+        let begun = Instant::now();
+        end().await;
+        took.push(begun.elapsed());
+        if begun.elapsed() < Duration::from_secs(4) {
+            return begun.elapsed();
+        }
+        assert!(took.len() < 4, "{took:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_collector_that_refuses_or_is_away_costs_a_counter() {
     let (refusing, _) = fake_collector(StatusCode::SERVICE_UNAVAILABLE).await;
     for url in [refusing.as_str(), "http://127.0.0.1:9"] {
-        let metrics = Metrics::default();
-        let (tracer, export) = args(Some(url), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
-        let begun = Instant::now();
-        run_with_export(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
-        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-        let text = metrics.encode_text();
-        assert!(text.contains(r#"liverank_traces_spans_total{outcome="failed"} 1"#), "{url}: {text}");
+        end_in_time(async || {
+            let metrics = Metrics::default();
+            let (tracer, export) = args(Some(url), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
+            let asked = async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await };
+            run_with_export(export, asked).await;
+            let text = metrics.encode_text();
+            assert!(text.contains(r#"liverank_traces_spans_total{outcome="failed"} 1"#), "{url}: {text}");
+        })
+        .await;
     }
 }
 
@@ -179,12 +196,14 @@ async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
     // The collector accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let metrics = Metrics::default();
-    let (tracer, export) = args(Some(&url), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
-    let begun = Instant::now();
-    run_with_export(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
-    let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+    let took = end_in_time(async || {
+        let metrics = Metrics::default();
+        let (tracer, export) = args(Some(&url), 1.0, 60).open_tracer(&PeerTls::default(), &metrics, None);
+        let asked = async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await };
+        run_with_export(export, asked).await;
+    })
+    .await;
+    assert!(took >= Duration::from_secs(1), "the collector has a moment: {took:?}");
 }
 
 #[tokio::test]

@@ -260,7 +260,7 @@ mod tests {
 
     const CLOSE_FRAME: &[u8] = &[0x88, 2, 3, 244];
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_close_frame_comes_after_the_frame_under_way() {
         let (mut client, mut service, shell) = tunnel_ends();
         service.write_all(&[0x81, 4, b'a', b'b']).await.unwrap();

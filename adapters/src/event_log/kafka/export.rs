@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::config::{KafkaConfig, LibraryLogContext};
+use super::transaction_errors::export_error;
 use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, store_error, topics};
 use crate::StoreError;
 use crate::export_topics::{
@@ -29,10 +30,11 @@ use crate::export_topics::{
 /// transaction of ours takes a fraction of a second.
 const TRANSACTION_TIMEOUT_MS: &str = "15000";
 /// The time limit of one step of a transaction. Shorter than the brokers' limit, so that a step times out before the
-/// transaction is aborted.
+/// transaction is aborted. For as long the client library repeats a step by itself after an error that may pass.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit for beginning to write for a source: a transaction of another producer may have to be ended first.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time limit for beginning to write for a source: a transaction of another producer may have to be ended first. For
+/// as long the client library begins again by itself after an error that may pass.
+pub(super) const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The suffix of the export group's name, after the consumer group's name.
 const GROUP_SUFFIX: &str = "-export";
 /// The suffix of the name of the group that holds the note of the boards, after the export group's name. The note has a
@@ -383,21 +385,5 @@ fn send_record(
             }
             Err((error, _)) => return Err(error),
         }
-    }
-}
-
-/// Turns an error of a transaction into the caller's error. Once a producer is fenced, all its errors have that cause.
-fn export_error(producer: &TransactionalProducer, doing: &str, error: &KafkaError) -> ExportError {
-    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
-    let is_fenced = |code| matches!(code, Fenced | InvalidProducerEpoch | ProducerFenced);
-    let fatal = producer.client().fatal_error().map(|(code, _)| code);
-    if error.rdkafka_error_code().into_iter().chain(fatal).any(is_fenced) {
-        return ExportError::TakenOver;
-    }
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
-            StoreError::unusable(PART_NAME, format!("{doing}: {error}")).into()
-        }
-        _ => store_error(doing, error).into(),
     }
 }

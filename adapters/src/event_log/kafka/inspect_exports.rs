@@ -8,8 +8,10 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::config::KafkaConfig;
 use super::export::{committed_offsets, position_reader, transactional_producer};
 use super::topics::{WANTED_REPLICA_COUNT, find_fault_of_export_topic};
+use super::transaction_errors::export_error;
 use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
+use crate::export_topics::ExportError;
 use crate::inspect::{Inspection, SettingRemark};
 
 /// The source whose transactional id is used for the test. No exporter uses this source, so that none is fenced.
@@ -75,7 +77,16 @@ fn find_state(
     }
     state.replica_counts = found.partitions().iter().map(|partition| partition.replicas().len()).collect();
     let producer = transactional_producer(config, topic, TEST_SOURCE)?;
-    state.refusal = producer.init_transactions(QUERY_TIMEOUT).err().map(|error| error.to_string());
+    state.refusal = match producer.init_transactions(QUERY_TIMEOUT) {
+        Ok(()) => None,
+        Err(error) => match export_error(&producer, "beginning a transaction", &error) {
+            // Brokers that are slow or away refuse nothing.
+            ExportError::Store(error) if error.is_transient() => return Err(error),
+            // Another inspection began meanwhile: the brokers let it.
+            ExportError::TakenOver => None,
+            ExportError::Store(error) => Some(error.to_string()),
+        },
+    };
     if has_positions {
         state.unexported_record_count = count_records_behind(config, &reader)?;
     }

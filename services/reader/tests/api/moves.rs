@@ -160,13 +160,20 @@ async fn ends_of_streams(room: Option<u64>) -> Vec<Duration> {
         viewer.greeted().await;
         viewers.push(viewer);
     }
+    // Viewers who may go soon would be gone before a comment that a busy machine posts late.
+    let go_soon = room.is_some_and(|room| room > 0);
+    if go_soon {
+        world.post("v", 2).await;
+    }
     let began = Instant::now();
     reader.shell.shutdown.cancel();
     until("the manager to hear of it", async || {
         manager.last_heartbeat().is_some_and(|record| record.draining)
     })
     .await;
-    world.post("v", 2).await;
+    if !go_soon {
+        world.post("v", 2).await;
+    }
     let watching = viewers.iter_mut().map(async |viewer| {
         assert_eq!(viewer.comments(2).await, [1, 2]);
         assert_eq!(viewer.rest().await, []);

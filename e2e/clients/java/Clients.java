@@ -29,6 +29,11 @@ public class Clients {
             .POST(HttpRequest.BodyPublishers.ofString(body))
             .build();
     HttpResponse<String> response = HTTP.send(request, BodyHandlers.ofString());
+    // What a part that is away for a moment answers is posted again.
+    for (int turn = 0; turn < 40 && response.statusCode() == 503; turn++) {
+      Thread.sleep(500);
+      response = HTTP.send(request, BodyHandlers.ofString());
+    }
     if (response.statusCode() != status) throw new IOException(path + " was answered " + response.statusCode());
   }
 
@@ -36,7 +41,8 @@ public class Clients {
     List<String> texts = new ArrayList<>();
     for (int n = 0; n < count; n++) {
       String text = "comment " + System.nanoTime() + " \u00fc";
-      post("/comment", "{\"userid\":\"poster\",\"videoid\":\"" + video + "\",\"comment\":\"" + text + "\"}", 201);
+      String key = ",\"idempotency_key\":\"" + System.nanoTime() + "\"";
+      post("/comment", "{\"userid\":\"poster\",\"videoid\":\"" + video + "\",\"comment\":\"" + text + "\"" + key + "}", 201);
       texts.add(text);
     }
     return texts;
@@ -54,6 +60,10 @@ public class Clients {
       if (last != null) request.header("last-event-id", last);
       if (turn > 0) said.addAll(say(video, 4));
       HttpResponse<Stream<String>> response = HTTP.send(request.build(), BodyHandlers.ofLines());
+      for (int again = 0; again < 40 && response.statusCode() == 503; again++) {
+        Thread.sleep(500);
+        response = HTTP.send(request.build(), BodyHandlers.ofLines());
+      }
       if (response.statusCode() != 200) throw new IOException("status " + response.statusCode());
       try (Stream<String> lines = response.body()) {
         for (String line : (Iterable<String>) lines::iterator) {

@@ -158,14 +158,33 @@ def the_formula_and_the_manifest_have_the_archives_checksums():
             expect(it["sha256"] == sums[platform] and platform in it["uri"], f"{platform} in krew.yaml")
 
 
+def client_copies(npm, folder):
+    """Copies of the clients' folders, with what they need to be packed. To pack one makes its `dist` anew, and the browser's tests,
+    which may run at the same time, read those of the checkout."""
+    copies = pathlib.Path(folder) / "clients"
+    for package in ("js", "react"):
+        at = ROOT / "clients" / package
+        if not (at / "node_modules").is_dir():
+            run(npm, "ci", "--no-audit", "--no-fund", "--silent", cwd=at)
+        shutil.copytree(at, copies / package, ignore=shutil.ignore_patterns("node_modules", "dist", ".*"))
+        modules = copies / package / "node_modules"
+        modules.mkdir()
+        for module in (at / "node_modules").iterdir():
+            if module.name not in ("@liverank", ".package-lock.json"):
+                (modules / module.name).symlink_to(module)
+    # What npm links there is the folder beside it.
+    (copies / "react/node_modules/@liverank").mkdir()
+    (copies / "react/node_modules/@liverank/client").symlink_to(copies / "js")
+    return copies
+
+
 def npm_packages_install_from_their_tarballs():
     npm = need("npm", "Node.js 20 or later")
     with tempfile.TemporaryDirectory() as folder:
+        copies = client_copies(npm, folder)
         tarballs = []
         for package in ("js", "react"):
-            at = ROOT / "clients" / package
-            if not (at / "node_modules").is_dir():
-                run(npm, "ci", "--no-audit", "--no-fund", "--silent", cwd=at)
+            at = copies / package
             packed = json.loads(run(npm, "pack", "--json", "--silent", "--pack-destination", folder, cwd=at)[1])[0]
             names = [file["path"] for file in packed["files"]]
             stray = [name for name in names if not name.startswith("dist/") and name not in ("package.json", "README.md")]

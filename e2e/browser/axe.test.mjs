@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
+import * as ask from './ask.mjs';
 import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
 
@@ -32,13 +33,12 @@ before(async () => {
   for (const video of ['cats', 'dogs']) await post('/interact', { video_id: video, user_id: 'ann', owner_id: 'olga', type: 'like' });
   const { comment } = await post('/comment', { userid: 'ben', videoid: 'cats', comment: 'Hello!' });
   // What moderators have shows something: a pin, a comment that waits, one that was reported, a ban, and that all this was done.
-  const deadline = Date.now() + PATIENCE_MS;
-  while ((await (await fetch(`${server.origin}/comments/cats`)).json()).comments.length === 0) assert.ok(Date.now() < deadline);
+  await ask.settled(() => ask.get(`${server.origin}/comments/cats`), ({ comments }) => comments.length > 0);
   await post('/moderation/pins', { videoid: 'cats', id: comment.id });
   await post(`/comments/cats/${comment.id}/reports`, { userid: 'cleo', reason: 'spam', text: 'sells dogs' });
   await post('/moderation/bans', { userid: 'dan', reason: 'rude' });
   await post('/moderation/rules', { videoid: 'dogs', rules: { hold_all: true } });
-  while (!(await post('/comment', { userid: 'ben', videoid: 'dogs', comment: 'Woof!' })).held) assert.ok(Date.now() < deadline);
+  await ask.settled(() => post('/comment', { userid: 'ben', videoid: 'dogs', comment: 'Woof!' }), ({ held }) => held);
 });
 
 after(async () => {
@@ -46,11 +46,7 @@ after(async () => {
   await server?.remove();
 });
 
-async function post(path, body) {
-  const response = await fetch(server.origin + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
-  assert.ok(response.ok, `${path} answered ${response.status}`);
-  return response.json();
-}
+const post = (path, body) => ask.post(server.origin, path, body);
 
 /** A page on a screen, with axe in it. */
 async function open(screen, path, prepare = async () => {}) {

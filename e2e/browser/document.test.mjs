@@ -8,6 +8,7 @@ import Ajv from 'ajv';
 import Ajv2020 from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { createSseParser, Liverank } from '../../clients/js/dist/node.js';
+import { answerOf, get, settled } from './ask.mjs';
 import { WebSocket } from '../../clients/js/node_modules/ws/wrapper.mjs';
 import { prepareServer } from './server.mjs';
 
@@ -20,23 +21,17 @@ const known = {};
 before(async () => {
   server = await prepareServer({ more: ['--moderation-open'] });
   await server.start();
-  openapi = await (await fetch(`${server.origin}/openapi.json`)).json();
-  asyncapi = await (await fetch(`${server.origin}/asyncapi.json`)).json();
+  openapi = await get(`${server.origin}/openapi.json`);
+  asyncapi = await get(`${server.origin}/asyncapi.json`);
   // Something to be found.
   const liverank = new Liverank({ baseUrl: server.origin });
   await liverank.interact({ video_id: 'cat', user_id: 'ana', type: 'like' });
   await liverank.postComment({ userid: 'ana', videoid: 'cat', comment: 'hello' });
-  const deadline = Date.now() + 60_000;
   // There is no reader to be had before the first has reported.
-  while (!(await send('/register', { videoid: 'cat' })).ok) assert.ok(Date.now() < deadline, 'there is no reader');
-  while (!(await fetch(`${server.origin}/videos/cat`)).ok) assert.ok(Date.now() < deadline, 'nothing is counted');
-  const commentOf = async (video) => {
-    for (;;) {
-      assert.ok(Date.now() < deadline, 'no comment is counted');
-      const { comments } = await (await fetch(`${server.origin}/comments/${video}`)).json();
-      if (comments.length > 0) return comments;
-    }
-  };
+  await settled(() => send('/register', { videoid: 'cat' }), ({ ok }) => ok, 'a reader');
+  await settled(() => fetch(`${server.origin}/videos/cat`), ({ ok }) => ok, 'the video is counted');
+  const isAny = ({ comments }) => comments.length > 0;
+  const commentOf = async (video) => (await settled(() => get(`${server.origin}/comments/${video}`), isAny, 'a comment is counted')).comments;
   const comments = await commentOf('cat');
   // What is removed is nothing that another test looks at.
   await liverank.interact({ video_id: 'old', user_id: 'ana', type: 'like' });
@@ -47,24 +42,17 @@ before(async () => {
   known.reportComment = known.pinComment;
   known.decideReports = known.pinComment;
   await send(`/comments/cat/${comments[0].id}/reports`, { userid: 'cy', reason: 'other' });
-  while ((await (await fetch(`${server.origin}/moderation/reports`)).json()).comments.length === 0) {
-    assert.ok(Date.now() < deadline, 'the report is not shown');
-  }
+  await settled(() => get(`${server.origin}/moderation/reports`), isAny, 'the report is shown');
   await send('/moderation/rules', { videoid: 'held', rules: { hold_all: true } });
-  while (!known.reviewHeldComment) {
-    assert.ok(Date.now() < deadline, 'no comment is held');
-    const posted = await send('/comment', { userid: 'ana', videoid: 'held', comment: 'hello' });
-    if (posted.status === 202) known.reviewHeldComment = { videoid: 'held', id: (await posted.json()).comment.id };
-  }
-  while ((await (await fetch(`${server.origin}/moderation/held`)).json()).comments.length === 0) {
-    assert.ok(Date.now() < deadline, 'the held comment is not shown');
-  }
+  const held = await settled(() => send('/comment', { userid: 'ana', videoid: 'held', comment: 'hello' }), ({ status }) => status === 202, 'a comment is held');
+  known.reviewHeldComment = { videoid: 'held', id: (await held.json()).comment.id };
+  await settled(() => get(`${server.origin}/moderation/held`), isAny, 'the held comment is shown');
 });
 
 after(() => server?.remove());
 
 const send = (path, body) =>
-  fetch(server.origin + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+  answerOf(server.origin + path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 
 /** A check of values against a schema of `document`. */
 function checker(document) {
@@ -112,7 +100,7 @@ async function sendExamples(check, method, path, item) {
       if (schema) check(schema, value, `the example of ${what}`);
       const body = type === 'none' ? undefined : typeof value === 'string' ? value : JSON.stringify(value);
       const init = { method: method.toUpperCase(), ...(body && { body, headers: { 'content-type': type } }) };
-      const response = await fetch(server.origin + address(path, item, operation), init);
+      const response = await answerOf(server.origin + address(path, item, operation), init);
       const answer = await response.text();
       const documented = resolved(openapi, operation.responses[response.status]);
       assert.ok(response.ok && documented, `${what} is answered ${response.status} ${answer}`);
@@ -149,14 +137,16 @@ test('times that the document takes are taken, and those that it refuses are ref
   for (const [times, wanted] of [[good, 202], [bad, 400]]) {
     for (const timestamp of times) {
       const body = JSON.stringify({ video_id: 'cat', user_id: 'ana', type: 'view', timestamp });
-      const response = await fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+      const response = await answerOf(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
       assert.deepEqual([timestamp, response.status, pattern(timestamp)], [timestamp, wanted, wanted === 202]);
     }
   }
 });
 
-/** What a WebSocket sends until there are `count` messages. */
-function messages(path, count, meanwhile = () => {}) {
+/** What a WebSocket sends until there are `count` messages; one that ends before is opened again. */
+const messages = (path, count, meanwhile) => settled(() => messagesOfOne(path, count, meanwhile), () => true, path);
+
+function messagesOfOne(path, count, meanwhile = () => {}) {
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(server.origin.replace('http', 'ws') + path);
     const seen = [];
@@ -169,6 +159,7 @@ function messages(path, count, meanwhile = () => {}) {
       }
     });
     socket.on('error', reject);
+    socket.on('close', (code) => reject(new Error(`closed with ${code} after ${seen.length} messages`)));
   });
 }
 
@@ -212,7 +203,7 @@ test('streams carry what the AsyncAPI document says', async () => {
   // From a place before everything: the greeting, then the comment; from one that is none: a gap.
   const events = async (query, count) => {
     const abort = new AbortController();
-    const response = await fetch(`${server.origin}/connect?userid=ana&videoid=cat${query}`, { signal: abort.signal });
+    const response = await answerOf(`${server.origin}/connect?userid=ana&videoid=cat${query}`, { signal: abort.signal });
     const seen = [];
     const parser = createSseParser({
       // What a viewer did not ask for has a number and no data.

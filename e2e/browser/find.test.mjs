@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
+import { send } from './ask.mjs';
 import { prepareServer } from './server.mjs';
 import { WatchedPages, isOfNewVideo } from './watched.mjs';
 
@@ -29,8 +30,7 @@ after(async () => {
 afterEach(() => pages.endTest());
 
 async function like(video, user, owner) {
-  const body = JSON.stringify({ video_id: video, user_id: user, owner_id: owner, type: 'like' });
-  const response = await fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+  const response = await send('POST', server.origin, '/interact', { video_id: video, user_id: user, owner_id: owner, type: 'like' });
   assert.equal(response.status, 202);
 }
 
@@ -100,7 +100,7 @@ test('a video that rises has its ranks drawn', async () => {
   await line.waitFor();
   await page.locator('#rank-history .said', { hasText: '1 now, best 1, worst 2' }).waitFor();
   assert.match(await page.locator('#rank-history svg').getAttribute('aria-label'), /^Rank over the last minutes: 1 now/);
-  assert.match(await page.locator('.rank-line').getAttribute('d'), /^M.*L.*L/);
+  await page.waitForFunction(() => /^M.*L.*L/.test(document.querySelector('.rank-line').getAttribute('d')));
 });
 
 test('colours are chosen, kept, and follow the system until then', async () => {

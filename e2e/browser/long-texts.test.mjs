@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { Liverank } from '../../clients/js/dist/node.js';
+import { settled } from './ask.mjs';
 import { prepareServer } from './server.mjs';
 import { WatchedPages, isOfNewVideo } from './watched.mjs';
 
@@ -24,8 +25,7 @@ before(async () => {
   for (let nth = 0; nth < 12; nth += 1) await liverank.interact({ video_id: `video-${nth}`, owner_id: 'olga', user_id: 'ann', type: 'like' });
   streams = Array.from({ length: 6 }, (_, nth) => liverank.comments('video-1', { userid: `viewer-${nth}` }));
   const { id } = await liverank.postComment({ userid: 'ben', videoid: 'video-1', comment: 'Hello!' });
-  const deadline = Date.now() + PATIENCE_MS;
-  while ((await liverank.history('video-1')).comments.length === 0) assert.ok(Date.now() < deadline);
+  await settled(() => liverank.history('video-1'), ({ comments }) => comments.length > 0);
   await liverank.pinComment('video-1', id);
   await liverank.ban({ userid: 'dan', kind: 'mute', reason: 'rude' });
 });

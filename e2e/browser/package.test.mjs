@@ -61,7 +61,7 @@ async function runs(runtime, code) {
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += text));
   /** Waits until the output has all of these; returns it. */
   const prints = async (wanted) => {
-    const deadline = Date.now() + 30_000;
+    const deadline = Date.now() + 60_000;
     while (!wanted.every((text) => output.includes(text))) {
       assert.ok(Date.now() < deadline && (child.exitCode === null || child.exitCode === 0), `in vain: ${wanted}; there is:\n${output}`);
       if (child.exitCode === 0) await new Promise((resolve) => setTimeout(resolve, 50));

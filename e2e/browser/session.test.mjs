@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
+import { answerOf, get, send } from './ask.mjs';
 import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
 
@@ -50,7 +51,7 @@ test('who has no token is asked to sign in, and not told that the server is lost
   await banner(page).getByText('Sign in to watch.').waitFor();
   await pill(page, 'Refused');
   assert.equal(await page.getByText('connection to the server is lost').count(), 0);
-  assert.match(await page.locator('#state-announcer').textContent(), /^Sign in to watch/);
+  await page.locator('#state-announcer', { hasText: /^Sign in to watch/ }).waitFor({ state: 'attached' });
   // Nothing is tried again by itself.
   const requests = [];
   page.on('request', (request) => requests.push(new URL(request.url()).pathname));
@@ -112,9 +113,11 @@ test('an author deletes its own comment, a moderator anybody\u2019s, and it goes
 
 /** Posts a comment past the pages. */
 function post(token, userid, comment) {
-  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
-  return fetch(`${server.origin}/comment`, { method: 'POST', headers, body: JSON.stringify({ userid, videoid: 'cats', comment }) });
+  return send('POST', server.origin, '/comment', { userid, videoid: 'cats', comment }, { authorization: `Bearer ${token}` });
 }
+
+/** Whether it is what became of a comment: one that was answered 503 is posted again by the page. */
+const isAnswerToComment = (response) => new URL(response.url()).pathname === '/comment' && response.status() !== 503;
 
 /** Posts until the answer is this one: a mute, and its end, are in force within a second, and later on a busy machine. */
 async function isAnswered(user, status) {
@@ -129,7 +132,7 @@ async function isAnswered(user, status) {
 /** Posts as ann, and then as ben, until only ben's comment is in the history, or until both are. */
 async function isInShadow(wanted) {
   const [ann, ben] = [server.token('ann'), server.token('ben')];
-  const texts = async () => (await (await fetch(`${server.origin}/comments/cats`)).json()).comments.map(({ comment }) => comment);
+  const texts = async () => (await get(`${server.origin}/comments/cats`)).comments.map(({ comment }) => comment);
   const deadline = Date.now() + PATIENCE_MS;
   for (let nth = 0; ; nth += 1) {
     const [dim, light] = [`dim ${wanted} ${nth}`, `light ${wanted} ${nth}`];
@@ -220,14 +223,14 @@ test('a moderator sees what viewers reported, and decides', async () => {
   assert.equal(await ann.getByRole('button', { name: 'Reported' }).isVisible(), false);
   const ids = {};
   for (const text of ['buy this', 'only strange']) {
-    const posted = ann.waitForResponse((response) => new URL(response.url()).pathname === '/comment');
+    const posted = ann.waitForResponse(isAnswerToComment);
     await ann.getByLabel('Your comment').fill(text);
     await ann.getByRole('button', { name: 'Post' }).click();
     ids[text] = (await (await posted).json()).comment.id;
     await mo.locator('#comment-list .comment:not(.pending)', { hasText: text }).waitFor();
-    const headers = { authorization: `Bearer ${server.token('ben')}`, 'content-type': 'application/json' };
-    const body = JSON.stringify({ userid: 'ben', reason: 'spam', text: `about ${text}` });
-    const answer = await fetch(`${server.origin}/comments/cats/${ids[text]}/reports`, { method: 'POST', headers, body });
+    const headers = { authorization: `Bearer ${server.token('ben')}` };
+    const body = { userid: 'ben', reason: 'spam', text: `about ${text}` };
+    const answer = await send('POST', server.origin, `/comments/cats/${ids[text]}/reports`, body, headers);
     assert.equal(answer.status, 202);
   }
   const line = (text) => mo.locator('#reports-list li', { hasText: text });
@@ -299,16 +302,16 @@ test('a moderator pins a comment, everybody sees it above the others, and it goe
 });
 
 test('a comment that waits is said to wait, a moderator releases one and rejects another', async () => {
-  const moderator = { authorization: `Bearer ${server.token('mo', '--role', 'moderator')}`, 'content-type': 'application/json' };
-  const rules = JSON.stringify({ videoid: 'cats', rules: { words: [{ action: 'hold', words: ['perhaps'] }] } });
-  const set = await fetch(`${server.origin}/moderation/rules`, { method: 'POST', headers: moderator, body: rules });
+  const moderator = { authorization: `Bearer ${server.token('mo', '--role', 'moderator')}` };
+  const rules = { videoid: 'cats', rules: { words: [{ action: 'hold', words: ['perhaps'] }] } };
+  const set = await send('POST', server.origin, '/moderation/rules', rules, moderator);
   assert.equal(set.status, 202);
   const { ann, mo } = await posterAndModerator('no doubt');
   assert.equal(await ann.getByRole('button', { name: 'Held' }).isVisible(), false);
   // In force within a second: until then a comment is shown at once.
   const waits = async (text) => {
     await ann.getByLabel('Your comment').fill(text);
-    const answered = ann.waitForResponse((response) => new URL(response.url()).pathname === '/comment');
+    const answered = ann.waitForResponse(isAnswerToComment);
     await ann.getByRole('button', { name: 'Post' }).click();
     return (await (await answered).json()).held === true;
   };
@@ -326,7 +329,7 @@ test('a comment that waits is said to wait, a moderator releases one and rejects
     assert.equal(await page.locator('#comment-list .comment:not(.pending)', { hasText: 'perhaps that' }).count(), 0);
     assert.deepEqual(page.errors, []);
   }
-  const removed = await fetch(`${server.origin}/moderation/rules?videoid=cats`, { method: 'DELETE', headers: moderator });
+  const removed = await answerOf(`${server.origin}/moderation/rules?videoid=cats`, { method: 'DELETE', headers: moderator });
   assert.equal(removed.status, 202);
 });
 
@@ -375,10 +378,10 @@ test('how the system is, is shown to those with the role for it, and others are 
     if (words) await page.locator('#operate-note', { hasText: words }).waitFor();
   }
   await page.locator('[data-tile="readers"] .value', { hasText: '3' }).waitFor();
-  assert.equal(await page.locator('#operate-note').isVisible(), false);
+  await page.locator('#operate-note').waitFor({ state: 'hidden' });
   await page.getByRole('button', { name: 'Sign out' }).click();
   await page.getByText('Sign in to see how the system is.').waitFor();
-  assert.equal(await page.locator('#operate-body').isVisible(), false);
+  await page.locator('#operate-body').waitFor({ state: 'hidden' });
   assert.deepEqual(page.errors, []);
 });
 
@@ -392,7 +395,7 @@ test('what is no token, or no good one, is said', async () => {
   await banner(page).getByText('Your token was refused.').waitFor();
   await signIn(page, good);
   await pill(page, 'Live');
-  assert.equal(await banner(page).isVisible(), false);
+  await banner(page).waitFor({ state: 'hidden' });
 });
 
 test('the dialog and the banner fit a phone', async () => {
@@ -415,8 +418,8 @@ test('the page of the API shows every public operation and stream, and finds the
   assert.equal(shown.filter((id) => id.startsWith('channel-')).length, streams.length);
   assert.match(await page.locator('article#interact').textContent(), /user_id.*Id of the user who interacted/);
   await page.getByPlaceholder('Filter').fill('comment');
-  assert.equal(await page.locator('article#interact').isVisible(), false);
-  assert.equal(await page.locator('article#postComment').isVisible(), true);
+  await page.locator('article#interact').waitFor({ state: 'hidden' });
+  await page.locator('article#postComment').waitFor();
   await page.setViewportSize({ width: 360, height: 740 });
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
   assert.deepEqual(page.errors, []);

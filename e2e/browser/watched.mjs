@@ -7,6 +7,13 @@ import { launch } from './chromium.mjs';
 export const isOfNewVideo = (message) =>
   /status of 404/.test(message.text()) && new URL(message.location().url).pathname.startsWith('/videos/');
 
+/**
+ * What the browser says by itself where a part answers late on a busy machine: 503, a WebSocket that was answered so, 426, the answer
+ * to a client that asks why its WebSocket did not open, and a stream that was cut. The page asks again, and says so itself where it does not.
+ */
+export const isOfBusyPart = (message) =>
+  /status of (426|503) |WebSocket connection to .* failed: .*response code: 503|net::ERR_(INCOMPLETE_CHUNKED_ENCODING|NETWORK_CHANGED)/.test(message.text());
+
 export class WatchedPages {
   #browser;
   #contexts = [];
@@ -31,7 +38,7 @@ export class WatchedPages {
     const page = await context.newPage();
     page.on('pageerror', (error) => this.#complaints.push(String(error)));
     page.on('console', (message) => {
-      if (/net::ERR_NETWORK_CHANGED/.test(message.text()) || this.#isExpected(message)) return;
+      if (isOfBusyPart(message) || this.#isExpected(message)) return;
       if (['error', 'warning'].includes(message.type())) this.#complaints.push(message.text());
     });
     await page.goto(url);

@@ -187,13 +187,21 @@ impl FaultInjector<'_> {
     }
 
     async fn step_primary_down(&self, fault: &Fault) -> anyhow::Result<String> {
-        let (primary, mut member) = self.parts.replica_set.wait_for_primary(ELECTION_TIMEOUT).await?;
         // The primary may be elected again after 5 s. In half of the cases it steps down by force, that is without a
         // secondary that has caught up.
         let force = fault.random_number & 1 == 0;
         let catch_up = if force { 0 } else { 4 };
         let order = doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": catch_up, "force": force };
-        member.command("admin", order).await?;
+        // On a busy machine no secondary may have caught up in time, and the primary refuses; or it is another one now.
+        let deadline = tokio::time::Instant::now() + ELECTION_TIMEOUT;
+        let primary = loop {
+            let (primary, mut member) = self.parts.replica_set.wait_for_primary(ELECTION_TIMEOUT).await?;
+            match member.command("admin", order.clone()).await {
+                Ok(_) => break primary,
+                Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+                Err(_) => sleep(Duration::from_millis(500)).await,
+            }
+        };
         sleep(fault.duration).await;
         let (now, _) = self.parts.replica_set.wait_for_primary(ELECTION_TIMEOUT).await?;
         let how = if force { "by force" } else { "in order" };

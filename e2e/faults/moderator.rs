@@ -19,8 +19,8 @@ use crate::traffic::Traffic;
 const ACTIONS_A_SECOND: f64 = 12.0;
 /// The pause before an action that was not acknowledged is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// The time until a rule is in force at every comment service.
-const RULE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time until a rule is in force at every comment service, on a busy machine.
+const RULE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The time limit of an answer: longer than a server's own wait for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// The prefix of the names of the moderator's videos, users and comments.
@@ -114,23 +114,24 @@ impl Moderator {
         };
         let body = json!({"videoid": HELD_VIDEO, "rules": {"hold_all": true}});
         let url = format!("{}/moderation/rules", gateways[0]);
-        let answer = moderator.client.post(url).json(&body).send().await?;
+        let answer = liverank_e2e::patient::answer_of(moderator.client.post(url).json(&body)).await;
         ensure!(answer.status().is_success(), "the rule is not taken: {}", answer.text().await?);
         for service in comment_services {
             tokio::time::timeout(RULE_TIMEOUT, moderator.wait_until_held(service))
                 .await
-                .with_context(|| format!("{service} does not hold comments"))??;
+                .with_context(|| format!("{service} does not hold comments"))?;
         }
         Ok(Arc::new(moderator))
     }
 
     /// Waits until a comment service holds comments on [`HELD_VIDEO`]: a rule is in force once a consumer has counted it.
-    async fn wait_until_held(&self, service: &str) -> anyhow::Result<()> {
+    async fn wait_until_held(&self, service: &str) {
         let body = json!({"userid": "m-probe", "videoid": HELD_VIDEO, "comment": "whether this is held"});
         loop {
-            let answer = self.client.post(format!("{service}/comment")).json(&body).send().await?;
-            if answer.json::<Value>().await.is_ok_and(|said| said["held"] == true) {
-                return Ok(());
+            if let Ok(answer) = self.client.post(format!("{service}/comment")).json(&body).send().await
+                && answer.json::<Value>().await.is_ok_and(|said| said["held"] == true)
+            {
+                return;
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }

@@ -144,8 +144,18 @@ impl RestChecker<'_> {
     }
 
     /// Compares the stores, the lists and the viewers with what was sent; returns the differences in words. `patience`
-    /// is for the lists.
+    /// is for the lists, and for stores that do not answer: a replica set may elect once more.
     pub async fn compare(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.compare_once(patience).await {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
+                compared => return compared,
+            }
+        }
+    }
+
+    async fn compare_once(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
         let mut archive = self.connect_archive().await?;
         let videos = self.videos(&mut archive).await?;
         let mut different = self.compare_counts(&videos);

@@ -213,7 +213,7 @@ impl Cluster {
         self.processes.push(process);
     }
 
-    /// Waits until every process is ready, the gateways serve and a manager knows all three readers.
+    /// Waits until every process is ready, the gateways serve and each manager knows all three readers.
     pub async fn wait_until_ready(&self) {
         for (_, admin) in &self.admins {
             let url = format!("http://{admin}/readyz");
@@ -225,13 +225,15 @@ impl Cluster {
         for url in &self.gateways {
             wait::json(&format!("{url}/videos"), Duration::from_mins(1)).await;
         }
-        wait::until("three readers", Duration::from_secs(30), || async {
-            let asked = reqwest::Client::new().get(format!("{}/load", self.managers[0]));
-            let load = asked.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
-            let load: serde_json::Value = load.json().await.ok()?;
-            (load["readers"].as_array()?.len() == 3).then_some(())
-        })
-        .await;
+        for manager in &self.managers {
+            wait::until("three readers", Duration::from_mins(1), || async {
+                let asked = reqwest::Client::new().get(format!("{manager}/load"));
+                let load = asked.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
+                let load: serde_json::Value = load.json().await.ok()?;
+                (load["readers"].as_array()?.len() == 3).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Returns the process of this name; panics if there is none.

@@ -55,6 +55,24 @@ impl Collector {
         taken.iter().filter(|span| span.trace_id == trace).cloned().collect()
     }
 
+    /// Waits until a trace has a chain of spans for each list of names, as [`Self::wait_for_span_chain`] does, but not
+    /// longer than twenty seconds; returns the names that are missing then.
+    pub async fn missing_spans(&self, trace: &str, parent: &str, chains: &[Vec<&str>]) -> Vec<String> {
+        let deadline = std::time::Instant::now() + SPANS_TIMEOUT;
+        loop {
+            let spans = self.of_trace(trace);
+            let missing: Vec<String> = chains
+                .iter()
+                .filter_map(|names| first_missing_span(&spans, parent, names))
+                .map(str::to_owned)
+                .collect();
+            if missing.is_empty() || std::time::Instant::now() > deadline {
+                return missing;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until a trace has a chain of spans with these names, each the parent of the next one, whose first span
     /// has the parent `parent`. Panics after a minute.
     pub async fn wait_for_span_chain(&self, trace: &str, parent: &str, names: &[&str]) {
@@ -72,6 +90,9 @@ impl Collector {
         .await;
     }
 }
+
+/// The time limit until all spans of a post are received: processes send their spans every few seconds.
+const SPANS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns the first of these names that has no span whose parent is the span before it in the chain; `None` if the
 /// chain is complete.

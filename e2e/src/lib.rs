@@ -7,6 +7,7 @@ pub mod collector;
 pub mod floods;
 pub mod identity;
 pub mod moderation;
+pub mod patient;
 pub mod ports;
 pub mod process;
 pub mod prometheus;

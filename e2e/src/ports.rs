@@ -93,17 +93,13 @@ mod tests {
 
     #[test]
     fn a_dropped_holder_gives_its_block_back() {
-        let mut one = no_blocks();
-        let port = one.next_free_port();
-        let mut held: Vec<HeldBlocks> = Vec::new();
-        drop(one);
-        // At most `BLOCK_COUNT` blocks are held and no call fails, so the block was released.
-        let again = (0..BLOCK_COUNT).any(|_| {
-            let mut next = no_blocks();
-            let given = next.next_free_port();
-            held.push(next);
-            given == port
+        // Another test may take the block in between.
+        let again = (0..10).any(|_| {
+            let mut one = no_blocks();
+            let port = one.next_free_port();
+            drop(one);
+            no_blocks().next_free_port() == port
         });
-        assert!(again, "{port} is given again");
+        assert!(again, "what was dropped is given again");
     }
 }

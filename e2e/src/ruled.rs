@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::patient::{TextStream, answer_of, post_comment};
 use crate::wait;
 
 /// The time limit of effects that normally take a moment, on a busy machine.
@@ -40,12 +41,7 @@ impl CommentRulesCheck {
 
     async fn apply_rules(&mut self) {
         let url = format!("{}/connect?userid=watcher&videoid={RULED_VIDEO}&events=pinned", self.gateway);
-        // Just after a start there may be no reader yet; a client tries again then.
-        let mut stream = wait::until("a stream", EFFECT_TIMEOUT, || async {
-            self.client.get(&url).send().await.ok()?.error_for_status().ok()
-        })
-        .await;
-        let mut seen = String::new();
+        let mut stream = TextStream::open(&self.client, &url).await;
         let rules =
             json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]}]});
         self.post_as_moderator("/moderation/rules", &json!({"videoid": RULED_VIDEO, "rules": rules})).await;
@@ -58,8 +54,8 @@ impl CommentRulesCheck {
         assert_eq!((status, &waits["held"]), (StatusCode::ACCEPTED, &json!(true)), "{waits}");
         let (status, first) = self.post_comment("ben", "first").await;
         assert_eq!(status, StatusCode::CREATED);
-        read_until(&mut stream, &mut seen, "\"first\"").await;
-        assert!(!seen.contains("odd one"), "nobody is shown what waits:\n{seen}");
+        stream.read_until("\"first\"").await;
+        assert!(!stream.text.contains("odd one"), "nobody is shown what waits:\n{}", stream.text);
         wait::until("it is in the queue", EFFECT_TIMEOUT, || async {
             let held = self.get_as_moderator("/moderation/held").await;
             (held["comments"][0]["id"] == waits["comment"]["id"]).then_some(())
@@ -67,13 +63,13 @@ impl CommentRulesCheck {
         .await;
         let release = json!({"videoid": RULED_VIDEO, "id": waits["comment"]["id"], "outcome": "release"});
         self.post_as_moderator("/moderation/held", &release).await;
-        read_until(&mut stream, &mut seen, "odd one").await;
+        stream.read_until("odd one").await;
         first["comment"]["id"].as_str().expect("an id").clone_into(&mut self.pinned);
         self.post_as_moderator("/moderation/pins", &json!({"videoid": RULED_VIDEO, "id": self.pinned})).await;
-        read_until(&mut stream, &mut seen, "event: pinned").await;
+        stream.read_until("event: pinned").await;
         waits["comment"]["id"].as_str().expect("an id").clone_into(&mut self.reported);
         self.report_comments().await;
-        self.shadow_ban_user(&mut stream, &mut seen).await;
+        self.shadow_ban_user(&mut stream).await;
     }
 
     /// Reports both comments, the pinned one twice, and dismisses the reports of the pinned one.
@@ -102,7 +98,7 @@ impl CommentRulesCheck {
 
     /// Shadow-bans a user, and waits until a comment of that user no longer comes between two comments of another
     /// user.
-    async fn shadow_ban_user(&mut self, stream: &mut Response, seen: &mut String) {
+    async fn shadow_ban_user(&mut self, stream: &mut TextStream) {
         self.post_as_moderator(
             "/moderation/bans",
             &json!({"userid": "shade", "kind": "shadow", "videoid": RULED_VIDEO}),
@@ -113,13 +109,13 @@ impl CommentRulesCheck {
             let (status, answer) = self.post_comment("shade", &hidden).await;
             assert_eq!(status, StatusCode::CREATED, "who is shadow-banned does not notice: {answer}");
             self.post_comment("ben", &marker).await;
-            read_until(stream, seen, &marker).await;
-            if !seen.contains(&hidden) {
+            stream.read_until(&marker).await;
+            if !stream.text.contains(&hidden) {
                 self.hidden = hidden;
                 return;
             }
         }
-        panic!("the shadow ban is not in force:\n{seen}");
+        panic!("the shadow ban is not in force:\n{}", stream.text);
     }
 
     /// Checks that history, the queue of held comments, the reports, the rules and the bans are as they were left.
@@ -138,9 +134,15 @@ impl CommentRulesCheck {
             (is_shown("first") && is_shown("odd one") && !is_shown(&self.hidden) && pinned).then_some(())
         })
         .await;
-        let own = self.get_as_moderator(&format!("/comments/{RULED_VIDEO}?limit=1000&userid=shade")).await;
-        assert!(texts(&own).contains(&self.hidden), "its author is shown it: {own:#}");
-        assert_eq!(self.get_as_moderator("/moderation/held").await["comments"], json!([]));
+        wait::until("its author is shown it", EFFECT_TIMEOUT, || async {
+            let path = format!("/comments/{RULED_VIDEO}?limit=1000&userid=shade");
+            texts(&self.get_as_moderator(&path).await).contains(&self.hidden).then_some(())
+        })
+        .await;
+        wait::until("no comment waits", EFFECT_TIMEOUT, || async {
+            (self.get_as_moderator("/moderation/held").await["comments"] == json!([])).then_some(())
+        })
+        .await;
         wait::until("what was reported is as it was left", EFFECT_TIMEOUT, || async {
             let open = self.get_as_moderator("/moderation/reports").await;
             let closed = self.get_as_moderator("/moderation/reports?state=closed").await;
@@ -164,8 +166,7 @@ impl CommentRulesCheck {
     }
 
     async fn post_comment(&self, user: &str, text: &str) -> (StatusCode, Value) {
-        let body = json!({"userid": user, "videoid": RULED_VIDEO, "comment": text});
-        self.request_as_moderator(Method::POST, "/comment", Some(&body)).await
+        post_comment(&self.client, &self.gateway, user, RULED_VIDEO, text).await
     }
 
     async fn post_as_moderator(&self, path: &str, body: &Value) {
@@ -185,17 +186,7 @@ impl CommentRulesCheck {
     ) -> (StatusCode, Value) {
         let request = self.client.request(method, format!("{}{path}", self.gateway));
         let request = if let Some(body) = body { request.json(body) } else { request };
-        let answer = request.send().await.expect("an answer");
+        let answer = answer_of(request).await;
         (answer.status(), answer.json().await.expect("JSON"))
-    }
-}
-
-/// Reads the stream until this text has arrived; panics after the time limit.
-async fn read_until(stream: &mut Response, seen: &mut String, what: &str) {
-    while !seen.contains(what) {
-        let chunk = tokio::time::timeout(EFFECT_TIMEOUT, stream.chunk()).await;
-        let chunk = chunk.unwrap_or_else(|_| panic!("{what} does not come after:\n{seen}"));
-        let chunk = chunk.expect("the stream goes on").expect("the stream goes on");
-        seen.push_str(&String::from_utf8_lossy(&chunk));
     }
 }

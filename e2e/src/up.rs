@@ -7,6 +7,7 @@ use liverank_protocol::access::CalledService;
 use serde_json::{Value, json};
 
 use crate::identity::token;
+use crate::patient::answer_of;
 use crate::process::Process;
 use crate::{free_port, wait};
 
@@ -77,6 +78,14 @@ impl Up {
         let client = reqwest::Client::new();
         let up = Self { process, addresses, admin, client, data, _directory: directory };
         wait::json(&format!("{}/videos", up.url(PublicPort::Gateway)), START_TIMEOUT).await;
+        // Before anybody asks for one: a video that is requested while there is no reader is reported for ten seconds.
+        let known = || async {
+            let load = up.client.get(format!("{}/load", up.url(PublicPort::Manager)));
+            let load = load.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
+            let load: Value = load.json().await.ok()?;
+            (load["readers"].as_array()?.len() == readers).then_some(())
+        };
+        wait::until("every reader", START_TIMEOUT, known).await;
         let token_of_viewer = flags.contains(&"--auth-dev").then(|| up.viewer_token("somebody"));
         let registered = || async {
             let request = up.client.post(format!("{}/register", up.url(PublicPort::Gateway)));
@@ -88,13 +97,6 @@ impl Up {
             answer.json::<Value>().await.ok()?["readerUrl"].as_str().map(str::len)
         };
         wait::until("a reader for a video", START_TIMEOUT, registered).await;
-        let known = || async {
-            let load = up.client.get(format!("{}/load", up.url(PublicPort::Manager)));
-            let load = load.bearer_auth(token("cli", CalledService::Manager)).send().await.ok()?;
-            let load: Value = load.json().await.ok()?;
-            (load["readers"].as_array()?.len() == readers).then_some(())
-        };
-        wait::until("every reader", START_TIMEOUT, known).await;
         up
     }
 
@@ -126,11 +128,11 @@ impl Up {
         format!("http://{}", self.address(door))
     }
 
-    /// Posts JSON to the gateway; returns the status code and the JSON of the answer (null if it is none).
+    /// Posts JSON to the gateway; returns the status code and the JSON of the answer (null if it is none). What a part
+    /// that is away for a moment answers (503) is posted again.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let sent =
-            self.client.post(format!("{}{path}", self.url(PublicPort::Gateway))).json(body).send().await;
-        let response = sent.unwrap_or_else(|error| panic!("POST {path}: {error}; {}", self.process.log()));
+        let url = format!("{}{path}", self.url(PublicPort::Gateway));
+        let response = answer_of(self.client.post(url).json(body)).await;
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or(Value::Null))
     }

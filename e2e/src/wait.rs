@@ -26,3 +26,11 @@ pub async fn json(url: &str, within: Duration) -> serde_json::Value {
     })
     .await
 }
+
+/// Returns the name of a time zone in which midnight is an hour away at least: a test whose board has windows of days
+/// must not see one end. A test takes less than half an hour.
+pub fn time_zone_far_from_midnight() -> &'static str {
+    let hours = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a time after 1970").as_secs() / 3_600;
+    // Midnight of Berlin is at 22:00 or 23:00 UTC, that of Tokyo at 15:00.
+    if (20..24).contains(&(hours % 24)) { "Asia/Tokyo" } else { "Europe/Berlin" }
+}

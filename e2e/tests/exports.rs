@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use liverank_e2e::cluster::Cluster;
+use liverank_e2e::patient::answer_of;
 use liverank_e2e::wait;
 use own_stores::OwnStores;
 use rand::RngExt;
@@ -64,7 +65,10 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
         let nth = posted.len();
         let user = format!("user-{}", nth % 7);
         let body = json!({"userid": user, "videoid": video, "comment": format!("text {nth}")});
-        let answer = client.post(format!("{gateway}/comment")).json(&body).send().await.expect("an answer");
+        let Ok(answer) = client.post(format!("{gateway}/comment")).json(&body).send().await else {
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            continue;
+        };
         let status = answer.status();
         let is_full = status == StatusCode::TOO_MANY_REQUESTS;
         if !is_full && !status.is_success() {
@@ -88,7 +92,7 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
             let outcome = if nth.is_multiple_of(4) { "release" } else { "reject" };
             let body = json!({"videoid": video, "id": id, "outcome": outcome});
             let answer = client.post(format!("{gateway}/moderation/held")).json(&body).send().await;
-            if answer.expect("an answer").status().is_success() {
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
                 done += 1;
             } else {
                 waiting.push_back(id);
@@ -104,7 +108,7 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
             }
             _ => continue,
         };
-        done += usize::from(action.send().await.expect("an answer").status().is_success());
+        done += usize::from(action.send().await.is_ok_and(|answer| answer.status().is_success()));
     }
     done + posted.len()
 }
@@ -112,8 +116,8 @@ async fn post_and_moderate(gateway: String, number: usize, over: &AtomicBool) ->
 /// Sets the rule that every comment on the first client's video is held.
 async fn hold_all(gateway: &str) {
     let body = json!({"videoid": "video-0", "rules": {"hold_all": true}});
-    let answer = Client::new().post(format!("{gateway}/moderation/rules")).json(&body).send().await;
-    assert_eq!(answer.expect("an answer").status(), StatusCode::ACCEPTED);
+    let answer = answer_of(Client::new().post(format!("{gateway}/moderation/rules")).json(&body)).await;
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
 }
 
 /// Kills one consumer after the other, so that partitions change owners and transactions stay open, and stores in
@@ -139,9 +143,12 @@ async fn kill_consumers_and_stores(cluster: &mut Cluster, stores: &OwnStores) {
 
 async fn find(cluster: &Cluster, stores: &OwnStores, collection: &str) -> Vec<Document> {
     let set = mongo::ReplicaSet::new(vec![stores.port("MONGODB")]);
-    let mut primary = set.wait_for_primary(Duration::from_secs(20)).await.expect("a primary").1;
     let database = format!("{}video_db", cluster.prefix);
-    primary.find(&database, collection, doc! {}, doc! {}, doc! {}).await.expect("documents")
+    wait::until("documents", REST_TIMEOUT, || async {
+        let mut primary = set.wait_for_primary(Duration::from_secs(20)).await.ok()?.1;
+        primary.find(&database, collection, doc! {}, doc! {}, doc! {}).await.ok()
+    })
+    .await
 }
 
 fn place_of(document: &Document) -> (i64, i64) {

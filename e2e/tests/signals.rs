@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use liverank_core::canary;
 use liverank_e2e::collector::Collector;
+use liverank_e2e::patient::answer_of;
 use liverank_e2e::process::Signal;
 use liverank_e2e::prometheus::Prometheus;
 use liverank_e2e::up::{PublicPort, Up};
@@ -105,31 +106,65 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
     }
 }
 
+/// The paths that a canary measures.
+const CANARY_WAYS: [&str; 3] = ["interaction_to_board", "interaction_to_socket", "comment_to_stream"];
+/// The reasons why a measurement cannot begin.
+const CANARY_FAILURES: [&str; 3] = ["no_stream", "no_socket", "log_unavailable"];
+/// The number of times that three measurements each way are awaited, of which one must be without failures: a part that
+/// starts late on a busy machine is one.
+const MAX_CANARY_TRIES: usize = 4;
+
+fn canary_count(scrape: &Scrape, metric: &str, label: &str) -> Option<u64> {
+    scrape.value(&format!("liverank_gateway_canary_{metric}{{{label}}}")).map(|value| value as u64)
+}
+
+/// Waits until there are three more measurements each way than `before`; returns the metrics then.
+async fn three_more_measurements(up: &Up, before: &Scrape) -> Scrape {
+    let count = |scrape: &Scrape, way| {
+        canary_count(scrape, "seconds_count", &format!("way=\"{way}\"")).unwrap_or_default()
+    };
+    wait::until("three measurements each way", TEST_TIMEOUT, || async {
+        let scrape = Scrape::fetch(up.admin()).await;
+        CANARY_WAYS.into_iter().all(|way| count(&scrape, way) >= count(before, way) + 3).then_some(scrape)
+    })
+    .await
+}
+
+/// Waits for three measurements each way between which none failed to begin; returns the metrics then.
+async fn measured_without_failures(up: &Up) -> Scrape {
+    let failures = |scrape: &Scrape| {
+        CANARY_FAILURES.map(|reason| canary_count(scrape, "failures_total", &format!("reason=\"{reason}\"")))
+    };
+    let mut before = wait::until("the canary's series", TEST_TIMEOUT, || async {
+        let scrape = Scrape::fetch(up.admin()).await;
+        failures(&scrape).into_iter().all(|count| count.is_some()).then_some(scrape)
+    })
+    .await;
+    for _ in 0..MAX_CANARY_TRIES {
+        let after = three_more_measurements(up, &before).await;
+        if failures(&after) == failures(&before) {
+            return after;
+        }
+        before = after;
+    }
+    panic!("measurements fail to begin: {:?} of {CANARY_FAILURES:?}", failures(&before));
+}
+
 #[tokio::test]
 async fn the_canary_measures_three_paths_and_is_hidden() {
     let mut up = Up::start_with(2, &["--canary-seconds=1"]).await;
-    let series = |metric: &str, label: &str| format!("liverank_gateway_canary_{metric}{{{label}}}");
-    let scrape = wait::until("three measurements each way", TEST_TIMEOUT, || async {
-        let scrape = Scrape::fetch(up.admin()).await;
-        let ways = ["interaction_to_board", "interaction_to_socket", "comment_to_stream"];
-        let count = |way| scrape.value(&series("seconds_count", &format!("way=\"{way}\"")));
-        ways.into_iter().all(|way| count(way).is_some_and(|count| count > 2.5)).then_some(scrape)
-    })
-    .await;
+    let scrape = measured_without_failures(&up).await;
     // The lists of the canary are requested only by name and by its owner.
-    for (way, bound) in [("interaction_to_socket", "40.96"), ("comment_to_stream", "40.96")] {
-        let in_time = scrape.value(&series("seconds_bucket", &format!("le=\"{bound}\",way=\"{way}\"")));
-        assert!(in_time.is_some_and(|count| count > 2.5), "{way}: {in_time:?}");
-    }
-    for reason in ["no_stream", "no_socket", "log_unavailable"] {
-        assert_eq!(
-            scrape.value(&series("failures_total", &format!("reason=\"{reason}\""))),
-            Some(0.0),
-            "{reason}"
-        );
+    for way in ["interaction_to_socket", "comment_to_stream"] {
+        let in_time = canary_count(&scrape, "seconds_bucket", &format!("le=\"40.96\",way=\"{way}\""));
+        assert!(in_time >= Some(3), "{way}: {in_time:?}");
     }
     for board in ["global", "trending"] {
-        let list = up.get(PublicPort::Gateway, &format!("/videos?board={board}")).await;
+        let list = wait::until("a list", TEST_TIMEOUT, || async {
+            let list = up.get(PublicPort::Gateway, &format!("/videos?board={board}")).await;
+            list["videos"].is_array().then_some(list)
+        })
+        .await;
         assert_eq!((&list["videos"], &list["total"]), (&json!([]), &json!(0)), "{board}");
     }
     let statistics = wait::until("the reports", TEST_TIMEOUT, || async {
@@ -173,8 +208,10 @@ async fn strangers_cannot_add_metric_series() {
     let after = Scrape::fetch(up.admin()).await;
     // The system's own processes send reports and heartbeats meanwhile, and may use a route for the first time.
     let new = after.series_beside(&before);
-    let of_strangers: Vec<&String> =
-        new.iter().filter(|series| series.contains(r#"service="gateway""#)).collect();
+    // A part that is away for a moment on a busy machine is answered 503 at a route for the first time, too.
+    let is_of_strangers =
+        |series: &str| series.contains(r#"service="gateway""#) && !series.contains(r#"status="5xx""#);
+    let of_strangers: Vec<&String> = new.iter().filter(|series| is_of_strangers(series)).collect();
     assert!(of_strangers.is_empty(), "800 more hostile requests made new series: {of_strangers:?}");
     assert!(new.len() < 200, "{} new series: {new:?}", new.len());
     assert!(after.count() < 3_000, "{} series", after.count());
@@ -212,21 +249,22 @@ async fn latencies_name_recorded_traces_which_a_real_prometheus_keeps() {
         let url = format!("{}{path}", up.url(PublicPort::Gateway));
         let request = reqwest::Client::new().post(url).json(&body);
         let request = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-{flags}"));
-        assert!(request.send().await.expect("an answer").status().is_success(), "{path}");
+        assert!(answer_of(request).await.status().is_success(), "{path}");
     };
     let like = json!({"video_id": "cats", "user_id": "ann", "type": "like"});
     // A request whose trace is not recorded names none.
     post("00", "/interact", like.clone()).await;
     let before = reqwest::get(format!("http://{}/metrics", up.admin())).await.expect("the metrics");
     assert!(!before.text().await.expect("a text").contains("trace_id"));
-    post("01", "/interact", like).await;
     post("01", "/comment", json!({"userid": "ann", "videoid": "cats", "comment": "Hello!"})).await;
     for (metric, labels) in [
         ("liverank_http_request_seconds_bucket", r#"{service="gateway",route="/interact"}"#),
         ("liverank_comment_append_seconds_bucket", ""),
         ("liverank_consumer_board_freshness_seconds_bucket", ""),
     ] {
+        // Each time with another like: one that gets onto the boards by a repair from the archive is in no exemplar.
         wait::until(metric, TEST_TIMEOUT, || async {
+            post("01", "/interact", like.clone()).await;
             let exemplars = prometheus.exemplars(&format!("{metric}{labels}")).await?;
             let of_trace = |exemplar: &serde_json::Value| exemplar["labels"]["trace_id"] == trace;
             exemplars.iter().any(of_trace).then_some(())

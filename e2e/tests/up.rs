@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use liverank_e2e::moderation::ModerationCheck;
+use liverank_e2e::patient::answer_of;
 use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::ruled::CommentRulesCheck;
 use liverank_e2e::{free_port, wait};
@@ -47,12 +48,7 @@ impl UpProcess {
     }
 
     async fn post_json(&self, path: &str, body: serde_json::Value) -> reqwest::Response {
-        reqwest::Client::new()
-            .post(format!("{}{path}", self.front))
-            .json(&body)
-            .send()
-            .await
-            .expect("an answer")
+        answer_of(reqwest::Client::new().post(format!("{}{path}", self.front)).json(&body)).await
     }
 
     /// Returns the videos of the global board, with their metadata; `None` without an answer.
@@ -95,14 +91,14 @@ async fn an_event_is_ranked_and_control_c_exits_with_0() {
         (list["videos"][0]["score"] == json!(2.0)).then_some(())
     })
     .await;
-    let screen = up.process.log();
     let port = up.front.rsplit(':').next().unwrap();
     for part in ["page", "gateway", "websocket", "comment", "readers", "manager", "statistics", "curl", port]
     {
-        assert!(
-            screen.contains(part.trim_start_matches("http://")),
-            "{part} is not on the screen:\n{screen}"
-        );
+        // What is on the screen is written beside the first requests.
+        wait::until(&format!("{part} on the screen"), START_TIMEOUT, async || {
+            up.process.log().contains(part).then_some(())
+        })
+        .await;
     }
     up.process.signal(Signal::INT);
     assert_eq!(up.process.wait(Duration::from_secs(30)).code(), Some(0), "{}", up.process.log());
@@ -294,16 +290,16 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
     let url = format!("{}/videos/cats", up.front);
     let client = reqwest::Client::new();
     let put = async |body: serde_json::Value| {
-        let answer = client.put(&url).json(&body).send().await.expect("an answer");
-        assert_eq!(answer.status(), 202);
+        assert_eq!(answer_of(client.put(&url).json(&body)).await.status(), 202);
     };
     put(json!({"title": "Cats"})).await;
     let is_put = async || {
         let list = up.listed_videos().await?;
-        (list[0]["metadata"]["title"] == "Cats" && list[0]["score"] == json!(3.0)).then_some(())
+        let cats = list.first()?;
+        (cats["metadata"]["title"] == "Cats" && cats["score"] == json!(3.0)).then_some(())
     };
     wait::until("the title in the list", START_TIMEOUT, is_put).await;
-    assert_eq!(client.delete(&url).send().await.expect("an answer").status(), 202);
+    assert_eq!(answer_of(client.delete(&url)).await.status(), 202);
     let is_off = async || up.listed_videos().await?.is_empty().then_some(());
     wait::until("the video off the boards", START_TIMEOUT, is_off).await;
     does("cid", "like").await;
@@ -312,7 +308,8 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
         (video["likes"] == 2 && video["removed"] == true).then_some(())
     };
     wait::until("the like of a video that is off", START_TIMEOUT, counted).await;
-    assert_eq!(up.listed_videos().await.expect("a list"), Vec::<serde_json::Value>::new());
+    let listed = wait::until("a list", START_TIMEOUT, || up.listed_videos()).await;
+    assert_eq!(listed, Vec::<serde_json::Value>::new());
     put(json!({"title": "Cats again"})).await;
     up.wait_until_listed("cats", &json!(5.0)).await;
 }

@@ -107,7 +107,7 @@ kafka_produce() {
   (($# >= 1)) || die "usage: testbed produce TOPIC [ARGS…] <LINES"
   local complaints status=0
   complaints=$(mktemp)
-  kafka_tool ConsoleProducer --topic "$1" --request-required-acks all --max-block-ms 5000 "${@:2}" 2>"$complaints" || status=$?
+  kafka_tool ConsoleProducer --topic "$1" --request-required-acks all --max-block-ms 30000 "${@:2}" 2>"$complaints" || status=$?
   ! grep -q '^ERROR' "$complaints" || status=1
   cat "$complaints" >&2
   rm -f "$complaints"

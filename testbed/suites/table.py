@@ -129,16 +129,19 @@ STAGES = (
             Suite("stores", cargo_test(*named(STORE_TESTS)), 300, needs=("build", "start"), parts=STORE_PARTS),
         ),
     ),
+    # Lanes of about the same time, or the longest goes on alone. What is on the documents' ports is in one lane.
     (
         (
             Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 860, needs=("build", "start"),
                   parts=(*STORE_PARTS, "prometheus"), calls=("prometheus", *STORE_CALLS)),
-        ),
-        (
-            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 420,
-                  needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+        ),
+        (
+            # Without what `npm test` does first for people: the suite `client` has made the packages, and nobody else touches them.
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../../examples/live-show",
+                                "npm test --ignore-scripts"), 420, needs=("build", "install", "client"), parts=("chromium",),
+                  calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # On the ports that the documents name: those of a system as it comes.
             Suite("documented", ("env", f"LIVERANK_BIN={TARGET / 'liverank'}", "testbed/documents-run"), 120, needs=("build", "start"),
                   parts=("tools", *STORE_PARTS, "prometheus"), calls=("curl", "openssl", "prometheus", "promtool"), ports=(9091, 29417)),

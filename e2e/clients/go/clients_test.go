@@ -72,23 +72,28 @@ func (c *cutter) cut() {
 	c.open = nil
 }
 
+// post sends again what a part that is away for a moment answers (503).
 func post(t *testing.T, path string, body any, status int) {
 	t.Helper()
 	text, _ := json.Marshal(body)
-	response, err := http.Post(front+path, "application/json", bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != status {
-		t.Fatalf("%s was answered %d", path, response.StatusCode)
-	}
+	until(t, fmt.Sprintf("an answer of %s", path), func() bool {
+		response, err := http.Post(front+path, "application/json", bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != status && response.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("%s was answered %d", path, response.StatusCode)
+		}
+		return response.StatusCode == status
+	})
 }
 
 func say(t *testing.T, video string, count int) (texts []string) {
 	for range count {
 		text := fmt.Sprintf("comment %d \u2028\u0085", rand.Int63())
-		post(t, "/comment", map[string]string{"userid": "poster", "videoid": video, "comment": text}, 201)
+		key := fmt.Sprintf("%x", rand.Int63())
+		post(t, "/comment", map[string]string{"userid": "poster", "videoid": video, "comment": text, "idempotency_key": key}, 201)
 		texts = append(texts, text)
 	}
 	return texts

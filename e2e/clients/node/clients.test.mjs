@@ -5,7 +5,7 @@ import { EventSource } from 'eventsource';
 import polyfill from 'event-source-polyfill';
 import { fetchEventSource } from '@microsoft/fetch-event-source';
 import WebSocket from 'ws';
-import { Cutter, front, say, until } from './system.mjs';
+import { Cutter, front, post, say, until } from './system.mjs';
 
 const run = Math.random().toString(36).slice(2);
 
@@ -69,12 +69,17 @@ test('a polyfill resumes by the id in its address', { timeout: 60_000 }, async (
   const video = `address-${run}`;
   const read = async (query) => {
     const abort = new AbortController();
-    const response = await fetch(`${front}/connect?userid=viewer&videoid=${video}${query}`, { signal: abort.signal });
+    const response = await until('a stream', async () => {
+      const answer = await fetch(`${front}/connect?userid=viewer&videoid=${video}${query}`, { signal: abort.signal });
+      return answer.status !== 503 && answer;
+    });
     assert.equal(response.headers.get('content-type'), 'text/event-stream; charset=utf-8');
     return { reader: response.body.getReader(), abort };
   };
   const first = await read('');
-  const greeting = new TextDecoder().decode((await first.reader.read()).value);
+  // A piece may end within the greeting.
+  let greeting = '';
+  while (!/^id: .*\n/m.test(greeting)) greeting += new TextDecoder().decode((await first.reader.read()).value);
   const id = /^id: (.*)$/m.exec(greeting)[1];
   first.abort.abort();
   const said = await say(video, 3);
@@ -98,18 +103,12 @@ test('fetch reads the 413 of a body of 3 MB', { timeout: 30_000 }, async () => {
 
 test('a beacon of a page that closes is taken', async () => {
   const event = { video_id: `beacon-${run}`, user_id: 'viewer', type: 'view' };
-  const response = await fetch(`${front}/interact`, {
-    method: 'POST', body: JSON.stringify(event),
-    headers: { 'content-type': 'text/plain;charset=UTF-8', origin: 'https://example.org' },
-  });
+  const response = await post('/interact', event, { 'content-type': 'text/plain;charset=UTF-8', origin: 'https://example.org' });
   assert.equal(response.status, 202);
 });
 
 const view = async (video) => {
-  const response = await fetch(`${front}/interact`, {
-    method: 'POST', headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ video_id: video, user_id: 'viewer', type: 'view' }),
-  });
+  const response = await post('/interact', { video_id: video, user_id: 'viewer', type: 'view' });
   assert.equal(response.status, 202);
 };
 

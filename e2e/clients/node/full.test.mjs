@@ -11,15 +11,20 @@ import test from 'node:test';
 import { EventSource } from 'eventsource';
 import { until } from './system.mjs';
 
-/** Ports that nobody listens on. */
+/**
+ * Ports that nobody listens on, below those that the system hands to outgoing connections, which would take one in between, and
+ * apart from those of the other tests, which may run beside this one.
+ */
 async function freePorts(count) {
-  const servers = await Promise.all(Array.from({ length: count }, async () => {
-    const server = net.createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return server;
-  }));
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  const ports = [];
+  for (let port = 29_500 + Math.floor(Math.random() * 500); ports.length < count; port += 1) {
+    const server = net.createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(() => true, () => false);
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    ports.push(port);
+  }
   return ports;
 }
 

@@ -1,4 +1,5 @@
 // The system under test, and a way to cut connections to it: a proxy that passes bytes on until it is told to drop them.
+import { randomUUID } from 'node:crypto';
 import net from 'node:net';
 
 export const front = process.env.LIVERANK_FRONT;
@@ -24,6 +25,14 @@ export class Cutter {
   close() { this.#server.close(); this.cut(); }
 }
 
+/** Posts JSON; what a part that is away for a moment answers (503) is posted again. */
+export function post(path, body, headers = { 'content-type': 'application/json' }) {
+  return until(`an answer of ${path}`, async () => {
+    const response = await fetch(front + path, { method: 'POST', headers, body: JSON.stringify(body) });
+    return response.status !== 503 && response;
+  });
+}
+
 let comments = 0;
 /** Posts `count` comments, whose texts are numbered; answers the texts. */
 export async function say(videoid, count) {
@@ -31,10 +40,7 @@ export async function say(videoid, count) {
   for (let n = 0; n < count; n += 1) {
     comments += 1;
     const comment = `comment ${comments}\u2028\u0085`;
-    const response = await fetch(`${front}/comment`, {
-      method: 'POST', headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ userid: 'poster', videoid, comment }),
-    });
+    const response = await post('/comment', { userid: 'poster', videoid, comment, idempotency_key: randomUUID() });
     if (response.status !== 201) throw new Error(`a comment was answered ${response.status}`);
     texts.push(comment);
   }

@@ -1,5 +1,7 @@
 //! One bad request, with the answer that it must get.
 
+use std::time::Duration;
+
 use liverank_e2e::identity::token;
 use liverank_e2e::raw::{self, Answer, request};
 use liverank_e2e::up::{PublicPort, Up};
@@ -7,6 +9,11 @@ use liverank_protocol::access::CalledService;
 
 /// The length in bytes of an identifier that is one byte too long.
 pub const LONG: usize = 257;
+
+/// The number of times that a request is sent which is answered 503.
+const MAX_TRIES: usize = 5;
+/// The pause after an answer 503: longer than the circuit breakers of the services stay open.
+const AWAY_PAUSE: Duration = Duration::from_millis(1_200);
 
 /// One request, with the answer that it must get.
 #[derive(Clone)]
@@ -95,12 +102,24 @@ impl Case {
         self.status < 300 && self.request.starts_with(b"POST ") && !self.request.starts_with(b"POST /connect")
     }
 
-    /// Sends the request; returns in words what is wrong with the answer, `None` if nothing is.
+    /// Sends the request; returns in words what is wrong with the answer, `None` if nothing is. What a part that is away
+    /// for a moment answers (503) is sent again, as often as [`MAX_TRIES`].
     pub async fn wrong(&self, up: &Up) -> Option<String> {
-        let found = match raw::connect_and_exchange(up.address(self.port), &self.request).await {
-            Ok(answer) => self.compare_answer(&answer),
-            Err(error) => Some(error.to_string()),
-        };
+        let mut found = None;
+        for _ in 0..MAX_TRIES {
+            found = match raw::connect_and_exchange(up.address(self.port), &self.request).await {
+                Ok(answer) if answer.status == 503 => {
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                    Some(format!("503 and not {}", self.status))
+                }
+                Ok(answer) => return self.named(self.compare_answer(&answer)),
+                Err(error) => return self.named(Some(error.to_string())),
+            };
+        }
+        self.named(found)
+    }
+
+    fn named(&self, found: Option<String>) -> Option<String> {
         found.map(|found| format!("{:?}: {}: {found}", self.port, self.what))
     }
 

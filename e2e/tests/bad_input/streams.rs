@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use liverank_e2e::patient::answer_of;
 use liverank_e2e::raw;
 use liverank_e2e::up::PublicPort::{Gateway, Reader, Websocket};
 use liverank_e2e::up::{PublicPort, Up};
@@ -49,7 +50,7 @@ async fn reading_viewer(
     gaps: Arc<AtomicU64>,
 ) -> tokio::task::JoinHandle<()> {
     let url = format!("{}/connect?userid=live&videoid=crowded", up.url(Gateway));
-    let mut response = reqwest::get(url).await.expect("a stream");
+    let mut response = answer_of(reqwest::Client::new().get(url)).await;
     assert_eq!(response.status(), 200);
     let first = response.chunk().await.expect("a stream that goes on").expect("a greeting");
     assert!(String::from_utf8_lossy(&first).contains("connected"), "{first:?}");
@@ -106,8 +107,9 @@ async fn make_long_lists(up: &Up) {
 /// delayed.
 async fn post_comments(up: &Up, start: char) {
     let text = format!("{start}{}", "\u{1f3ac}".repeat(4095));
-    let comment = json!({"userid": "ann", "videoid": "crowded", "comment": text});
     let posting = stream::iter(0..COMMENT_COUNT).for_each_concurrent(8, |_| async {
+        let key = format!("{:032x}", rand::random::<u128>());
+        let comment = json!({"userid": "ann", "videoid": "crowded", "comment": text, "idempotency_key": key});
         assert_eq!(up.post("/comment", &comment).await.0, 201);
     });
     let liking = async {

@@ -1,10 +1,11 @@
 //! Checks of the topic of boards: the boards' snapshots and deltas, and the results of windows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use liverank_core::windows::{WindowKind, WindowUnit};
 use liverank_e2e::cluster::Cluster;
+use liverank_e2e::patient::answer_of;
 use liverank_e2e::wait;
 use liverank_runtime::now_ms;
 use rand::RngExt;
@@ -100,10 +101,12 @@ pub(super) async fn compare_boards(cluster: &Cluster, stores: &OwnStores, topic:
     .await;
 }
 
-/// Returns the exported results by the names of their windows; panics if one is there twice.
-async fn results(stores: &OwnStores, topic: &str) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
+/// Returns the exported results by the names of their windows, and the number of runs of the exporter of boards: it begins
+/// a new run when it starts. Panics if a result is there twice.
+async fn results_and_runs(stores: &OwnStores, topic: &str) -> (BTreeMap<String, Value>, usize) {
+    let (mut found, mut runs) = (BTreeMap::new(), BTreeSet::new());
     for record in read_topic(stores, topic).await {
+        runs.extend(record.value["run"].as_str().map(str::to_owned));
         if record.value["type"] == "result" {
             assert_eq!(record.key, WINDOWED);
             let name = record.value["window"]["name"].as_str().expect("a name").to_owned();
@@ -111,19 +114,7 @@ async fn results(stores: &OwnStores, topic: &str) -> BTreeMap<String, Value> {
             assert_eq!(before, None, "a result is there twice");
         }
     }
-    found
-}
-
-/// Returns the number of runs of the exporter of boards: it begins a new run when it starts.
-async fn exporter_runs(stores: &OwnStores, topic: &str) -> usize {
-    let mut runs: Vec<String> = read_topic(stores, topic)
-        .await
-        .iter()
-        .filter_map(|record| record.value["run"].as_str().map(str::to_owned))
-        .collect();
-    runs.sort();
-    runs.dedup();
-    runs.len()
+    (found, runs.len())
 }
 
 /// Posts events that count in a window which has ended for the consumers, and not for the log: no result of the window may
@@ -146,14 +137,14 @@ async fn expect_no_result_while_the_log_takes_events(
             "video_id": format!("late-{nth}"), "user_id": "ann", "type": "view", "event_id": "1", "timestamp": at,
         });
         let posted = reqwest::Client::new().post(format!("{}/interact", cluster.gateways[0])).json(&body);
-        assert!(posted.send().await.expect("an answer").status().is_success());
+        assert!(answer_of(posted).await.status().is_success());
     }
     wait::until("the late events are shown", REST_TIMEOUT, || async {
         (total().await == before + LATE_EVENTS as u64).then_some(())
     })
     .await;
     assert!(
-        !results(stores, topic).await.contains_key(window),
+        !results_and_runs(stores, topic).await.0.contains_key(window),
         "a result while events of its window can come"
     );
 }
@@ -199,20 +190,20 @@ pub(super) async fn compare_results(cluster: &mut Cluster, stores: &OwnStores, t
         let event = json!({"video_id": "video-0", "user_id": format!("later-{partition}"), "type": "view"});
         log.append(partition, event.to_string().into_bytes()).await.expect("an append");
     }
-    wait::until("the result", REST_TIMEOUT, || async {
-        results(stores, topic).await.contains_key(&window).then_some(())
+    let before = wait::until("the result", REST_TIMEOUT, || async {
+        let (found, runs) = results_and_runs(stores, topic).await;
+        found.contains_key(&window).then_some(runs)
     })
     .await;
-    let before = exporter_runs(stores, topic).await;
     for name in ["consumer-1", "consumer-2"] {
         cluster.process(name).kill();
         cluster.process(name).restart();
     }
-    wait::until("another exporter", REST_TIMEOUT, || async {
-        (exporter_runs(stores, topic).await > before).then_some(())
+    let found = wait::until("another exporter", REST_TIMEOUT, || async {
+        let (found, runs) = results_and_runs(stores, topic).await;
+        (runs > before).then_some(found)
     })
     .await;
-    let found = results(stores, topic).await;
     println!("{} results of windows, {before} exporters of boards", found.len());
     let list = wait::json(&format!("{url}&window={window}"), REST_TIMEOUT).await;
     let served = list["videos"].as_array().expect("videos");

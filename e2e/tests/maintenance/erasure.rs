@@ -6,6 +6,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use liverank_core::comment::NOBODY_ID;
 use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::patient::{self, TextStream, answer_of};
 use liverank_e2e::wait;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -20,44 +21,21 @@ const VIDEO_COUNT: usize = 8;
 const COMMENTS_A_USER: usize = 30;
 
 async fn post_comment(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
-    let body = json!({"userid": user, "videoid": video, "comment": text});
-    let answer = Client::new().post(format!("{}/comment", cluster.gateways[0])).json(&body).send().await;
-    let answer = answer.expect("an answer");
-    (answer.status(), answer.json().await.expect("JSON"))
+    patient::post_comment(&Client::new(), &cluster.gateways[0], user, video, text).await
 }
 
 async fn post_as_moderator(cluster: &Cluster, path: &str, body: Value) {
     let url = format!("{}/moderation/{path}", cluster.gateways[0]);
-    let answer = Client::new().post(url).json(&body).send().await.expect("an answer");
-    assert_eq!(answer.status(), StatusCode::ACCEPTED, "{path}");
+    assert_eq!(answer_of(Client::new().post(url).json(&body)).await.status(), StatusCode::ACCEPTED, "{path}");
 }
 
-/// A stream of comments that is read as text.
-struct TextViewer {
-    response: reqwest::Response,
-    text: String,
+async fn open_stream(cluster: &Cluster, query: &str) -> TextStream {
+    let url = format!("{}/connect?userid=watcher&videoid=v0&events=deleted{query}", cluster.gateways[0]);
+    TextStream::open(&Client::new(), &url).await
 }
 
-impl TextViewer {
-    async fn open_stream(cluster: &Cluster, query: &str) -> Self {
-        let url = format!("{}/connect?userid=watcher&videoid=v0&events=deleted{query}", cluster.gateways[0]);
-        let response = Client::new().get(url).send().await.expect("a stream");
-        let mut viewer = Self { response, text: String::new() };
-        viewer.read_until(|text| text.contains("\"connected\"")).await;
-        viewer
-    }
-
-    async fn read_until(&mut self, is_there: impl Fn(&str) -> bool) {
-        while !is_there(&self.text) {
-            let chunk = tokio::time::timeout(EFFECT_TIMEOUT, self.response.chunk()).await;
-            let chunk = chunk.unwrap_or_else(|_| panic!("it does not come after:\n{}", self.text));
-            self.text.push_str(&String::from_utf8_lossy(&chunk.expect("it goes on").expect("it goes on")));
-        }
-    }
-
-    fn deletion_count(&self) -> usize {
-        self.text.matches("event: deleted").count()
-    }
+fn deletion_count(text: &str) -> usize {
+    text.matches("event: deleted").count()
 }
 
 /// Returns all documents that contain the user id, with the name of their collection; there must be none.
@@ -109,11 +87,17 @@ async fn named_in_redis(cluster: &Cluster) -> String {
     redis_command(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
 }
 
-async fn history_texts(cluster: &Cluster, video: &str) -> Vec<String> {
+/// Returns the texts of a video's comments, as soon as there are so many: the last may be counted only now.
+async fn history_texts(cluster: &Cluster, video: &str, count: usize) -> Vec<String> {
     let url = format!("{}/comments/{video}?limit=1000", cluster.gateways[1]);
-    let page = wait::json(&url, EFFECT_TIMEOUT).await;
-    let lines = page["comments"].as_array().expect("comments").iter();
-    lines.map(|line| line["comment"].as_str().expect("a text").to_owned()).collect()
+    wait::until(&format!("{count} comments on {video}"), EFFECT_TIMEOUT, || async {
+        let page = wait::json(&url, EFFECT_TIMEOUT).await;
+        let lines = page["comments"].as_array()?.iter();
+        let texts: Vec<String> =
+            lines.filter_map(|line| line["comment"].as_str().map(str::to_owned)).collect();
+        (texts.len() >= count).then_some(texts)
+    })
+    .await
 }
 
 async fn write_everything(cluster: &Cluster) {
@@ -176,10 +160,10 @@ async fn dead_letters(cluster: &Cluster) -> Vec<Value> {
 #[tokio::test]
 async fn a_user_is_erased_and_does_not_come_back() {
     let cluster = Cluster::start(&Stores::from_environment()).await;
-    let mut viewer = TextViewer::open_stream(&cluster, "").await;
+    let mut viewer = open_stream(&cluster, "").await;
     write_everything(&cluster).await;
     let last = format!("ben says {}", COMMENTS_A_USER - 1);
-    viewer.read_until(|text| text.contains(&last)).await;
+    viewer.read_until(&last).await;
     wait::until("both dead letters", EFFECT_TIMEOUT, || async {
         (dead_letters(&cluster).await.len() == 2).then_some(())
     })
@@ -189,7 +173,7 @@ async fn a_user_is_erased_and_does_not_come_back() {
 
     // The command is killed once a viewer has been told of the first deletion, and is run again.
     let mut killed = cluster.spawn_command(&["erase", "user", ERASED_USER]);
-    viewer.read_until(|text| text.contains("event: deleted")).await;
+    viewer.read_until("event: deleted").await;
     killed.start_kill().expect("killing it");
     killed.wait().await.expect("its end");
     let told = run_successfully(&cluster, &["erase", "user", ERASED_USER, "--reason", "asked for it"]).await;
@@ -199,8 +183,8 @@ async fn a_user_is_erased_and_does_not_come_back() {
         "{told}"
     );
 
-    viewer.read_until(|text| text.matches("event: deleted").count() >= COMMENTS_A_USER).await;
-    assert_eq!(viewer.deletion_count(), COMMENTS_A_USER, "each is told once");
+    viewer.read_until_there("every deletion", |text| deletion_count(text) >= COMMENTS_A_USER).await;
+    assert_eq!(deletion_count(&viewer.text), COMMENTS_A_USER, "each is told once");
     check_erased(&cluster, &start).await;
     let left = dead_letters(&cluster).await;
     assert_eq!(left.len(), 1, "{left:?}");
@@ -226,8 +210,8 @@ async fn check_erased(cluster: &Cluster, start: &str) {
     })
     .await;
     for video in (0..VIDEO_COUNT).map(|video| format!("v{video}")) {
-        let texts = history_texts(cluster, &video).await;
         let count = if video == "v1" { COMMENTS_A_USER + 1 } else { COMMENTS_A_USER };
+        let texts = history_texts(cluster, &video, count).await;
         assert_eq!(texts.len(), count, "{video}: {texts:?}");
         assert!(texts.iter().all(|text| text.starts_with("ben")), "{texts:?}");
     }
@@ -235,7 +219,7 @@ async fn check_erased(cluster: &Cluster, start: &str) {
     assert_eq!(held["comments"], json!([]), "{held:#}");
     let report = only_report(cluster).await;
     assert_eq!((&report["userid"], &report["text"]), (&json!(NOBODY_ID), &Value::Null), "{report}");
-    let mut back = TextViewer::open_stream(cluster, &format!("&last_event_id={start}")).await;
-    back.read_until(|text| text.matches("event: deleted").count() == COMMENTS_A_USER).await;
+    let mut back = open_stream(cluster, &format!("&last_event_id={start}")).await;
+    back.read_until_there("every deletion", |text| deletion_count(text) == COMMENTS_A_USER).await;
     assert!(!back.text.contains(ERASED_USER), "it came back:\n{}", back.text);
 }

@@ -7,14 +7,17 @@ use serde_json::Value;
 
 use super::{START_TIMEOUT, up_arguments};
 
-const BOARDS: &str = r#"[{"name": "liked", "weights": {"like": 1, "share": 2.5}, "minimum": 3}, {"name": "today", "window": "day"}]"#;
-
 #[tokio::test]
 async fn a_load_with_a_token_moderates_takes_back_and_finds_every_board_right() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let data = directory.path().join("data");
     let (mut args, front) = up_arguments(&data);
-    args.extend(["--auth-dev", "--unique", "like,share", "--boards", BOARDS].map(str::to_owned));
+    let boards = format!(
+        r#"[{{"name": "liked", "weights": {{"like": 1, "share": 2.5}}, "minimum": 3}},
+        {{"name": "today", "window": "day", "timeZone": "{}"}}]"#,
+        wait::time_zone_far_from_midnight()
+    );
+    args.extend(["--auth-dev", "--unique", "like,share", "--boards", &boards].map(str::to_owned));
     let _up = Process::start("up", &args, directory.path());
     wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
 

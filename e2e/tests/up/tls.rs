@@ -112,9 +112,10 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
     // The URL of a reader is given to viewers, so it must be one of TLS.
     let reader = registered["readerUrl"].as_str().expect("an address").to_owned();
     assert!(reader.starts_with("https://"), "{reader}");
-    up.post_json("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
-        .await
-        .expect("it is acknowledged");
+    wait::until("the like is acknowledged", START_TIMEOUT, || {
+        up.post_json("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
+    })
+    .await;
     wait::until("the like on the board", START_TIMEOUT, || async {
         (up.get_json("gateway", "/videos").await?["videos"][0]["video_id"] == "cats").then_some(())
     })
@@ -123,7 +124,9 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
     up.watch_until_comment(up.url("gateway", "").as_str().trim_end_matches('/'), "through the front door")
         .await;
     up.watch_until_comment(&reader, "from the reader").await;
-    assert!(up.get_json("gateway", "/comments/cats").await.is_some_and(|page| page["comments"].is_array()));
+    let page =
+        wait::until("a page of comments", START_TIMEOUT, || up.get_json("gateway", "/comments/cats")).await;
+    assert!(page["comments"].is_array(), "{page}");
 
     let stranger =
         PeerTlsArgs { peer_ca_file: Some(up.directory.path().join("ca.crt")), ..PeerTlsArgs::default() };

@@ -47,6 +47,30 @@ pub struct WantedCrowd {
     pub gateway: Option<SocketAddr>,
 }
 
+/// The ranked list that the harness waits for, over HTTP or on a WebSocket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WantedList {
+    /// The id and the score of each wanted video, in the order of the list. Other videos may stand between these: those of
+    /// earlier scenarios.
+    pub lines: Vec<(String, f64)>,
+    /// The time limit until a WebSocket has pushed the list, in milliseconds.
+    pub within_ms: u64,
+}
+
+impl WantedList {
+    /// Returns the id and the score of each wanted video that `list` has, in the order of `list`.
+    pub fn lines_of(&self, list: &Value) -> Vec<(String, f64)> {
+        let line = |video: &Value| Some((video["video_id"].as_str()?.to_owned(), video["score"].as_f64()?));
+        let lines = list.as_array().into_iter().flatten().filter_map(line);
+        lines.filter(|(id, _)| self.lines.iter().any(|(wanted, _)| wanted == id)).collect()
+    }
+
+    /// Whether `list` has the wanted videos with their scores, in the wanted order.
+    pub fn is_in(&self, list: &Value) -> bool {
+        self.lines_of(list) == self.lines
+    }
+}
+
 /// What the viewers of an audience saw since the last `POST /forget`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudienceReport {
@@ -97,7 +121,7 @@ pub async fn run_audience(listen: SocketAddr, gateway: Url) -> anyhow::Result<()
         .route("/report", get(report))
         .route("/forget", post(post_forget))
         .route("/settled", get(settled))
-        .route("/pushed", get(get_pushed_list))
+        .route("/pushed", post(wait_for_pushed_list))
         .route("/over-tls", post(ask_over_tls))
         .route("/over-tls/comment/{video}", post(comment_over_tls))
         .route("/healthz", get(|| async { "ok" }))
@@ -150,8 +174,11 @@ async fn settled(State(audience): SharedAudience) -> Json<SettledAnswer> {
     Json(audience.check_settled().await)
 }
 
-async fn get_pushed_list(State(audience): SharedAudience) -> Result<Json<Value>, RefusedAnswer> {
-    audience.first_pushed_list().await.map(Json).map_err(|error| refused(&error))
+async fn wait_for_pushed_list(
+    State(audience): SharedAudience,
+    Json(wanted): Json<WantedList>,
+) -> Result<Json<Value>, RefusedAnswer> {
+    audience.wait_for_pushed_list(&wanted).await.map(Json).map_err(|error| refused(&error))
 }
 
 async fn ask_over_tls(Json(asked): Json<tls::TlsRequest>) -> Result<Json<tls::TlsAnswer>, RefusedAnswer> {

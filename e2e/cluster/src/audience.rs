@@ -12,7 +12,7 @@ use crate::agent::processes::ContainerMemory;
 use crate::agent::tls::{TlsAnswer, TlsRequest};
 use crate::agent::unresponsive::{Silence, UNRESPONSIVE_PORT};
 use crate::agent::viewer::ConnectMode;
-use crate::agent::{AGENT_PORT, AudienceReport, SettledAnswer, WantedCrowd};
+use crate::agent::{AGENT_PORT, AudienceReport, SettledAnswer, WantedCrowd, WantedList};
 use crate::kube::{self, DAEMON_SET_KIND, NAMESPACE_KIND, NODE_KIND, POD_KIND, SERVICE_KIND};
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME};
@@ -34,15 +34,19 @@ fn container_spec(image: &str, command: &str, args: &[&str]) -> Value {
     json!({
         "name": "agent", "image": image, "imagePullPolicy": "IfNotPresent", "args": args,
         "ports": [{"containerPort": AGENT_PORT}],
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": AGENT_PORT}, "periodSeconds": 1},
+        // An agent that a busy machine makes late stays in the endpoints of its Service.
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz", "port": AGENT_PORT}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 10,
+        },
     })
 }
 
-/// Starts the audience's pod unless it is ready already: any scenario may be the first that needs the audience.
+/// Starts the audience's pod unless it is there already: any scenario may be the first that needs the audience. A pod that
+/// is there is waited for and not replaced: a new one would not know which comments were posted.
 pub async fn ensure_audience(world: &ClusterWorld) -> anyhow::Result<()> {
     let there = world.kube.get_object(&POD_KIND.object_path(NAMESPACE_NAME, AUDIENCE_NAME)).await?;
-    if there.is_some_and(|pod| crate::world::is_true(&pod, "Ready")) {
-        return Ok(());
+    if there.is_some_and(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()) {
+        return wait_until_audience_runs(world).await;
     }
     start_audience(world, &audience_node(world).await?).await
 }
@@ -75,6 +79,10 @@ pub async fn start_audience(world: &ClusterWorld, node: &str) -> anyhow::Result<
     };
     wait_until_true("the last audience is gone", AUDIENCE_TIMEOUT, gone).await?;
     world.kube.apply_object(POD_KIND, &pod).await?;
+    wait_until_audience_runs(world).await
+}
+
+async fn wait_until_audience_runs(world: &ClusterWorld) -> anyhow::Result<()> {
     let there = async || {
         Ok(crate::world::is_true(
             &world.kube.get_named(POD_KIND, NAMESPACE_NAME, AUDIENCE_NAME).await?,
@@ -140,9 +148,10 @@ pub async fn report(world: &ClusterWorld) -> anyhow::Result<AudienceReport> {
     Ok(serde_json::from_value(ask_audience(world, Method::GET, "/report", None).await?)?)
 }
 
-/// Returns the first ranked list that the websocket service pushes.
-pub async fn fetch_pushed_list(world: &ClusterWorld) -> anyhow::Result<Value> {
-    ask_audience(world, Method::GET, "/pushed", None).await
+/// Waits until the websocket service has pushed a list; the error names the last list that came. The time limit is the
+/// list's own.
+pub async fn wait_for_pushed_list(world: &ClusterWorld, wanted: &WantedList) -> anyhow::Result<()> {
+    ask_audience(world, Method::POST, "/pushed", Some(&serde_json::to_value(wanted)?)).await.map(|_| ())
 }
 
 /// Sends one request over TLS from inside the cluster, without a client certificate, and returns the answer.

@@ -79,24 +79,26 @@ impl Histogram {
     }
 }
 
-/// Measures the longest time in which a counter did not change.
+/// Measures the longest time in which a counter did certainly not change. The time between two samples in which it did is
+/// not counted: how long such a time lasts is up to the process that takes the samples.
 #[derive(Debug, Default)]
 pub struct GapMeter {
     /// The counter, as it was last seen.
     pub count: u64,
-    /// The time at which the counter was last seen changed.
-    changed: Option<Instant>,
+    /// The time at which the first sample with this count had been taken.
+    since: Option<Instant>,
     /// The longest time so far.
     pub longest: Duration,
 }
 
 impl GapMeter {
-    /// Notes the counter as it is at `now`.
-    pub fn note(&mut self, count: u64, now: Instant) {
-        let changed = *self.changed.get_or_insert(now);
-        self.longest = self.longest.max(now.saturating_duration_since(changed));
-        if count != self.count {
-            (self.count, self.changed) = (count, Some(now));
+    /// Notes a sample of the counter, with the time at which it was asked for. The answer is there by now (`answered`).
+    pub fn note(&mut self, count: u64, asked: Instant, answered: Instant) {
+        match self.since {
+            Some(since) if count == self.count => {
+                self.longest = self.longest.max(asked.saturating_duration_since(since));
+            }
+            _ => (self.count, self.since) = (count, Some(answered)),
         }
     }
 }
@@ -106,13 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_lasts_until_the_counter_is_seen_changed() {
+    fn a_gap_is_the_time_in_which_the_counter_certainly_stood_still() {
         let (mut meter, start) = (GapMeter::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        for (seconds, count) in [(0, 5), (1, 5), (2, 6), (3, 6), (6, 7), (8, 7)] {
-            meter.note(count, at(seconds));
+        // The counter changes while the process that samples stands still for 20 s, and an answer takes 9 s.
+        for (asked, answered, count) in
+            [(0, 0, 5), (1, 1, 5), (2, 2, 6), (6, 6, 6), (7, 7, 7), (27, 27, 8), (29, 38, 9), (40, 41, 9)]
+        {
+            meter.note(count, at(asked), at(answered));
         }
-        assert_eq!((meter.longest, meter.count), (Duration::from_secs(4), 7));
+        assert_eq!((meter.longest, meter.count), (Duration::from_secs(4), 9));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::kube::{
-    self, CHILD_KINDS, KubeClient, LEASE_KIND, NAMESPACE_KIND, POD_KIND, RANKING_CLUSTER_KIND, SECRET_KIND,
+    self, CHILD_KINDS, DEPLOYMENT_KIND, KubeClient, LEASE_KIND, NAMESPACE_KIND, POD_KIND,
+    RANKING_CLUSTER_KIND, SECRET_KIND,
 };
 use crate::wait::wait_until_some;
 
@@ -101,8 +102,10 @@ impl ClusterWorld {
         })
     }
 
-    /// Creates a namespace that accepts restricted pods only, with the Secret `stores` that a cluster refers to.
+    /// Creates a namespace that accepts restricted pods only, with the Secret `stores` that a cluster refers to. A
+    /// namespace of this name that an earlier run left is deleted first, with all that is in it.
     pub async fn create_namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        self.remove_namespace(namespace).await?;
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
         self.kube.apply_object(NAMESPACE_KIND, &object).await?;
@@ -110,6 +113,20 @@ impl ClusterWorld {
         let metadata = json!({"name": "stores", "namespace": namespace});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
         self.kube.apply_object(SECRET_KIND, &secret).await.map(|_| ())
+    }
+
+    /// Deletes a namespace, and waits until it is gone with all that is in it: what is put into one that is being deleted
+    /// is refused.
+    pub async fn remove_namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        let path = NAMESPACE_KIND.object_path("", namespace);
+        let gone = async || {
+            let Some(left) = self.kube.get_object(&path).await? else { return Ok(Ok(())) };
+            if left.pointer("/metadata/deletionTimestamp").is_none() {
+                self.kube.delete_object(&path).await?;
+            }
+            Ok(Err(left["status"].to_string()))
+        };
+        wait_until_some(&format!("the namespace {namespace} is gone"), SETTLE_TIMEOUT, gone).await.map(drop)
     }
 
     /// Returns the `RankingCluster` under test as the API server has it now.
@@ -144,6 +161,22 @@ impl ClusterWorld {
             }
         }
         Ok(pods)
+    }
+
+    /// Returns what [`Self::pods`] does, once each component has as many pods as its Deployments ask for. The resource is
+    /// ready a moment before the last pod of before is deleted, and that pod would count as one that was replaced later.
+    pub async fn settled_pods(&self) -> anyhow::Result<PodsByComponent> {
+        let look = async || {
+            let deployments =
+                self.kube.list_objects(DEPLOYMENT_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await?;
+            let (wanted, pods) = (wanted_pods(&deployments), self.pods().await?);
+            let there: BTreeMap<&str, usize> =
+                pods.iter().map(|(component, uids)| (component.as_str(), uids.len())).collect();
+            let told = format!("{there:?} are there, and {wanted:?} are asked for");
+            Ok(if there == wanted { Ok(pods) } else { Err(told) })
+        };
+        let found = wait_until_some("as many pods are there as are asked for", SETTLE_TIMEOUT, look).await?;
+        Ok(found.0)
     }
 
     /// Returns the pods of one component as whole objects, without pods that are being deleted.
@@ -221,7 +254,7 @@ impl ClusterWorld {
 
     /// Scales the operator's Deployment and waits until exactly so many replicas are there and ready.
     pub async fn scale_operator(&self, replicas: usize) -> anyhow::Result<()> {
-        let deployment = kube::DEPLOYMENT_KIND.object_path(OPERATOR_NAMESPACE, OPERATOR_NAME);
+        let deployment = DEPLOYMENT_KIND.object_path(OPERATOR_NAMESPACE, OPERATOR_NAME);
         self.kube
             .merge_patch(&deployment, &json!({"spec": {"replicas": replicas}}))
             .await?
@@ -298,6 +331,18 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// Returns the number of pods that Deployments ask for, by component; components without pods are left out.
+fn wanted_pods(deployments: &[Value]) -> BTreeMap<&str, usize> {
+    let mut wanted = BTreeMap::new();
+    for deployment in deployments {
+        let component = text_of(&deployment["metadata"]["labels"][COMPONENT_LABEL]);
+        *wanted.entry(component).or_default() +=
+            deployment["spec"]["replicas"].as_u64().unwrap_or(0) as usize;
+    }
+    wanted.retain(|_, pods| *pods > 0);
+    wanted
+}
+
 /// Returns the components whose sets of pod UIDs differ between `before` and `after`.
 pub fn restarted_components(before: &PodsByComponent, after: &PodsByComponent) -> BTreeSet<String> {
     let names = before.keys().chain(after.keys());
@@ -331,6 +376,18 @@ mod tests {
         let after = pods(&[("gateway", &["b", "a"]), ("comment", &["e"])]);
         assert!(expect_restarted(&before, &after, &["comment", "reader"]).is_ok());
         assert!(expect_restarted(&before, &after, &["comment"]).is_err());
+    }
+
+    #[test]
+    fn wanted_pods_are_those_of_all_deployments_of_a_component() {
+        let deployment = |component: &str, replicas: u64| json!({"metadata": {"labels": {COMPONENT_LABEL: component}}, "spec": {"replicas": replicas}});
+        let all = [
+            deployment("reader", 1),
+            deployment("gateway", 2),
+            deployment("reader", 1),
+            deployment("comment", 0),
+        ];
+        assert_eq!(wanted_pods(&all), BTreeMap::from([("gateway", 2), ("reader", 2)]));
     }
 
     #[test]

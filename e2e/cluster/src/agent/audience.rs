@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use futures::StreamExt;
 use reqwest::{Client, Url};
 use serde_json::Value;
@@ -12,10 +12,12 @@ use tokio::task::JoinHandle;
 
 use super::poster::CommentPoster;
 use super::viewer::{AudienceViewer, ConnectMode};
-use super::{AudienceReport, SettledAnswer, WantedCrowd};
+use super::{AudienceReport, SettledAnswer, WantedCrowd, WantedList};
 
 /// The most faults of a kind that a report describes in words.
 const MAX_FAULTS_REPORTED: usize = 10;
+/// The pause before a WebSocket that ended is opened again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(300);
 
 struct WatchingViewer {
     viewer: Arc<AudienceViewer>,
@@ -214,16 +216,27 @@ impl ClusterAudience {
         settled
     }
 
-    /// Returns the first ranked list that the WebSocket `/ws/videos` sends.
-    pub async fn first_pushed_list(&self) -> anyhow::Result<Value> {
+    /// Reads what the WebSocket `/ws/videos` pushes until it is the wanted list, and returns that list; the error names the
+    /// last list. The first list may be an older one: the service's copy of the ranking gets a change a moment after the
+    /// ranking itself. A WebSocket that ends is opened again.
+    pub async fn wait_for_pushed_list(&self, wanted: &WantedList) -> anyhow::Result<Value> {
         let mut url = self.gateway.join("/ws/videos")?;
-        url.set_scheme("ws").map_err(|()| anyhow::anyhow!("{url} cannot be a WebSocket's"))?;
-        let first = async {
-            let (mut socket, _) = tokio_tungstenite::connect_async(url.as_str()).await?;
-            let message = socket.next().await.context("the WebSocket ended")??;
-            anyhow::Ok(serde_json::from_str(message.to_text()?)?)
+        url.set_scheme("ws").map_err(|()| anyhow!("{url} cannot be a WebSocket's"))?;
+        let (mut last, mut end) = (Value::Null, String::new());
+        let read = async {
+            loop {
+                match read_lists(url.as_str(), wanted, &mut last).await {
+                    Ok(found) => return found,
+                    Err(error) => end = format!("{error:#}"),
+                }
+                tokio::time::sleep(REOPEN_PAUSE).await;
+            }
         };
-        tokio::time::timeout(Duration::from_secs(10), first).await?
+        let read = tokio::time::timeout(Duration::from_millis(wanted.within_ms), read).await;
+        read.map_err(|_| {
+            let (lines, ms) = (&wanted.lines, wanted.within_ms);
+            anyhow!("{lines:?} were not pushed within {ms} ms; the last list: {last}; the WebSocket's last end: {end:?}")
+        })
     }
 
     /// The sequence number of a video's last comment; 0 if the video has no comments.
@@ -234,5 +247,79 @@ impl ClusterAudience {
         let history: Value = answer.json().await?;
         let comments = history["comments"].as_array().context("no comments in a history")?;
         Ok(comments.first().and_then(|comment| comment["seq"].as_u64()).unwrap_or(0))
+    }
+}
+
+/// Opens a WebSocket and returns the first list on it that is the wanted one. `last` gets each list that comes; an error
+/// means that the WebSocket could not be opened, or ended.
+async fn read_lists(url: &str, wanted: &WantedList, last: &mut Value) -> anyhow::Result<Value> {
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await?;
+    loop {
+        let message = socket.next().await.context("the WebSocket ended")??;
+        if !message.is_text() {
+            continue;
+        }
+        *last = serde_json::from_str(message.to_text()?)?;
+        if wanted.is_in(last) {
+            return Ok(last.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::SinkExt;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+    use super::*;
+
+    fn list(lines: &[(&str, f64)]) -> Value {
+        lines.iter().map(|(id, score)| json!({"video_id": id, "score": score, "user_id": "o"})).collect()
+    }
+
+    fn wanted(within_ms: u64) -> WantedList {
+        WantedList { lines: vec![("first".to_owned(), 6.0), ("second".to_owned(), 2.0)], within_ms }
+    }
+
+    /// Starts a server. Its first WebSocket pushes the first of these groups of lists and ends, and so on; after the last group
+    /// the WebSocket stays open.
+    async fn audience_of_server(sockets: Vec<Vec<Value>>) -> Arc<ClusterAudience> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            let count = sockets.len();
+            for (nth, lists) in sockets.into_iter().enumerate() {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+                socket.send(Message::Ping(Bytes::new())).await.unwrap();
+                for list in lists {
+                    socket.send(Message::text(list.to_string())).await.unwrap();
+                }
+                if nth + 1 == count {
+                    open.push(socket);
+                }
+            }
+            std::future::pending::<()>().await;
+        });
+        ClusterAudience::new(format!("http://{address}").parse().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pushed_list_is_waited_for_over_older_lists_and_ended_sockets() {
+        let right = list(&[("other", 9.0), ("first", 6.0), ("second", 2.0)]);
+        let lists = vec![vec![list(&[])], vec![list(&[("first", 4.0)]), right.clone(), list(&[])]];
+        let audience = audience_of_server(lists).await;
+        assert_eq!(audience.wait_for_pushed_list(&wanted(60_000)).await.unwrap(), right);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_never_comes_is_told_with_the_last_one() {
+        let wrong_order = list(&[("second", 2.0), ("first", 6.0)]);
+        let audience = audience_of_server(vec![vec![list(&[]), wrong_order.clone()]]).await;
+        let error = audience.wait_for_pushed_list(&wanted(2_000)).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("the last list: {wrong_order}")), "{error}");
     }
 }

@@ -30,13 +30,17 @@ fn processes_of(container: &str) -> anyhow::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Kills all processes of the container by SIGKILL, which they cannot handle; returns the number of processes.
+/// Kills all processes of the container by SIGKILL, which they cannot handle; returns the number of processes. One that
+/// ends by itself meanwhile is no error.
 pub fn kill_processes(container: &str) -> anyhow::Result<usize> {
     let pids = processes_of(container)?;
     for pid in &pids {
         let pid =
             i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("killing")?;
+        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error).context("killing"),
+        }
     }
     Ok(pids.len())
 }

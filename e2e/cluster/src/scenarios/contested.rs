@@ -11,7 +11,7 @@ use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT, is_true};
 
 /// The time limit until the fight is told: four repairs, each after a look of the autoscaler (each 15 s by Kubernetes'
-/// default, each 5 s on the test bed).
+/// default, each 2 s on the test bed).
 const FIGHT_REPORTED_TIMEOUT: Duration = Duration::from_secs(90);
 /// The number of pods that the other autoscaler wants at least. It needs no metrics to bring so many.
 const OTHERS_REPLICAS: u64 = 3;

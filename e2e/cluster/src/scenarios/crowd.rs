@@ -133,14 +133,14 @@ async fn cool_crowd(world: &ClusterWorld) -> anyhow::Result<Duration> {
 /// Replaces all readers by a change of their pods, and checks that no viewer was moved twice. Returns the time that it
 /// took, and the number of viewers that were moved.
 async fn upgrade_readers(world: &ClusterWorld) -> anyhow::Result<(Duration, usize)> {
-    let before = world.pods().await?;
+    let before = world.settled_pods().await?;
     audience::forget_events(world).await?;
     let start = Instant::now();
     let change = json!({"readers": {"pod": {"annotations": {"example.org/release": world.run}}}});
     world.change_spec(change).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     let took = start.elapsed();
-    crate::world::expect_restarted(&before, &world.pods().await?, &["reader"])?;
+    crate::world::expect_restarted(&before, &world.settled_pods().await?, &["reader"])?;
     let report = audience::wait_until_complete(world).await?;
     ensure!(report.moved >= 200, "only {} viewers were moved", report.moved);
     ensure!(

@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::kube::{NAMESPACE_KIND, RANKING_CLUSTER_KIND};
-use crate::wait::wait_until_true;
-use crate::world::{ClusterWorld, SETTLE_TIMEOUT};
+use crate::kube::RANKING_CLUSTER_KIND;
+use crate::world::ClusterWorld;
 
 const DOOMED_NAMESPACE: &str = "liverank-e2e-doomed";
 
@@ -24,11 +23,7 @@ pub async fn check_namespace_deletion(world: &ClusterWorld) -> anyhow::Result<St
     world.wait_until_ready(DOOMED_NAMESPACE, "doomed").await?;
     world.scale_operator(0).await?;
     let start = Instant::now();
-    world.kube.delete_object(&NAMESPACE_KIND.object_path("", DOOMED_NAMESPACE)).await?;
-    let gone = async || {
-        Ok(world.kube.get_object(&NAMESPACE_KIND.object_path("", DOOMED_NAMESPACE)).await?.is_none())
-    };
-    let result = wait_until_true("the namespace is gone", SETTLE_TIMEOUT, gone).await;
+    let result = world.remove_namespace(DOOMED_NAMESPACE).await;
     let took = start.elapsed();
     world.scale_operator(2).await?;
     result?;

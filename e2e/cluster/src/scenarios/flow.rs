@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::ensure;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::agent::WantedList;
 use crate::agent::viewer::ConnectMode;
 use crate::audience;
 use crate::wait::{wait_until_some, wait_until_true};
@@ -28,29 +28,30 @@ pub async fn check_flow(world: &ClusterWorld) -> anyhow::Result<String> {
 /// Posts interactions to the gateway and checks the ranked list, over HTTP and over a WebSocket. Returns the time
 /// until the list was right.
 async fn check_interactions(world: &ClusterWorld) -> anyhow::Result<Duration> {
-    for (video, times) in [("first", 3), ("second", 1)] {
-        for _ in 0..times {
-            post_until_accepted(world, video).await?;
+    let (first, second) = (format!("first-{}", world.run), format!("second-{}", world.run));
+    for (video, times) in [(&first, 3), (&second, 1)] {
+        for nth in 0..times {
+            post_until_accepted(world, video, nth).await?;
         }
     }
-    let wanted = json!([["first", 6.0], ["second", 2.0]]);
+    // A like is worth 2 points.
+    let wanted =
+        WantedList { lines: vec![(first, 6.0), (second, 2.0)], within_ms: RANKED_TIMEOUT.as_millis() as u64 };
     let look = async || {
-        let list = world.request_service("gateway:8080", Method::GET, "/videos?limit=10", None).await?;
-        let videos = list["videos"].as_array().cloned().unwrap_or_default();
-        let found =
-            json!(videos.iter().map(|video| json!([video["video_id"], video["score"]])).collect::<Vec<_>>());
-        Ok(if found == wanted { Ok(()) } else { Err(found.to_string()) })
+        let list = world.request_service("gateway:8080", Method::GET, "/videos?limit=100", None).await?;
+        let videos = &list["videos"];
+        Ok(if wanted.is_in(videos) { Ok(()) } else { Err(format!("{:?}", wanted.lines_of(videos))) })
     };
     let took = wait_until_some("the list is ranked", RANKED_TIMEOUT, look).await?.1;
-    let pushed = audience::fetch_pushed_list(world).await?;
-    let first = pushed.pointer("/0/video_id");
-    ensure!(first == Some(&json!("first")), "the pushed list begins with {first:?}");
+    audience::wait_for_pushed_list(world, &wanted).await?;
     Ok(took)
 }
 
-/// Posts a like until it is accepted: one that is refused while the log is away was not counted.
-async fn post_until_accepted(world: &ClusterWorld, video: &str) -> anyhow::Result<()> {
-    let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
+/// Posts the like `nth` of a video until it is acknowledged. Its event id says which one it is: one that was counted, and
+/// whose answer was lost, is not counted twice.
+pub(super) async fn post_until_accepted(world: &ClusterWorld, video: &str, nth: usize) -> anyhow::Result<()> {
+    let event = format!("{video}-{nth}");
+    let body = json!({"video_id": video, "user_id": "somebody", "type": "like", "event_id": event});
     let post = async || {
         world.request_service("gateway:8080", Method::POST, "/interact", Some(&body)).await.map(|_| true)
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::kube::{self, DEPLOYMENT_KIND, POD_KIND, status_condition, text_at};
 use crate::platform_user;
-use crate::wait::{wait_until_some, wait_until_true};
+use crate::wait::{Look, wait_and_watch, wait_until_some};
 use crate::world::{CLUSTER_NAME, COMPONENT_LABEL, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, is_ready};
 
 /// The time limit until no pod is left: gateways end (grace period 50 s), then readers (their whole drain time of 165
@@ -26,9 +26,8 @@ const INTERACTIONS_BEFORE: usize = 20;
 
 pub async fn check_hibernation(world: &ClusterWorld) -> anyhow::Result<String> {
     let video = format!("asleep-{}", world.run);
-    let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
-    for _ in 0..INTERACTIONS_BEFORE {
-        world.request_service("gateway:8080", Method::POST, "/interact", Some(&body)).await?;
+    for nth in 0..INTERACTIONS_BEFORE {
+        super::flow::post_until_accepted(world, &video, nth).await?;
     }
     let start = Instant::now();
     world.change_spec(json!({"hibernate": true})).await?;
@@ -66,31 +65,36 @@ pub async fn check_hibernation(world: &ClusterWorld) -> anyhow::Result<String> {
 async fn fall_asleep(world: &ClusterWorld, start: Instant) -> anyhow::Result<BTreeMap<String, Duration>> {
     let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     let look = async || {
+        // First the resource, then the pods: once it sleeps there are none.
+        let cluster = world.live_cluster().await?;
         let pods = world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await?;
         for pod in &pods {
             let component =
                 pod["metadata"]["labels"][COMPONENT_LABEL].as_str().unwrap_or_default().to_owned();
             seen.insert(component, start.elapsed());
         }
-        let cluster = world.live_cluster().await?;
         let ready = status_condition(&cluster, "Ready").cloned().unwrap_or_default();
         let asleep = is_ready(&cluster) && ready["reason"] == "Hibernated";
-        ensure!(!asleep || pods.is_empty(), "it is said to sleep, and {} pods are there", pods.len());
-        Ok(if asleep { Ok(()) } else { Err(format!("{} pods; {}", pods.len(), text_at(&ready, "/message"))) })
+        Ok(match (asleep, pods.len()) {
+            (true, 0) => Look::Found(()),
+            (true, left) => Look::Wrong(format!("it is said to sleep, and {left} pods are there")),
+            (false, left) => Look::NotYet(format!("{left} pods; {}", text_at(&ready, "/message"))),
+        })
     };
-    wait_until_some("nothing runs, and the status says so", ASLEEP_TIMEOUT, look).await?;
+    wait_and_watch("nothing runs, and the status says so", ASLEEP_TIMEOUT, look).await?;
     let deployments = world.kube.list_objects(DEPLOYMENT_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await?;
     let asks = |it: &&Value| it["spec"]["replicas"] != 0;
     let asking: Vec<&str> = deployments.iter().filter(asks).map(kube::object_name).collect();
     ensure!(asking.is_empty(), "these ask for pods: {asking:?}");
     // The cluster must stay without pods: no controller may create one again.
     let quiet = Instant::now();
-    wait_until_true("it stays asleep", 5 * OBSERVED_SLEEP, async || {
-        ensure!(
-            world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await?.is_empty(),
-            "a pod came back"
-        );
-        Ok(quiet.elapsed() > OBSERVED_SLEEP)
+    wait_and_watch("it stays asleep", 5 * OBSERVED_SLEEP, async || {
+        let pods = world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await?;
+        Ok(match pods.first() {
+            Some(pod) => Look::Wrong(format!("{} came back", kube::object_name(pod))),
+            None if quiet.elapsed() > OBSERVED_SLEEP => Look::Found(()),
+            None => Look::NotYet("it sleeps".to_owned()),
+        })
     })
     .await?;
     Ok(seen)

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::audience;
-use crate::kube::{self, DEPLOYMENT_KIND, NAMESPACE_KIND, POD_KIND, RANKING_CLUSTER_KIND};
+use crate::kube::{self, DEPLOYMENT_KIND, POD_KIND, RANKING_CLUSTER_KIND};
 use crate::wait::wait_until_true;
 use crate::world::{
     CLUSTER_NAME, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, OPERATOR_NAME, OPERATOR_NAMESPACE,
@@ -27,13 +27,6 @@ fn cluster_settings() -> Value {
 }
 
 pub async fn install_until_ready(world: &ClusterWorld) -> anyhow::Result<String> {
-    // The namespace that an earlier run left.
-    let left = NAMESPACE_KIND.object_path("", NAMESPACE_NAME);
-    world.kube.delete_object(&left).await?;
-    wait_until_true("the last run is gone", SETTLE_TIMEOUT, async || {
-        Ok(world.kube.get_object(&left).await?.is_none())
-    })
-    .await?;
     audience::start_attendants(world).await?;
     world.create_namespace(NAMESPACE_NAME).await?;
     let start = Instant::now();

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use crate::kube::{self, NODE_KIND, POD_KIND, status_condition, text_at};
-use crate::wait::wait_until_some;
+use crate::wait::{Look, wait_and_watch, wait_until_some};
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
 /// The time without a reported load after which the fallback applies: the smallest value that the spec permits.
@@ -52,10 +52,15 @@ async fn end_managers(world: &ClusterWorld, before: u64) -> anyhow::Result<Durat
     let look = async || {
         let (now, reason, message) = wanted_readers(world).await?;
         let told = format!("{now} readers, {reason}: {message}");
-        ensure!(now <= before || start.elapsed() > FALLBACK_AFTER, "nothing is concluded at once: {told}");
-        Ok(if now == before + 1 && reason == "LoadMissing" { Ok(()) } else { Err(told) })
+        let is_early = now > before && start.elapsed() <= FALLBACK_AFTER;
+        let is_asked = now == before + 1 && reason == "LoadMissing";
+        Ok(match (is_early, is_asked) {
+            (true, _) => Look::Wrong(format!("nothing is concluded at once: {told}")),
+            (false, true) => Look::Found(()),
+            (false, false) => Look::NotYet(told),
+        })
     };
-    wait_until_some("the fallback asks for one more reader", SETTLE_TIMEOUT, look).await?;
+    wait_and_watch("the fallback asks for one more reader", SETTLE_TIMEOUT, look).await?;
     Ok(start.elapsed())
 }
 

@@ -27,7 +27,8 @@ pub async fn check_objects(world: &ClusterWorld) -> anyhow::Result<String> {
     Ok(format!("kubectl scale to 3 readers: {:.1} s", took.as_secs_f64()))
 }
 
-async fn gateway_replicas(world: &ClusterWorld) -> anyhow::Result<u64> {
+/// Returns the number of gateways that the gateway's Deployment asks for.
+pub async fn gateway_replicas(world: &ClusterWorld) -> anyhow::Result<u64> {
     let gateway =
         world.kube.get_named(DEPLOYMENT_KIND, NAMESPACE_NAME, &format!("{CLUSTER_NAME}-gateway")).await?;
     gateway["spec"]["replicas"].as_u64().context("no replicas")
@@ -35,10 +36,10 @@ async fn gateway_replicas(world: &ClusterWorld) -> anyhow::Result<u64> {
 
 /// Hands `replicas` of the gateway to an autoscaler and takes it back: the number must never be reset on the way.
 async fn check_autoscaler(world: &ClusterWorld) -> anyhow::Result<()> {
-    let before = world.pods().await?;
+    let before = world.settled_pods().await?;
     world.change_spec(json!({"gateway": {"replicas": 3}})).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
-    let three = world.pods().await?;
+    let three = world.settled_pods().await?;
     world
         .change_spec(
             json!({"gateway": {"replicas": null, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}}),
@@ -66,18 +67,18 @@ async fn check_autoscaler(world: &ClusterWorld) -> anyhow::Result<()> {
         "taken back, replicas became {}",
         gateway_replicas(world).await?
     );
-    let after = world.pods().await?;
+    let after = world.settled_pods().await?;
     expect_restarted(&three, &after, &[])?;
     world.change_spec(json!({"gateway": {"replicas": null}})).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
-    let back = world.pods().await?;
+    let back = world.settled_pods().await?;
     let kept = before["gateway"].intersection(&back["gateway"]).count();
     ensure!(back["gateway"].len() == 2 && kept > 0, "scaling in replaced the gateways");
     Ok(())
 }
 
 /// Whether this Kubernetes serves the kind.
-async fn is_kind_served(world: &ClusterWorld, kind: ObjectKind) -> anyhow::Result<bool> {
+pub async fn is_kind_served(world: &ClusterWorld, kind: ObjectKind) -> anyhow::Result<bool> {
     let resources = world.kube.get_object(&format!("/apis/{}", kind.api)).await?;
     let names = resources.as_ref().and_then(|list| list["resources"].as_array());
     Ok(names.into_iter().flatten().any(|it| it["name"] == kind.plural))

@@ -18,7 +18,7 @@ use crate::world::{
 
 /// Installs a newer operator, which would build other pods: it reports that in `UpdatePending` and restarts nothing.
 pub async fn check_operator_upgrade(world: &ClusterWorld) -> anyhow::Result<String> {
-    let before = world.pods().await?;
+    let before = world.settled_pods().await?;
     let identity = |cluster: &Value| kube::text_at(cluster, "/status/operator/identity").to_owned();
     let old = identity(&world.live_cluster().await?);
     let start = Instant::now();
@@ -40,11 +40,11 @@ pub async fn check_operator_upgrade(world: &ClusterWorld) -> anyhow::Result<Stri
         ensure!(message.contains(component), "UpdatePending does not name {component}: {message}");
     }
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
-    expect_restarted(&before, &world.pods().await?, &[])?;
+    expect_restarted(&before, &world.settled_pods().await?, &[])?;
     world.install_operator(&[]).await?;
     let over = async || Ok(!is_true(&world.live_cluster().await?, "UpdatePending"));
     wait_until_true("the older operator has nothing pending", SETTLE_TIMEOUT, over).await?;
-    expect_restarted(&before, &world.pods().await?, &[])?;
+    expect_restarted(&before, &world.settled_pods().await?, &[])?;
     Ok(format!("{:.1} s until it said so", took.as_secs_f64()))
 }
 
@@ -54,9 +54,11 @@ pub async fn check_uninstalled_operator(world: &ClusterWorld) -> anyhow::Result<
     audience::ensure_audience(world).await?;
     audience::set_crowd(world, "after", "after", 20, ConnectMode::Direct).await?;
     audience::wait_until_complete(world).await?;
-    let before = world.pods().await?;
+    let before = world.settled_pods().await?;
     world.kube.run_helm(&["uninstall", RELEASE_NAME, "--namespace", OPERATOR_NAMESPACE, "--wait"]).await?;
-    ensure!(world.operator_pods().await?.is_empty(), "uninstalled, and operators are there");
+    // Kubernetes deletes the pods of a Deployment that is gone a moment later.
+    let none = async || Ok(world.operator_pods().await?.is_empty());
+    wait_until_true("uninstalled, no operator is there", SETTLE_TIMEOUT, none).await?;
     let kept = world.kube.get_object(&RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, CLUSTER_NAME)).await?;
     ensure!(kept.is_some(), "the RankingCluster went with the operator");
     audience::set_posting(world, 20.0, BTreeMap::from([("after".to_owned(), 1)])).await?;
@@ -66,6 +68,6 @@ pub async fn check_uninstalled_operator(world: &ClusterWorld) -> anyhow::Result<
     };
     wait_until_some("comments come without an operator", Duration::from_mins(1), look).await?;
     audience::expect_all_right(world).await?;
-    expect_restarted(&before, &world.pods().await?, &[])?;
+    expect_restarted(&before, &world.settled_pods().await?, &[])?;
     Ok(String::new())
 }

@@ -13,7 +13,7 @@ use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, expect_restarted,
 const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn check_pod_settings(world: &ClusterWorld) -> anyhow::Result<String> {
-    let before = world.pods().await?;
+    let before = world.settled_pods().await?;
     let more = json!({
         "env": [{"name": "E2E", "value": "there"}],
         "volumes": [{"name": "scratch", "emptyDir": {}}],
@@ -30,13 +30,13 @@ pub async fn check_pod_settings(world: &ClusterWorld) -> anyhow::Result<String> 
         Ok(if former.is_empty() && !pods.is_empty() { Ok(()) } else { Err(former.join("; ")) })
     };
     wait_until_some("all pods of statistics have what was added", STATUS_TIMEOUT, look).await?;
-    let with = world.pods().await?;
+    let with = world.settled_pods().await?;
     expect_restarted(&before, &with, &["statistics"])?;
     check_refused_volume(world).await?;
     let none = json!({"env": null, "volumes": null, "volumeMounts": null});
     world.change_spec(json!({"statistics": {"pod": none}, "gateway": {"pod": {"volumes": null}}})).await?;
     world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
-    expect_restarted(&with, &world.pods().await?, &["statistics"])?;
+    expect_restarted(&with, &world.settled_pods().await?, &["statistics"])?;
     Ok(String::new())
 }
 

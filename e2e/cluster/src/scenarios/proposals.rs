@@ -17,6 +17,8 @@ const PLAN_TIMEOUT: Duration = Duration::from_secs(30);
 const APPROVE_ANNOTATION: &str = "liverank.dev/approve";
 
 pub async fn approved_refused_and_expired(world: &ClusterWorld) -> anyhow::Result<String> {
+    // A scenario before may have left a reader that is still to be removed.
+    wait_for_readers(world, 2).await?;
     world.change_spec(json!({"readers": {"scaling": {"mode": "Proposal"}, "minReplicas": 3}})).await?;
     let first = wait_for_plan(world).await?;
     // Nothing is done by a word for another plan, and a plan whose reason is gone is withdrawn.

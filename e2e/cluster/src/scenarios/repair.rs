@@ -134,7 +134,11 @@ async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<R
         // An edit of another object of this reader caused the reader to be replaced meanwhile.
         return Ok(RepairTally { edited: 0, refused: 0, duration: Duration::ZERO });
     }
-    noted.expect_success()?;
+    let noted = noted.expect_success()?;
+    if kube::object_uid(&noted) != kube::object_uid(child) && is_reader(child) {
+        // The reader that replaced it has got its number.
+        return Ok(RepairTally { edited: 0, refused: 0, duration: Duration::ZERO });
+    }
     let owned = fields::owned_fields(child, OPERATOR_MANAGER);
     ensure!(!owned.is_empty(), "{OPERATOR_MANAGER} owns nothing of it");
     // Tries each field alone with a dry run, to find another value that the API server accepts.
@@ -148,9 +152,9 @@ async fn edit_and_check(world: &ClusterWorld, child: &Value) -> anyhow::Result<R
     let refused = tried.iter().filter(|edit| edit.is_none()).count();
     let edits: Vec<Value> = tried.into_iter().flatten().collect();
     let together = patch_object(world, &path, &edits, false).await?;
-    let made = if together { edits.len() } else { apply_edits_singly(world, &path, &edits).await? };
+    let made = if together { edits.len() } else { apply_edits_in_parts(world, &path, &edits).await? };
     let start = Instant::now();
-    wait_until_repaired(world, &path, &owned, is_reader(child)).await?;
+    wait_until_repaired(world, &path, &owned, child).await?;
     Ok(RepairTally { edited: made, refused, duration: start.elapsed() })
 }
 
@@ -160,12 +164,21 @@ fn may_be_edited(path: &str) -> bool {
     !path.contains("ownerReferences")
 }
 
-/// Makes the edits one after another, for edits that the API server accepts alone but not together. Returns the number
-/// of edits that it accepted.
-async fn apply_edits_singly(world: &ClusterWorld, path: &str, edits: &[Value]) -> anyhow::Result<usize> {
-    let mut made = 0;
-    for edit in edits {
-        made += usize::from(patch_object(world, path, std::slice::from_ref(edit), false).await?);
+/// Makes the edits in as few parts as the API server accepts, for edits that it accepts alone but not together. Each part
+/// that comes after a repair is another repair, and the operator makes a pause before the fourth. Returns the number of
+/// edits that it accepted.
+async fn apply_edits_in_parts(world: &ClusterWorld, path: &str, edits: &[Value]) -> anyhow::Result<usize> {
+    let (mut made, mut parts) = (0, vec![edits]);
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        if patch_object(world, path, part, false).await? {
+            made += part.len();
+        } else if part.len() > 1 {
+            let (first, second) = part.split_at(part.len() / 2);
+            parts.extend([second, first]);
+        }
     }
     Ok(made)
 }
@@ -193,19 +206,22 @@ async fn patch_object(world: &ClusterWorld, path: &str, edits: &[Value], dry: bo
     Ok(answer.status.is_success())
 }
 
-/// Waits until all `wanted` fields have their values again. An object that is `replaceable` may also be gone: a reader
-/// that does not run what it should is replaced by one that does.
+/// Waits until all `wanted` fields of `child` have their values again. An object of a reader may also be gone, or be another
+/// one of the same name: a reader that does not run what it should is replaced by one that does.
 async fn wait_until_repaired(
     world: &ClusterWorld,
     path: &str,
     wanted: &BTreeMap<String, OwnedField>,
-    replaceable: bool,
+    child: &Value,
 ) -> anyhow::Result<()> {
+    let replaceable = is_reader(child);
     let look = async || {
-        let live = match world.kube.get_object(path).await? {
-            None if replaceable => return Ok(Ok(())),
-            live => live.context("it is gone")?,
-        };
+        let live = world.kube.get_object(path).await?;
+        let is_same = live.as_ref().is_some_and(|it| kube::object_uid(it) == kube::object_uid(child));
+        if replaceable && !is_same {
+            return Ok(Ok(()));
+        }
+        let live = live.context("it is gone")?;
         let now = fields::owned_fields(&live, OPERATOR_MANAGER);
         let value = |path: &String| now.get(path).map(|field| &field.value);
         let wrong: Vec<&String> = wanted

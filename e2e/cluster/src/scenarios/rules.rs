@@ -3,22 +3,22 @@
 //! its rule exactly that change is accepted.
 //!
 //! To take each rule out by itself would need a definition for each rule, and an API server needs most of a second to
-//! serve one. So half of the rules are taken out at a time (group testing): once for each bit of a rule's number those
-//! whose bit is 1, and once those whose bit is 0. A fixture that one rule alone refuses is accepted in exactly the
-//! rounds of that rule. A fixture that two rules refuse is accepted only where both are out, which is in fewer rounds
-//! than any rule has, so it is never taken for a fixture of one rule.
+//! serve one. So about half of the rules are taken out at a time (group testing): each rule in as many of the rounds as any
+//! other, and no two rules in the same rounds. A fixture that one rule alone refuses is accepted in exactly the rounds of
+//! that rule. A fixture that two rules refuse is accepted only where both are out, which is in fewer rounds than any rule
+//! has, so it is never taken for a fixture of one rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::kube::{DEFINITION_KIND, KubeAnswer, NAMESPACE_KIND, RANKING_CLUSTER_KIND};
-use crate::wait::wait_until_true;
-use crate::world::ClusterWorld;
+use crate::wait::{Look, wait_and_watch, wait_until_true};
+use crate::world::{ClusterWorld, SETTLE_TIMEOUT};
 
 const NAMESPACE_NAME: &str = "liverank-e2e-rules";
 const DEFINITION_NAME: &str = "rankingclusters.liverank.dev";
@@ -67,10 +67,9 @@ struct RulesChecker<'a> {
 
 impl RulesChecker<'_> {
     async fn prepare_namespace(&self, definition: &Value) -> anyhow::Result<()> {
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE_NAME}});
-        self.world.kube.apply_object(NAMESPACE_KIND, &namespace).await?;
-        self.replace_definition(definition).await?;
+        self.world.create_namespace(NAMESPACE_NAME).await?;
+        // A definition of before, if there is one, is served for a moment more.
+        self.serve_definition(definition.clone(), "the whole definition").await?;
         // The first request after the definition was created may find no handler for it.
         let served = async || Ok(self.create_resource(&self.valid, true).await?.status.is_success());
         wait_until_true("the valid resource is taken", SERVED_TIMEOUT, served).await?;
@@ -101,7 +100,7 @@ impl RulesChecker<'_> {
         for (round, out) in rounds.iter().enumerate() {
             let without =
                 out.iter().rev().try_fold(definition.clone(), |it, &nth| without_rule(&it, &rules[nth]))?;
-            self.serve_definition(without, round).await?;
+            self.serve_definition(without, &format!("the definition of round {round}")).await?;
             for (rounds, answer) in taken.iter_mut().zip(self.answers_to_fixtures().await?) {
                 if answer.status.is_success() {
                     rounds.insert(round);
@@ -114,9 +113,8 @@ impl RulesChecker<'_> {
     }
 
     /// Replaces the definition and waits until the API server serves it. The definition gets one more rule, which
-    /// refuses one name and says the round.
-    async fn serve_definition(&self, mut definition: Value, round: usize) -> anyhow::Result<()> {
-        let message = format!("the definition of round {round}");
+    /// refuses one name with `message`.
+    async fn serve_definition(&self, mut definition: Value, message: &str) -> anyhow::Result<()> {
         let refuse_probe =
             json!({"rule": format!("self.metadata.name != '{PROBE_NAME}'"), "message": message});
         for version in definition["spec"]["versions"].as_array_mut().context("no versions")? {
@@ -130,8 +128,8 @@ impl RulesChecker<'_> {
         let mut probe = self.valid.clone();
         probe["metadata"]["name"] = json!(PROBE_NAME);
         let served =
-            async || Ok(self.create_resource(&probe, true).await?.body.to_string().contains(&message));
-        wait_until_true(&message, SERVED_TIMEOUT, served).await.map(|_| ())
+            async || Ok(self.create_resource(&probe, true).await?.body.to_string().contains(message));
+        wait_until_true(message, SERVED_TIMEOUT, served).await.map(|_| ())
     }
 
     /// Returns the API server's answer to each fixture, in the order of the fixtures.
@@ -181,30 +179,29 @@ impl RulesChecker<'_> {
         self.world.kube.send_request(Method::POST, &path, Some(("application/json", &resource))).await
     }
 
-    /// Replaces the whole definition, so that rules that are not in the new one are gone; creates it if there is none.
+    /// Replaces the whole definition, so that rules that are not in the new one are gone; creates it if there is none. The
+    /// API server writes into its status meanwhile, and refuses what was made of an older one: then it is read again.
     async fn replace_definition(&self, definition: &Value) -> anyhow::Result<()> {
         let path = DEFINITION_KIND.object_path("", DEFINITION_NAME);
-        let body = |definition: &Value| (definition.clone(), "application/json");
-        let Some(live) = self.world.kube.get_object(&path).await? else {
-            let (new, kind) = body(definition);
-            let all = DEFINITION_KIND.object_path("", "");
-            return self
-                .world
-                .kube
-                .send_request(Method::POST, &all, Some((kind, &new)))
-                .await?
-                .expect_success()
-                .map(|_| ());
+        let kube = &self.world.kube;
+        let write = async || {
+            let mut new = definition.clone();
+            let (method, path) = match kube.get_object(&path).await? {
+                None => (Method::POST, DEFINITION_KIND.object_path("", "")),
+                Some(live) => {
+                    new["metadata"] = live["metadata"].clone();
+                    new["spec"]["conversion"] = live["spec"]["conversion"].clone();
+                    (Method::PUT, path.clone())
+                }
+            };
+            let written = kube.send_request(method, &path, Some(("application/json", &new))).await?;
+            if written.status == StatusCode::CONFLICT {
+                return Ok(Look::NotYet(written.body["message"].to_string()));
+            }
+            let refused = |error: anyhow::Error| Look::Wrong(format!("{error:#}"));
+            Ok(written.expect_success().map_or_else(refused, |_| Look::Found(())))
         };
-        let (mut new, kind) = body(definition);
-        new["metadata"] = live["metadata"].clone();
-        new["spec"]["conversion"] = live["spec"]["conversion"].clone();
-        self.world
-            .kube
-            .send_request(Method::PUT, &path, Some((kind, &new)))
-            .await?
-            .expect_success()
-            .map(|_| ())
+        wait_and_watch("the definition is replaced", SERVED_TIMEOUT, write).await.map(drop)
     }
 
     async fn clean_up(&self, definition: &Value) -> anyhow::Result<()> {
@@ -221,12 +218,16 @@ impl RulesChecker<'_> {
             .get_object(&format!("/apis/{}/{}", RANKING_CLUSTER_KIND.api, RANKING_CLUSTER_KIND.plural))
             .await?;
         let none = others.is_none_or(|list| list["items"].as_array().is_none_or(Vec::is_empty));
+        let path = DEFINITION_KIND.object_path("", DEFINITION_NAME);
         if none {
-            self.world.kube.delete_object(&DEFINITION_KIND.object_path("", DEFINITION_NAME)).await?;
+            self.world.kube.delete_object(&path).await?;
         } else {
             self.replace_definition(definition).await?;
         }
-        self.world.kube.delete_object(&NAMESPACE_KIND.object_path("", NAMESPACE_NAME)).await
+        self.world.kube.delete_object(&NAMESPACE_KIND.object_path("", NAMESPACE_NAME)).await?;
+        // The API server deletes all resources of the definition first. Helm cannot install one that is being deleted.
+        let gone = async || Ok(!none || self.world.kube.get_object(&path).await?.is_none());
+        wait_until_true("the definition is gone", SETTLE_TIMEOUT, gone).await.map(drop)
     }
 }
 
@@ -277,12 +278,14 @@ fn rule_pointers(definition: &Value) -> Vec<String> {
     rules
 }
 
-/// Returns the rules to take out in each round, by their numbers: see the module's documentation.
+/// Returns the rules to take out in each round, by their numbers: see the module's documentation. Each rule has its own set
+/// of rounds, of half of all, because there are the most sets of that size.
 fn test_rounds(rules: usize) -> Vec<Vec<usize>> {
-    let bits = rules.next_power_of_two().ilog2().max(1);
-    let has = |rule: usize, bit: u32, value: usize| (rule >> bit) & 1 == value;
-    let rounds = (0..bits).flat_map(|bit| [(bit, 1), (bit, 0)]);
-    rounds.map(|(bit, value)| (0..rules).filter(|rule| has(*rule, bit, value)).collect()).collect()
+    let sets_of = |rounds: u32| (0..1_u32 << rounds).filter(move |set| set.count_ones() == rounds / 2);
+    let rounds = (2..u32::BITS).find(|rounds| sets_of(*rounds).count() >= rules).unwrap_or(u32::BITS - 1);
+    let sets: Vec<u32> = sets_of(rounds).take(rules).collect();
+    let is_out = |rule: &usize, round: u32| (sets[*rule] >> round) & 1 == 1;
+    (0..rounds).map(|round| (0..rules).filter(|rule| is_out(rule, round)).collect()).collect()
 }
 
 /// Checks that each fixture was accepted exactly in the rounds of one rule, and each rule has one fixture.
@@ -353,6 +356,13 @@ mod tests {
         assert_eq!(first["spec"]["a"]["x-kubernetes-validations"], json!([rule("2")]));
         let last = without_rule(&definition, &rules[2]).unwrap();
         assert_eq!(last["spec"]["b"], json!([{}]), "no empty list stays");
+    }
+
+    #[test]
+    fn rules_are_out_in_as_few_rounds_as_tell_them_apart() {
+        for (rules, rounds) in [(1, 2), (2, 2), (3, 3), (6, 4), (86, 9), (126, 9), (127, 10)] {
+            assert_eq!(test_rounds(rules).len(), rounds, "{rules}");
+        }
     }
 
     #[test]

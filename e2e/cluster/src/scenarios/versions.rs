@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use crate::kube::{self, DEFINITION_KIND, NAMESPACE_KIND, ObjectKind, RANKING_CLUSTER_KIND, SECRET_KIND};
-use crate::wait::{wait_until_some, wait_until_true};
+use crate::kube::{self, DEFINITION_KIND, ObjectKind, RANKING_CLUSTER_KIND, SECRET_KIND};
+use crate::wait::{Look, wait_and_watch, wait_until_some, wait_until_true};
 use crate::world::{
     CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, OPERATOR_NAME, OPERATOR_NAMESPACE, RELEASE_NAME,
     SETTLE_TIMEOUT,
@@ -47,10 +47,7 @@ pub async fn both_served(world: &ClusterWorld) -> anyhow::Result<String> {
     check_refusals(world).await?;
     let renewed = check_renewal(world).await?;
     check_without_operator(world).await?;
-    let namespace = NAMESPACE_KIND.object_path("", VERSIONS_NAMESPACE);
-    world.kube.delete_object(&namespace).await?;
-    let gone = async || Ok(world.kube.get_object(&namespace).await?.is_none());
-    wait_until_true("the namespace is gone", SETTLE_TIMEOUT, gone).await?;
+    world.remove_namespace(VERSIONS_NAMESPACE).await?;
     // The operator has written into the definition meanwhile, and the earlier revision knows nothing of that.
     let back =
         ["rollback", RELEASE_NAME, &before, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "150s"];
@@ -208,32 +205,31 @@ async fn check_renewal(world: &ClusterWorld) -> anyhow::Result<f64> {
     let former = authority(&world.kube.get_object(&path).await?.context("no Secret")?);
     world.kube.delete_object(&path).await?;
     let start = Instant::now();
+    // A read that fails ends the scenario: it must not be taken for a reason to wait.
+    let read_fails =
+        |error: anyhow::Error| format!("a read fails while the certificate is renewed: {error:#}");
     let renewed = async || {
-        resource_in(world, V1BETA1_KIND).await.context("while the certificate is renewed")?;
+        if let Err(error) = resource_in(world, V1BETA1_KIND).await {
+            return Ok(Look::Wrong(read_fails(error)));
+        }
         let now = world.kube.get_object(&path).await?.map(|secret| authority(&secret));
-        Ok(if now.as_ref().is_some_and(|now| *now != former) {
-            Ok(())
-        } else {
-            Err("it is not there".to_owned())
-        })
+        let is_other = now.as_ref().is_some_and(|now| *now != former);
+        Ok(if is_other { Look::Found(()) } else { Look::NotYet("it is not there".to_owned()) })
     };
-    wait_until_some("another certificate is made", SETTLE_TIMEOUT, renewed).await?;
+    wait_and_watch("another certificate is made", SETTLE_TIMEOUT, renewed).await?;
     let shown = async || {
-        // A read that fails ends the scenario: it must not be taken for a reason to wait.
-        let read = resource_in(world, V1BETA1_KIND).await;
+        if let Err(error) = resource_in(world, V1BETA1_KIND).await {
+            return Ok(Look::Wrong(read_fails(error)));
+        }
         let selector =
             "--selector=app.kubernetes.io/name=liverank-operator,app.kubernetes.io/component=operator";
         let args = ["--namespace", OPERATOR_NAMESPACE, "logs", selector, "--tail=-1"];
         let log = world.kube.run_kubectl(&args, None).await?.stdout;
         let replicas = log.matches("the conversion webhook shows a renewed certificate").count();
-        Ok(match read {
-            Err(error) => Ok(Err(error)),
-            Ok(_) if replicas == 2 => Ok(Ok(())),
-            Ok(_) => Err(format!("{replicas} replicas show it")),
-        })
+        let told = format!("{replicas} replicas show it");
+        Ok(if replicas == 2 { Look::Found(()) } else { Look::NotYet(told) })
     };
-    let (answered, _) = wait_until_some("both replicas show it", SETTLE_TIMEOUT, shown).await?;
-    answered.context("while the certificate was renewed")?;
+    wait_and_watch("both replicas show it", SETTLE_TIMEOUT, shown).await?;
     Ok(start.elapsed().as_secs_f64())
 }
 

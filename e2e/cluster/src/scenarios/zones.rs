@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::objects::wait_for_readers;
+use super::objects::{gateway_replicas, wait_for_readers};
 use crate::audience;
 use crate::kube::{self, NODE_KIND, POD_KIND};
 use crate::wait::wait_until_some;
@@ -82,12 +82,15 @@ async fn make_pods_anew(world: &ClusterWorld) -> anyhow::Result<Duration> {
         let zoned = |pod: &&Value| is_true(pod, "Ready") && !zone_of(pod).is_empty();
         let (of_readers, of_gateways) =
             (readers.iter().filter(zoned).count(), gateways.iter().filter(zoned).count());
-        let all_zoned = of_readers == READERS && readers.len() == READERS && of_gateways == gateways.len();
+        let wanted = gateway_replicas(world).await? as usize;
+        let are_all_there = readers.len() == READERS && gateways.len() == wanted;
+        let all_zoned = are_all_there && of_readers == READERS && of_gateways == wanted;
         let load = world.manager_load().await?;
         let alive = readers_in_load(&load).filter(|reader| reader["state"] == "alive").count();
         let cluster = world.live_cluster().await?;
         let told = format!(
-            "{of_readers} of {} readers and {of_gateways} of {} gateways are ready and have a zone; managers know {alive} readers",
+            "{of_readers} of {} readers and {of_gateways} of {} gateways ({wanted} are wanted) are ready and have a zone; \
+             managers know {alive} readers",
             readers.len(),
             gateways.len()
         );

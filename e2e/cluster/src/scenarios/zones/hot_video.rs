@@ -37,14 +37,13 @@ pub(super) async fn check_hot_video(
             .await?;
         audience::wait_until_complete(world).await?;
     }
-    let load = world.manager_load().await?;
-    let only_readers: Vec<(usize, String)> = (0..READERS)
-        .filter_map(|nth| Some((nth, readers_of(&load, &quiet_video(world, nth)).pop()?)))
-        .collect();
+    let only_readers = wait_for_only_readers(world).await?;
     let hot = video_that_shows_zones(&only_readers, readers).context("no quiet video has a reader")?;
     let video = quiet_video(world, hot);
     let start = Instant::now();
     audience::set_crowd(world, &quiet_crowd(hot), &video, HOT_VIEWERS, ConnectMode::FrontDoor).await?;
+    // The time limit is for the planner, and begins when all viewers are there.
+    audience::wait_until_complete(world).await?;
     let look = async || {
         let on = readers_of(&world.manager_load().await?, &video);
         Ok(if on.len() >= 2 { Ok(on) } else { Err(format!("it is on {on:?}")) })
@@ -64,6 +63,23 @@ pub(super) async fn check_hot_video(
     Ok((took, quiet_video(world, (hot + 1) % READERS)))
 }
 
+/// Waits until a manager knows the only reader of each quiet video; returns the readers by the number of the video. Each
+/// manager hears of an assignment in its own time.
+async fn wait_for_only_readers(world: &ClusterWorld) -> anyhow::Result<Vec<(usize, String)>> {
+    let look = async || {
+        let load = world.manager_load().await?;
+        let on: Vec<Vec<String>> =
+            (0..READERS).map(|nth| readers_of(&load, &quiet_video(world, nth))).collect();
+        let only = on.iter().enumerate().filter_map(|(nth, on)| match on.as_slice() {
+            [reader] => Some((nth, reader.clone())),
+            _ => None,
+        });
+        let only: Vec<(usize, String)> = only.collect();
+        Ok(if only.len() == READERS { Ok(only) } else { Err(format!("the videos are on {on:?}")) })
+    };
+    Ok(wait_until_some("each quiet video has one reader", SPREAD_TIMEOUT, look).await?.0)
+}
+
 /// Returns the video whose spread shows whether zones count: the first one that is on a reader of the same zone as the
 /// first other reader by name. Of equally empty readers a planner that knows no zones takes that one. If there is no such
 /// video, returns the first one of all. Videos have one reader each.
@@ -76,20 +92,25 @@ fn video_that_shows_zones(videos: &[(usize, String)], readers: &ZoneByReader) ->
     found.map(|(nth, _)| *nth)
 }
 
-/// Checks that managers tell gateways each reader's zone, as the reader reported it.
+/// Checks that managers tell gateways each reader's zone, as the reader reported it: the manager that is asked may have
+/// heard of the reader's former pod last.
 pub(super) async fn check_told_zones(world: &ClusterWorld, readers: &ZoneByReader) -> anyhow::Result<()> {
-    let route = fetch_route(world, &quiet_video(world, 0)).await?;
-    let told = route["readers"].as_array().cloned().unwrap_or_default();
-    ensure!(!told.is_empty(), "a manager names no reader: {route}");
-    for reader in told {
-        let (name, zone) = (kube::text_at(&reader, "/id"), kube::text_at(&reader, "/zone"));
-        let expected = readers.get(name).map_or("no zone, for it has no pod", String::as_str);
-        ensure!(
-            zone == expected,
-            "a manager says that {name} is in {zone:?}, and its pod is in {expected:?}"
-        );
-    }
-    Ok(())
+    let look = async || {
+        let route = fetch_route(world, &quiet_video(world, 0)).await?;
+        let told = route["readers"].as_array().cloned().unwrap_or_default();
+        let wrong = told.iter().find_map(|reader| {
+            let (name, zone) = (kube::text_at(reader, "/id"), kube::text_at(reader, "/zone"));
+            let expected = readers.get(name).map_or("no zone, for it has no pod", String::as_str);
+            (zone != expected)
+                .then(|| format!("a manager says that {name} is in {zone:?}, and its pod is in {expected:?}"))
+        });
+        Ok(match wrong {
+            Some(wrong) => Err(wrong),
+            None if told.is_empty() => Err(format!("a manager names no reader: {route}")),
+            None => Ok(()),
+        })
+    };
+    wait_until_some("managers tell the readers' zones", SPREAD_TIMEOUT, look).await.map(drop)
 }
 
 #[cfg(test)]

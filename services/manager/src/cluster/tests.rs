@@ -703,7 +703,7 @@ fn the_canary_s_viewers_are_no_load() {
     // A reader that only the canary's viewers are left at is as good as empty.
     cluster.drain_clock = DrainClock::new(Some(Duration::ZERO));
     cluster.planner_orders.cordons = ["a", "b"].map(|name| cordon(name, CordonLevel::Draining)).to_vec();
-    cluster.note_records(now, records.clone());
+    cluster.note_records(now, records);
     let overdue = cluster.overdue_drains(now + Duration::from_millis(1));
     let overdue: Vec<(&str, u64)> = overdue.iter().map(|it| (it.reader.as_str(), it.viewers)).collect();
     assert_eq!(overdue, [("a", 3)]);
@@ -715,13 +715,13 @@ fn the_canary_s_viewers_take_room_and_are_handed_over() {
     let full = small_record("a", &[(CANARY_ID, 1), ("v", 3)]);
     let records = vec![full.clone(), small_record("b", &[(CANARY_ID, 0), ("v", 0)])];
     let held = vec![assignment(CANARY_ID, &["b"], 2), assignment("v", &["a"], 1)];
-    let cluster = cluster_with_heartbeats(now, records, held);
+    let seen = cluster(now, records, held);
     let a = reader_id("a");
-    assert_eq!((cluster.reader_usage_thousandths(&a), cluster.room_of_reader(&a)), (1_000, 0));
-    let answer = cluster.answer_heartbeat(now, &full, 600);
+    assert_eq!((seen.reader_usage_thousandths(&a), seen.room_of_reader(&a)), (1_000, 0));
+    let answer = seen.answer_heartbeat(now, &full, 600);
     let [order] = &answer.hand_overs[..] else { panic!("{answer:?}") };
     assert_eq!((&order.video, order.to.as_str(), order.keep), (&video(CANARY_ID), "http://b", 0));
-    assert_eq!(cluster.viewer_count_of(&video(CANARY_ID)), 1, "so that its next reader is made ready first");
+    assert_eq!(seen.viewer_count_of(&video(CANARY_ID)), 1, "so that its next reader is made ready first");
     // Where it is assigned to a reader that leaves, it is moved with its viewers.
     let leaving = ReaderRecord { draining: true, ..full };
     let records = vec![leaving, small_record("b", &[])];

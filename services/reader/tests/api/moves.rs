@@ -85,7 +85,7 @@ async fn the_canary_s_viewer_is_reported_and_its_stream_goes_on_until_it_is_hand
     let (manager, url) = Manager::start().await;
     *manager.room.lock().unwrap() = Some(0);
     // So long that the reader has not begun to send viewers away by itself when the order comes.
-    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_secs(60)).await;
+    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_mins(1)).await;
     manager.assign(canary::CANARY_ID, 1, &[("r1", &reader.url)]);
     let mut viewer = canary_viewer(&reader, &manager).await;
     let reported = |record: ReaderRecord| {

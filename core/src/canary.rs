@@ -4,7 +4,8 @@
 //! where viewers would see them. The canary's events are counted and its comments are numbered as any other video's, so
 //! that the measured path is the path of all events. The canary is on no board, its comments are published but not
 //! archived, and every interface that accepts ids from outside refuses its id ([`parse_outside_id`]). Readers serve the
-//! canary to gateways only, which show a pass. Nothing of the canary grows with time but its counts.
+//! canary to gateways only, which show a pass; these viewers are connections as all others, but no load: no planner
+//! counts them (ADR 055). Nothing of the canary grows with time but its counts.
 //!
 //! Only the canary's own user may post to the canary, and that user may post to no other video ([`check_event`]). So a
 //! foreign producer's events that name the canary become dead letters.

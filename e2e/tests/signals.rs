@@ -180,6 +180,8 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
     // `calm` is the video with which `Up` checks that the system works.
     assert_eq!(up.get(PublicPort::Manager, "/health").await["registeredVideos"], 1);
     let operate = up.get(PublicPort::Gateway, "/operate").await;
+    let placement = &operate["placement"];
+    assert_eq!((&placement["viewers"], &placement["videos_watched"]), (&json!(0), &json!(0)), "{operate}");
     for shown in [&statistics, &operate] {
         assert!(shown.is_object() && !shown.to_string().contains(canary::CANARY_ID), "{shown}");
     }

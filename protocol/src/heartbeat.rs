@@ -23,7 +23,7 @@ pub struct ReaderRecord {
     pub incarnation: u64,
     /// The number of viewers that the reader can hold.
     pub capacity: u64,
-    /// The number of viewers that are connected.
+    /// The number of viewers that are connected, the canary's included.
     pub viewers: u64,
     /// True if the reader is leaving and accepts no new viewers.
     pub draining: bool,
@@ -33,7 +33,7 @@ pub struct ReaderRecord {
     pub grace_ms: u64,
     /// The highest epoch that the reader has seen.
     pub highest_epoch: u64,
-    /// Every video that the reader has viewers of or keeps ready for viewers.
+    /// Every video that the reader has viewers of or keeps ready for viewers, the canary included.
     pub videos: Vec<HeldVideo>,
     /// The number of comments written to viewers since the reader's start.
     pub messages_sent: u64,

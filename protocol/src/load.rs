@@ -96,7 +96,7 @@ pub struct ReaderState {
     pub drain_overdue: bool,
     /// Milliseconds until the reader ends, while it is leaving on its own; 0 if unknown.
     pub grace_ms: u64,
-    /// Number of viewers connected to the reader.
+    /// Number of viewers connected to the reader, without those of the canary (the system's own video).
     pub viewers: u64,
     /// Maximum number of viewers that the reader can hold.
     pub capacity: u64,
@@ -109,7 +109,7 @@ pub struct ReaderState {
     /// Number of `reconnects` by viewers whom a leaving reader sent away, or who missed a comment. Viewers whom a full
     /// reader refused are not counted.
     pub reconnect_errors: u64,
-    /// Number of viewers of each video that has any at the reader.
+    /// Number of viewers of each video that has any at the reader, without the canary.
     pub videos: Vec<(VideoId, u64)>,
 }
 
@@ -122,7 +122,7 @@ pub struct AssignedVideoState {
     pub epoch: u64,
     /// The readers of the video and their shares.
     pub readers: Vec<ReaderShare>,
-    /// Number of viewers at the video's readers, and at readers that still hand them over.
+    /// Number of viewers at the video's readers, and at readers that still hand them over; 0 for the canary.
     pub viewers: u64,
     /// Milliseconds since this manager saw the assignment change.
     pub changed_ms: u64,

@@ -19,13 +19,13 @@ pub struct Overview {
     pub fresh: bool,
     /// The reason for which no video is moved; null if moves are not suspended.
     pub hold: Option<String>,
-    /// Number of viewers connected to all readers that are not gone.
+    /// Number of viewers connected to all readers that are not gone, without those of the canary (the system's own video).
     pub viewers: u64,
     /// Maximum number of viewers that all readers that are not gone can hold.
     pub capacity: u64,
     /// Number of videos that are assigned to readers.
     pub videos_assigned: u64,
-    /// Number of videos that have viewers.
+    /// Number of videos that have viewers, without the canary.
     pub videos_watched: u64,
     /// Number of readers that the manager knows.
     pub readers_total: u64,
@@ -58,7 +58,7 @@ pub struct OverviewReader {
     pub state: MaybeUnknown<ReaderStatus>,
     /// The cordon that a planner set on the reader; null if the reader is open.
     pub cordon: Option<MaybeUnknown<CordonLevel>>,
-    /// Number of viewers connected to the reader.
+    /// Number of viewers connected to the reader, without the canary's.
     pub viewers: u64,
     /// Maximum number of viewers that the reader can hold.
     pub capacity: u64,

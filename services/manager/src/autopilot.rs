@@ -22,6 +22,7 @@ use liverank_protocol::{ChosenOrder, OrderedBy, PlannerDecision};
 use liverank_runtime::now_ms;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::cluster::load::watched_videos;
 use crate::cluster::{ClusterAtTime, KnownCluster};
 use crate::moves::{MoveExecutor, WantedMove};
 use crate::{Config, Manager};
@@ -219,7 +220,7 @@ fn planner_limits(config: &Config, available: u64) -> PlanLimits {
     }
 }
 
-/// Returns the planner's view: the readers that are alive, and the videos that have viewers.
+/// Returns the planner's view: the readers that are alive, and the videos that have viewers, without the canary.
 fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Instant) -> Situation {
     let mut readers = Vec::new();
     let mut at = HashMap::new();
@@ -243,7 +244,7 @@ fn planner_situation(cluster: &KnownCluster, carrying: &MoveExecutor, now: Insta
     let mut watched: HashMap<&VideoId, Vec<VideoPart>> = HashMap::new();
     for sighting in cluster.reader_watch.all_readers().filter(|sighting| sighting.has_recent_record(now)) {
         let Some(&reader) = at.get(&sighting.last_record.id) else { continue };
-        for held in sighting.last_record.videos.iter().filter(|held| held.viewers > 0) {
+        for held in watched_videos(sighting) {
             let part = VideoPart { reader, viewers: held.viewers, share: 0 };
             watched.entry(&held.video).or_default().push(part);
         }

@@ -8,6 +8,7 @@
 //! | `choice` | which readers a video is given |
 //! | `drains`, [`overdue`] | how readers are emptied, and which take too long for it |
 //! | `heartbeat` | which viewers a reader hands over |
+//! | [`load`] | which viewers are load: all but the canary's |
 //! | [`listed`], [`report`], [`unserved`], [`watched`] | what planners and people are shown |
 //! | `upkeep` | which videos need another reader, or none any more |
 
@@ -38,6 +39,7 @@ pub use heartbeat::PendingHandovers;
 
 pub mod drains;
 pub mod listed;
+pub mod load;
 pub mod overdue;
 pub mod report;
 pub mod unserved;

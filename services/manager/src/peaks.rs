@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::StoreError;
-use liverank_core::{VideoId, canary};
+use liverank_core::VideoId;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
 use crate::cluster::KnownCluster;
+use crate::cluster::load::watched_videos;
 use crate::liveness::ReaderStatus;
 use crate::manager::STORE_TIMEOUT;
 
@@ -101,12 +102,12 @@ impl KnownCluster {
                 continue;
             }
             let is_still = status == ReaderStatus::Alive && sighting.has_recent_record(now);
-            for held in sighting.last_record.videos.iter().filter(|held| held.viewers > 0) {
+            for held in watched_videos(sighting) {
                 *videos.entry(&held.video).or_insert(true) &= is_still && !held.shedding;
             }
         }
-        let outside = videos.into_iter().filter(|(video, _)| !canary::is_canary(video));
-        outside
+        videos
+            .into_iter()
             .map(|(video, is_sure)| {
                 let is_sure = is_sure && !self.has_hand_over(video);
                 (video.clone(), is_sure.then(|| self.viewer_count_of(video)))

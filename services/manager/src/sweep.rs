@@ -20,6 +20,7 @@ use reqwest::Url;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
+use crate::cluster::load::viewers_without_canary;
 use crate::cluster::report::hold_text;
 use crate::liveness::{HoldReason, LATE_ANSWER_TIMEOUT, PROBE_TIMEOUT, ProbeOutcome, ReaderStatus};
 use crate::metrics::ManagerMetrics;
@@ -266,7 +267,7 @@ async fn forget_gone_readers(manager: &Manager) {
     }
 }
 
-/// Takes a sample of the readers' viewers.
+/// Takes a sample of the readers' viewers, without the canary's.
 fn add_viewer_sample(manager: &Manager) {
     let viewers: Vec<(ReaderId, u64)> = {
         let cluster = manager.cluster();
@@ -274,7 +275,7 @@ fn add_viewer_sample(manager: &Manager) {
             .reader_watch
             .all_readers()
             .filter(|it| cluster.reader_watch.status_of(it) != ReaderStatus::Gone);
-        alive.map(|sighting| (sighting.last_record.id.clone(), sighting.last_record.viewers)).collect()
+        alive.map(|sighting| (sighting.last_record.id.clone(), viewers_without_canary(sighting))).collect()
     };
     manager
         .viewer_history

@@ -64,6 +64,7 @@ pub async fn run(reader: Arc<RunningReader>, managers: ServiceReplicas) {
 fn build_record(reader: &RunningReader, beat: u64) -> ReaderRecord {
     let hub = &reader.hub;
     let [reconnects, reconnect_errors] = reader.reconnects.counts_of_window(Instant::now());
+    let videos = held_videos(reader);
     ReaderRecord {
         id: hub.settings.id.clone(),
         public_url: reader.public_url.clone(),
@@ -71,11 +72,13 @@ fn build_record(reader: &RunningReader, beat: u64) -> ReaderRecord {
         beat,
         incarnation: 0,
         capacity: hub.settings.capacity,
-        viewers: hub.viewer_total(),
+        // The sum of what the same record says of each video: managers leave the canary's viewers out of it, and with a number
+        // that was read a moment earlier or later, one of these could remain.
+        viewers: videos.iter().map(|held| held.viewers).sum(),
         draining: reader.is_draining(),
         grace_ms: reader.remaining_grace().as_millis() as u64,
         highest_epoch: reader.placement.with_agent(|holder, _| holder.highest_epoch()),
-        videos: held_videos(reader),
+        videos,
         messages_sent: hub.metrics.messages_written.get(),
         reconnects,
         reconnect_errors,

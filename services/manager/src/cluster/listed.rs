@@ -6,11 +6,10 @@ use std::io::Write;
 
 use liverank_adapters::assignment_store::VideoAssignment;
 use liverank_core::VideoId;
-use liverank_core::handover::HeldVideo;
 use serde::Serialize;
 
 use super::KnownCluster;
-use crate::liveness::ReaderLiveness;
+use super::load::watched_videos;
 
 /// The bytes of an assignment in the answer beside its ids: names of members and the longest numbers.
 const ASSIGNMENT_BYTES: usize = 160;
@@ -45,11 +44,6 @@ struct ListingCandidate {
     is_at_emptied_reader: bool,
     viewers: u64,
     bytes: usize,
-}
-
-/// Returns the videos of a reader that have viewers.
-pub fn watched_videos(sighting: &ReaderLiveness) -> impl Iterator<Item = &HeldVideo> {
-    sighting.last_record.videos.iter().filter(|held| held.viewers > 0)
 }
 
 impl KnownCluster {
@@ -133,7 +127,7 @@ mod tests {
 
     use liverank_adapters::assignment_store::{AssignmentSnapshot, ReaderRecord};
     use liverank_core::ReaderId;
-    use liverank_core::handover::{AssignedReaders, ReaderShare};
+    use liverank_core::handover::{AssignedReaders, HeldVideo, ReaderShare};
     use liverank_protocol::MAX_LOAD_BYTES;
 
     use super::*;

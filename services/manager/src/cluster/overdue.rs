@@ -12,6 +12,7 @@ use liverank_core::ReaderId;
 use liverank_core::handover::coordinator::ReaderStatus;
 
 use super::KnownCluster;
+use super::load::viewers_without_canary;
 
 /// Measures for how long each reader has been drained by a planner's order, as far as this manager has seen, and knows
 /// the time limit of drains.
@@ -74,7 +75,7 @@ impl KnownCluster {
 
     fn overdue_drain(&self, now: Instant, reader: &ReaderId) -> Option<OverdueDrain> {
         let drained_for = self.drain_clock.overdue_for(now, reader)?;
-        let viewers = self.reader_watch.get(reader)?.last_record.viewers;
+        let viewers = viewers_without_canary(self.reader_watch.get(reader)?);
         let is_left = viewers > 0 && self.reader_status(now, reader) == Some(ReaderStatus::Draining);
         is_left.then(|| OverdueDrain { reader: reader.clone(), viewers, drained_for })
     }

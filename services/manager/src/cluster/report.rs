@@ -10,7 +10,8 @@ use liverank_protocol::{
 };
 
 use super::KnownCluster;
-use super::listed::{bytes_as_json, watched_videos};
+use super::listed::bytes_as_json;
+use super::load::{viewers_without_canary, watched_videos};
 use crate::liveness::{HoldReason, ReaderLiveness};
 
 /// The bytes that an answer needs for each reader with viewers of videos that are not listed: the reader's id, each
@@ -114,7 +115,7 @@ impl KnownCluster {
             unreachable: sighting.is_unreachable(),
             drain_overdue: self.is_drain_overdue(now, &record.id),
             grace_ms: record.grace_ms,
-            viewers: record.viewers,
+            viewers: viewers_without_canary(sighting),
             capacity: record.capacity,
             assigned: self.assignment_view.video_count_of(&record.id),
             highest_epoch: record.highest_epoch,
@@ -131,7 +132,7 @@ impl KnownCluster {
             videoid: video.clone(),
             epoch: assignment.epoch(),
             readers: assignment.readers().to_vec(),
-            viewers: self.viewer_count_of(video),
+            viewers: self.load_of_video(video),
             changed_ms: changed.unwrap_or_default().as_millis() as u64,
             moving: self.pending_hand_overs.viewers_by_video.contains_key(video),
         }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_adapters::assignment_store::{AssignmentSnapshot, VideoAssignment};
+use liverank_core::canary::CANARY_ID;
 use liverank_core::handover::ReaderShare;
 
 use super::*;
@@ -677,4 +678,54 @@ fn a_viewer_is_routed_to_a_reader_with_room() {
     assert_eq!(readers.iter().map(|share| share.reader.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let alone = self::cluster(now, vec![full], assignments);
     assert!(matches!(alone.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(_)));
+}
+
+/// Returns the record of a reader with capacity for four viewers, as [`record`] does.
+fn small_record(name: &str, videos: &[(&str, u64)]) -> ReaderRecord {
+    let viewers = videos.iter().map(|(_, viewers)| viewers).sum();
+    ReaderRecord { capacity: 4, ..record(name, viewers, videos) }
+}
+
+#[test]
+fn the_canary_s_viewers_are_no_load() {
+    let now = Instant::now();
+    let records = vec![small_record("a", &[(CANARY_ID, 1), ("v", 3)]), small_record("b", &[(CANARY_ID, 2)])];
+    let mut cluster =
+        cluster(now, records.clone(), vec![assignment(CANARY_ID, &["a"], 1), assignment("v", &["a"], 1)]);
+    let load = cluster.cluster_load(now, 600, true);
+    let told: Vec<_> = load.readers.into_iter().map(|it| (it.viewers, it.assigned, it.videos)).collect();
+    assert_eq!(told, [(3, 2, vec![(video("v"), 3)]), (0, 0, vec![])], "the canary has its reader still");
+    let told = load.assignments.into_iter().flatten().map(|it| (it.videoid.to_string(), it.viewers));
+    assert_eq!(told.collect::<BTreeMap<_, _>>(), [(CANARY_ID.into(), 0), ("v".into(), 3)].into());
+    assert_eq!((load.unlisted, cluster.watched_count(), cluster.hottest_videos(9).len()), (None, 1, 1));
+    let watched: Vec<VideoId> = cluster.certain_viewer_counts(now).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(watched, [video("v")]);
+    // A reader that only the canary's viewers are left at is as good as empty.
+    cluster.drain_clock = DrainClock::new(Some(Duration::ZERO));
+    cluster.planner_orders.cordons = ["a", "b"].map(|name| cordon(name, CordonLevel::Draining)).to_vec();
+    cluster.note_records(now, records);
+    let overdue = cluster.overdue_drains(now + Duration::from_millis(1));
+    let overdue: Vec<(&str, u64)> = overdue.iter().map(|it| (it.reader.as_str(), it.viewers)).collect();
+    assert_eq!(overdue, [("a", 3)]);
+}
+
+#[test]
+fn the_canary_s_viewers_take_room_and_are_handed_over() {
+    let now = Instant::now();
+    let full = small_record("a", &[(CANARY_ID, 1), ("v", 3)]);
+    let records = vec![full.clone(), small_record("b", &[(CANARY_ID, 0), ("v", 0)])];
+    let held = vec![assignment(CANARY_ID, &["b"], 2), assignment("v", &["a"], 1)];
+    let seen = cluster(now, records, held);
+    let a = reader_id("a");
+    assert_eq!((seen.reader_usage_thousandths(&a), seen.room_of_reader(&a)), (1_000, 0));
+    let answer = seen.answer_heartbeat(now, &full, 600);
+    let [order] = &answer.hand_overs[..] else { panic!("{answer:?}") };
+    assert_eq!((&order.video, order.to.as_str(), order.keep), (&video(CANARY_ID), "http://b", 0));
+    assert_eq!(seen.viewer_count_of(&video(CANARY_ID)), 1, "so that its next reader is made ready first");
+    // Where it is assigned to a reader that leaves, it is moved with its viewers.
+    let leaving = ReaderRecord { draining: true, ..full };
+    let records = vec![leaving, small_record("b", &[])];
+    let cluster = cluster_with_heartbeats(now, records, vec![assignment(CANARY_ID, &["a"], 1)]);
+    let moved: Vec<u64> = cluster.drain_moves(now, 6_000, 0, |_| false).iter().map(|it| it.viewers).collect();
+    assert_eq!(moved, [1]);
 }

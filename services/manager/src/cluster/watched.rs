@@ -11,11 +11,6 @@ use super::KnownCluster;
 const MAX_READERS_SHOWN: usize = 16;
 
 impl KnownCluster {
-    /// Returns the number of videos that have viewers.
-    pub fn watched_count(&self) -> usize {
-        self.audiences.len()
-    }
-
     /// Returns the number of assigned videos, without the canary.
     pub fn registered_count(&self) -> usize {
         self.assignment_view.len() - usize::from(self.assignment_view.get(&canary::video()).is_some())

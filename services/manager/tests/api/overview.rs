@@ -1,6 +1,7 @@
 //! Tests of the overview for people, and of forecasts of what the planner would do with other readers or viewers.
 
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
+use liverank_core::canary::CANARY_ID;
 use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -46,6 +47,35 @@ async fn the_overview_has_readers_videos_history_and_who_plans() {
     })
     .await;
     assert_eq!(manager.get("/overview?verbose=1").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_canary_s_viewers_are_shown_and_planned_with_nowhere() {
+    let (manager, one, two) = manager_with_two_readers().await;
+    one.watch(CANARY_ID, 3);
+    two.watch(CANARY_ID, 2);
+    until("its viewers are known", async || {
+        let (_, known) = manager.post("/viewers", &json!({"videos": [CANARY_ID]})).await;
+        known["viewers"] == json!([5])
+    })
+    .await;
+    let shown = manager.json("/overview").await;
+    assert_eq!((&shown["viewers"], &shown["videos_watched"]), (&json!(40), &json!(1)), "{shown}");
+    let load = manager.json("/load").await;
+    let readers = load["readers"].as_array().unwrap();
+    let told: Vec<_> = readers.iter().map(|it| (&it["viewers"], &it["videos"])).collect();
+    assert_eq!(told, [(&json!(40), &json!([["v", 40]])), (&json!(0), &json!([]))], "{load}");
+    let samples = async || manager.json("/overview").await["history"]["times"].as_array().unwrap().len();
+    let before = samples().await;
+    until("a sample is taken", async || samples().await > before).await;
+    let history = manager.json("/overview").await["history"].clone();
+    let columns = history["readers"].as_array().unwrap();
+    assert_eq!(columns.len(), 1, "the other reader had nobody: {history}");
+    assert_eq!(columns[0]["viewers"].as_array().unwrap().last(), Some(&json!(40)), "{history}");
+    let (_, forecast) = manager.post("/what-if", &json!({})).await;
+    let readers = forecast["readers"].as_array().unwrap();
+    let before: Vec<_> = readers.iter().map(|it| (&it["id"], &it["before"])).collect();
+    assert_eq!(before, [(&json!("reader-1"), &json!(40)), (&json!("reader-2"), &json!(0))], "{forecast}");
 }
 
 #[tokio::test]

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use liverank_core::ReaderId;
+use liverank_core::{ReaderId, canary};
+use liverank_protocol::ReaderRecord;
 use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
 use liverank_reader::Config;
+use liverank_runtime::identity::{now_seconds, sent};
 use serde_json::json;
 
 use crate::world::{Manager, Running, Viewer, World, config, config_with, until, video};
@@ -62,6 +64,54 @@ async fn heartbeats_tell_the_manager_how_many_watch_what() {
     assert_eq!((record.highest_epoch, record.draining), (7, false));
     until("the next beat", async || manager.last_heartbeat().is_some_and(|next| next.beat > record.beat))
         .await;
+}
+
+/// Connects a viewer of the canary as gateways do: with a pass that they sign with the key of the reader's ticket.
+async fn canary_viewer(reader: &Running, manager: &Manager) -> Viewer {
+    until("a heartbeat", async || manager.last_heartbeat().is_some()).await;
+    let ticket = manager.last_heartbeat().unwrap().ticket.unwrap();
+    let pass = sent::make_pass(&sent::pass_key(&ticket), &canary::user(), &canary::video(), now_seconds());
+    let (id, pass) = (canary::CANARY_ID.replace(':', "%3A"), pass.to_str().unwrap());
+    let line =
+        format!("GET /connect?userid={id}&videoid={id} HTTP/1.1\r\nHost: t\r\nLiverank-Pass: {pass}\r\n\r\n");
+    let mut viewer = Viewer::ask(&reader.address, &line).await;
+    viewer.greeted().await;
+    viewer
+}
+
+#[tokio::test]
+async fn the_canary_s_viewer_is_reported_and_its_stream_goes_on_until_it_is_handed_over() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    *manager.room.lock().unwrap() = Some(0);
+    // So long that the reader has not begun to send viewers away by itself when the order comes.
+    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_mins(1)).await;
+    manager.assign(canary::CANARY_ID, 1, &[("r1", &reader.url)]);
+    let mut viewer = canary_viewer(&reader, &manager).await;
+    let reported = |record: ReaderRecord| {
+        let held = record.videos.iter().find(|held| canary::is_canary(&held.video)).map(|held| held.viewers);
+        (record.viewers, held)
+    };
+    // Managers leave it out of the load by these two numbers.
+    until("a heartbeat that tells of it", async || {
+        manager.last_heartbeat().is_some_and(|record| reported(record) == (1, Some(1)))
+    })
+    .await;
+    assert_eq!(reader.health().await["activeConnections"], 0, "an operator may remove the reader");
+    reader.shell.shutdown.cancel();
+    until("heartbeats of a reader that leaves", async || {
+        let beats = manager.heartbeats.lock().unwrap();
+        beats.iter().filter(|record| record.draining).count() >= 3
+    })
+    .await;
+    let mut comments = world.archived("v", 1).await;
+    comments[0].video_id = canary::video();
+    world.publish(&comments).await;
+    assert_eq!(viewer.comments(1).await, [1], "the reader waits for it as for any viewer");
+    manager.hand_over(canary::CANARY_ID, 2, "http://127.0.0.1:4002", false, 0);
+    assert_eq!(viewer.rest().await, []);
+    reader.drained().await;
+    assert_eq!(manager.last_heartbeat().map(|record| record.viewers), Some(0));
 }
 
 #[tokio::test]

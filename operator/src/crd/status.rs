@@ -200,7 +200,7 @@ pub struct ZoneStatus {
     /// Their viewers, to two significant digits.
     #[serde(default)]
     pub viewers: i64,
-    /// Viewers who came by a gateway of another zone, to two significant digits.
+    /// Those of them by gateways of other zones, to two significant digits.
     #[serde(default)]
     pub other_zone_viewers: i64,
 }

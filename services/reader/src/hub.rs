@@ -228,8 +228,9 @@ impl ChannelHub {
     }
 
     /// Adds a viewer to a video's channel, which is made if there is none. `address` is that of a viewer who connects
-    /// directly; `None` for one who comes by a gateway. `zone` compares the gateway's zone with the reader's. If the reader is full, a direct viewer of the address with the
-    /// most of them is sent away to make room; returns `None` if there is no such viewer.
+    /// directly; `None` for one who comes by a gateway. `zone` compares the gateway's zone with the reader's. If the
+    /// reader is full, a direct viewer of the address with the most of them is sent away to make room; returns `None` if
+    /// there is no such viewer.
     pub fn add_viewer(
         self: &Arc<Self>,
         video: &VideoId,

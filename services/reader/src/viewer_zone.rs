@@ -41,9 +41,10 @@ mod tests {
 
     fn zone_of_viewer(own: Option<&str>, named: Option<&str>) -> ViewerZone {
         let own = own.map(|own| ZoneId::parse(own).unwrap());
-        let named =
-            named.map(|zone| (GATEWAY_ZONE_HEADER, HeaderValue::from_bytes(zone.as_bytes()).unwrap()));
-        let headers = named.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect();
+        let mut headers = HeaderMap::new();
+        if let Some(zone) = named {
+            headers.insert(GATEWAY_ZONE_HEADER, HeaderValue::from_bytes(zone.as_bytes()).unwrap());
+        }
         ViewerZone::of_gateway(own.as_ref(), &headers)
     }
 

@@ -261,7 +261,7 @@ async fn a_viewer_follows_a_move_without_noticing() {
 
 #[tokio::test]
 async fn a_reader_is_told_the_gateway_s_own_zone_and_never_the_viewer_s() {
-    for (flags, told) in [(&["--zone", "eu-1a"][..], Some("eu-1a")), (&[], None)] {
+    for (flags, told) in [(&["--zone", "eu-1a"][..], Some("eu-1a")), (&[][..], None)] {
         let stage = FrontDoorStage::set_stage(flags).await;
         let stream = stage.first.next_stream();
         send_text(&stream, &connected_event(0));

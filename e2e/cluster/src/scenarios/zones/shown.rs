@@ -30,6 +30,7 @@ pub(super) async fn check_shown_zones(
         "no viewer of a crowd is at a reader of another zone: nothing can be seen; {crowds:?}"
     );
     let look = async || {
+        let crowds = crowds_by_reader(world, readers, gateways).await?;
         let load = world.manager_load().await?;
         let in_metrics = viewers_in_metrics(world).await?;
         Ok(disagreement(&load, &in_metrics, readers, &crowds).map_or(Ok(()), Err))

@@ -375,7 +375,7 @@ mod tests {
 
     fn known(zone: Option<&str>, viewers: u64, other_zone_viewers: u64) -> KnownReader {
         let zone = zone.map(|zone| zone.parse().unwrap());
-        KnownReader { zone, viewers, other_zone_viewers, ..KnownReader::default() }
+        KnownReader { viewers, zone, other_zone_viewers, ..KnownReader::default() }
     }
 
     fn lines(readers: &[KnownReader]) -> Vec<String> {

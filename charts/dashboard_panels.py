@@ -223,6 +223,10 @@ READERS = Dashboard(
             Panel("Viewers and capacity", COUNT, ((total("liverank_reader_viewers"), "viewers"), (total("liverank_reader_capacity"), "capacity")), width=12),
             Panel("Fullest readers", SHARE, (("topk(10, sum by (pod, instance, reader) (liverank_reader_viewers{OURS}) "
                   "/ sum by (pod, instance, reader) (liverank_reader_capacity{OURS}))", PROCESS),), "Viewers over capacity."),
+            Panel("Viewers by their gateway's zone", COUNT, ((total("liverank_reader_viewers_by_zone", "zone"), "{{zone}}"),),
+                  "Same: as the reader's. What viewers of another zone are sent crosses zones.", stacked=True),
+            Panel("Comments to other zones, a second", PER_SECOND, ((rate("liverank_reader_messages_to_other_zones_total"), "comments"),),
+                  "Each comment times the viewers by gateways in other zones than the reader's."),
             Panel("Readers", COUNT, ((highest("liverank_manager_readers_open"), "take viewers"), (highest("liverank_manager_readers_silent"), "silent"),
                   (highest("liverank_manager_readers_unreachable"), "unreachable"), (highest("liverank_manager_drains_overdue"), "drains overdue")),
                   "Silent readers are suspect or gone.", "LiverankReadersSilent"),

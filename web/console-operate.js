@@ -265,7 +265,8 @@ function readerRow({ id }) {
   return row;
 }
 
-function fillReader(row, { id, viewers, capacity, state, cordon, videos }, fair) {
+function fillReader(row, reader, fair) {
+  const { id, viewers, capacity, state, cordon, videos } = reader;
   const cell = (name) => row.querySelector(`.${name}`);
   cell('swatch').style.background = colourOf(id);
   put(cell('number'), `${exact(viewers)} of ${short(capacity)}`);
@@ -276,9 +277,15 @@ function fillReader(row, { id, viewers, capacity, state, cordon, videos }, fair)
   cell('bar').title = `${percent(used)} of its capacity; its fair share is ${exact(Math.round(fair))}`;
   const takes = state === 'alive' && cordon === null;
   const words = { closed: 'takes no new videos', draining: 'is being emptied', removed: 'is removed' };
-  put(cell('state'), takes ? plural(videos, 'video') : (words[cordon] ?? state));
+  put(cell('state'), `${takes ? plural(videos, 'video') : (words[cordon] ?? state)}${zoneWords(reader)}`);
   row.classList.toggle('warn', !takes);
   put(cell('share'), takes ? `fair share ${exact(Math.round(fair))}${away(viewers, fair)}` : '');
+}
+
+/** The reader's zone, and how many of its viewers came by a gateway of another one. */
+function zoneWords({ zone, viewers_by_zone: viewers }) {
+  if (!zone) return '';
+  return ` · ${zone}${viewers?.other > 0 ? `, ${exact(viewers.other)} by other zones` : ''}`;
 }
 
 function away(viewers, fair) {

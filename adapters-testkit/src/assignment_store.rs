@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use liverank_adapters::assignment_store::{
     AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE_LENGTH, MAX_EPOCH, ReaderRecord,
-    SwapOutcome, VideoAssignment,
+    SwapOutcome, VideoAssignment, ZonedViewers,
 };
 
 mod planners;
@@ -359,6 +359,7 @@ fn reader_record(id: &str, beat: u64) -> ReaderRecord {
         reconnects: 12,
         reconnect_errors: 1,
         zone: Some(ZoneId::parse("z\"").unwrap()),
+        viewers_by_zone: ZonedViewers { same: 12, other: 5 },
         ticket: Some(Secret::new("t\"")),
     }
 }

@@ -19,7 +19,7 @@ use liverank_core::epoch::is_plausible_epoch;
 pub use liverank_core::handover::CordonLevel;
 use liverank_core::handover::{AssignedReaders, PlannerLease, ReaderShare};
 use liverank_core::{ReaderId, VideoId};
-pub use liverank_protocol::ReaderRecord;
+pub use liverank_protocol::{ReaderRecord, ZonedViewers};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 

@@ -17,7 +17,7 @@ use liverank_core::windows::{CountedWindowKind, CountedWindows, WindowKind};
 use liverank_core::{Comment, CommentId, EventId, Metadata, ReaderId, UserId, VideoId};
 use serde_json::Value;
 
-use crate::assignment_store::ReaderRecord;
+use crate::assignment_store::{ReaderRecord, ZonedViewers};
 
 #[path = "../../core/tests/support/fixtures.rs"]
 mod shared;
@@ -232,6 +232,7 @@ pub fn reader_record() -> ReaderRecord {
         reconnects: 2,
         reconnect_errors: 1,
         zone: serde_json::from_str(r#""eu-1a""#).ok(),
+        viewers_by_zone: ZonedViewers { same: 7, other: 4 },
         ticket: serde_json::from_str(r#""c2VjcmV0""#).ok(),
     }
 }

@@ -21,7 +21,7 @@ REQUIRED = {"id", "type", "title", "gridPos", "datasource", "fieldConfig", "opti
 UNITS = {"ops", "s", "short", "percentunit", "bytes", "Bps"}
 # Labels by which sums may be grouped: those of our metrics, and those that Prometheus adds.
 LABELS = {"namespace", "pod", "instance", "reader", "le", "partition", "board", "service", "method", "route", "status", "reason", "way", "kind",
-          "outcome", "verb", "shard", "source", "rule"}
+          "outcome", "verb", "shard", "source", "rule", "zone"}
 
 
 def committed():

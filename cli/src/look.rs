@@ -158,8 +158,9 @@ pub fn number_with_noun(number: u64, noun: &str) -> String {
 /// is unknown, the reason for that (`counting_unknown`).
 fn status_text(load: &ClusterLoad, troubles: &[String], counting_unknown: Option<&str>) -> String {
     let percent = |reader: &ReaderState| reader.viewers * 100 / reader.capacity.max(1);
+    let has_zones = load.readers.iter().any(|reader| reader.zone.is_some());
     let row = |reader: &ReaderState| {
-        vec![
+        let mut cells = vec![
             reader.id.to_string(),
             reader.state.to_string(),
             reader.cordon.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
@@ -168,9 +169,17 @@ fn status_text(load: &ClusterLoad, troubles: &[String], counting_unknown: Option
             format!("{} %", percent(reader)),
             reader.assigned.to_string(),
             format!("{:.1} s", reader.silent_ms as f64 / 1000.0),
-        ]
+        ];
+        if has_zones {
+            cells.push(reader.zone.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string));
+            cells.push(reader.viewers_by_zone.other.to_string());
+        }
+        cells
     };
-    let head = ["reader", "state", "cordon", "viewers", "capacity", "full", "videos", "heartbeat"];
+    let mut head = vec!["reader", "state", "cordon", "viewers", "capacity", "full", "videos", "heartbeat"];
+    if has_zones {
+        head.extend(["zone", "by other zones"]);
+    }
     let mut text = format_table(&head, &load.readers.iter().map(row).collect::<Vec<_>>());
     let viewers: u64 = load.readers.iter().map(|reader| reader.viewers).sum();
     let planner = load.term.as_ref().map_or("nobody", |term| term.holder.as_str());
@@ -288,6 +297,12 @@ mod tests {
             text.ends_with("! counting is behind\n? whether records are counted is not known: no gateway\n"),
             "{text}"
         );
+        let mut zoned = load();
+        zoned.readers[0].zone = Some("eu-1a".parse().unwrap());
+        zoned.readers[0].viewers_by_zone.other = 70;
+        let text = status_text(&zoned, &[], None);
+        assert!(text.contains("HEARTBEAT  ZONE   BY OTHER ZONES\n"), "{text}");
+        assert!(text.contains("0.4 s      eu-1a  70\n"), "{text}");
         let mut late = load();
         late.readers[0].capacity = 40_000;
         late.readers[0].drain_overdue = true;

@@ -142,6 +142,7 @@ impl GatewayRoute {
                 takes_viewers: join.takes_viewers,
                 load_thousandths: *load,
                 wanted_viewers: join.wanted_viewers,
+                spare_viewers: join.spare_viewers,
                 sent_viewers: *sent,
                 is_near: self.zone.is_some_and(|zone| zone == zone_of(&join.reader))
                     && is_preferred_for_zone(*sent, held.get(&join.reader).copied().unwrap_or(0)),

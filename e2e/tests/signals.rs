@@ -65,6 +65,7 @@ const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_reader_backfilled_total", "the bus loses nothing"),
     ("liverank_reader_lost_total", "the bus loses nothing"),
     ("liverank_reader_ring_crowded_out_total", "comments are short"),
+    ("liverank_reader_messages_to_other_zones_total", "nothing is in a zone"),
     ("liverank_traces_over_limit_total", "few traces are asked for"),
     ("liverank_process_confined_panics_total", "there is no mistake to run into"),
     ("liverank_http_connections_ended_for_others_total", "a port has a place for everybody"),

@@ -156,8 +156,8 @@ impl MemoryWeight for ReaderShape {
 
 impl Item for ReaderShape {
     const BYTES: usize = size_of::<ReaderState>();
-    // Its id, two addresses, and what an unknown state or cordon is called.
-    const TEXTS: usize = 5;
+    // Its id, two addresses, its zone, and what an unknown state or cordon is called.
+    const TEXTS: usize = 6;
 }
 
 /// The array of [`AssignedVideoState`]: the readers of one assignment.

@@ -50,7 +50,7 @@ pub use scoring::{Decimal, Scoring};
 pub use service::{ServiceAccountSettings, ServiceSettings, ServiceType};
 pub use status::{
     ComponentStatus, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingClusterStatus,
-    ReadersStatus, WaitingPlan,
+    ReadersStatus, WaitingPlan, ZoneStatus,
 };
 pub use stores::{Kafka, MongoDb, Redis, RedisTopology, SecretKey};
 pub use tls::{InternalTls, PublicTls, Tls};

@@ -47,7 +47,7 @@ mod what_if;
 
 pub use decision::{Decision, DecisionAction, DecisionNumbers};
 pub use explain::{Explanation, explain};
-pub use facts::{ConditionFact, ReaderFacts, round_to_two_digits};
+pub use facts::{ConditionFact, ReaderFacts, ZoneFacts, round_to_two_digits};
 pub use memory::ReaderMemory;
 pub use proposal::{PlanSubject, Proposal};
 pub use seen::{

@@ -14,10 +14,10 @@ use liverank_protocol::{MAX_DECISION_LINES, MAX_OUTSIDE_DECISIONS, OutsideDecisi
 use crate::build::{Component, names};
 use crate::crd::{
     self, DecisionInputs, DeferrableWork, LastDecision, OperatorStatus, PastDecision, RankingCluster,
-    RankingClusterStatus, ReadersStatus, WaitingPlan,
+    RankingClusterStatus, ReadersStatus, WaitingPlan, ZoneStatus,
 };
 use crate::maintenance;
-use crate::readers::{Decision, Proposal, ReaderFacts, round_to_two_digits};
+use crate::readers::{Decision, Proposal, ReaderFacts, ZoneFacts, round_to_two_digits};
 use crate::run::rollout::RolloutState;
 use crate::validate::FieldProblem;
 
@@ -415,7 +415,17 @@ fn readers_status(report: &StatusInput<'_>, facts: &ReaderFacts) -> ReadersStatu
         imbalance_percent: facts
             .imbalance_percent
             .map(|percent| round_to_two_digits(u64::from(percent)) as i32),
+        zones: facts.zones.iter().map(zone_status).collect(),
         load_as_of: time.map(|time| Time(to_whole_seconds(time))),
+    }
+}
+
+fn zone_status(facts: &ZoneFacts) -> ZoneStatus {
+    ZoneStatus {
+        name: facts.name.to_string(),
+        readers: facts.readers as i32,
+        viewers: round_to_two_digits(facts.viewers) as i64,
+        other_zone_viewers: round_to_two_digits(facts.other_zone_viewers) as i64,
     }
 }
 

@@ -6,6 +6,8 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId, ZoneId};
 use serde::{Deserialize, Serialize};
 
+use crate::ZonedViewers;
+
 /// A reader as it last reported itself. The reader is alive as long as `beat` changes, by the observer's own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderRecord {
@@ -47,6 +49,9 @@ pub struct ReaderRecord {
     /// The zone in which the reader runs; `None` if the reader does not know it, or is of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneId>,
+    /// The viewers by the zones of their gateways.
+    #[serde(default, skip_serializing_if = "ZonedViewers::is_empty")]
+    pub viewers_by_zone: ZonedViewers,
     /// The secret that managers show this reader with their requests; valid nowhere else, and a new one after each
     /// start.
     #[serde(default, skip_serializing_if = "Option::is_none")]

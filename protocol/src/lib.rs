@@ -22,6 +22,7 @@ mod route;
 mod statistics;
 mod viewers;
 mod what_if;
+mod zones;
 
 pub use decision::{MAX_DECISION_LINES, MAX_OUTSIDE_DECISIONS, OutsideDecision};
 pub use health::{
@@ -49,6 +50,7 @@ pub use route::{Route, RouteReader};
 pub use statistics::{CommentTotals, ReaderTotals, ReportAnswer, StatisticsTotals};
 pub use viewers::{MAX_VIDEOS_PER_VIEWERS_REQUEST, ViewersAnswer, ViewersOfVideos, ViewersRequest};
 pub use what_if::{ForecastMinute, ForecastReader, WhatIfAnswer, WhatIfRequest, WhatIfVideo};
+pub use zones::{GATEWAY_ZONE_HEADER, ZonedViewers};
 
 /// Header of a gateway's request to a reader: the assignment epoch under which the manager named the reader. A reader
 /// that knows only an older epoch asks the managers before it sends the viewer to another reader.

@@ -2,10 +2,10 @@
 
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::{ReaderId, VideoId, ZoneId};
 use serde::{Deserialize, Serialize};
 
-use crate::{CordonRequest, MaybeUnknown, TermState};
+use crate::{CordonRequest, MaybeUnknown, TermState, ZonedViewers};
 
 /// Answer of the manager's `GET /load`: the state of the cluster by which a planner decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,12 @@ pub struct ReaderState {
     pub grace_ms: u64,
     /// Number of viewers connected to the reader, without those of the canary (the system's own video).
     pub viewers: u64,
+    /// The zone of the reader; absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneId>,
+    /// The viewers by the zones of their gateways; absent if no viewer's gateway named its zone.
+    #[serde(default, skip_serializing_if = "ZonedViewers::is_empty")]
+    pub viewers_by_zone: ZonedViewers,
     /// Maximum number of viewers that the reader can hold.
     pub capacity: u64,
     /// Number of videos assigned to the reader.

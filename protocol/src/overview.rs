@@ -4,10 +4,12 @@ use std::cmp::Ordering;
 
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
-use liverank_core::{Millis, ReaderId, VideoId};
+use liverank_core::{Millis, ReaderId, VideoId, ZoneId};
 use serde::{Deserialize, Serialize};
 
-use crate::{CordonRequest, MaybeUnknown, MoveState, OutsideDecision, PlannerDecision, UnservedRequests};
+use crate::{
+    CordonRequest, MaybeUnknown, MoveState, OutsideDecision, PlannerDecision, UnservedRequests, ZonedViewers,
+};
 
 /// Answer of the manager's `GET /overview`, of limited size. A gateway merges the answers of all managers into the
 /// `placement` of its own answer to `GET /operate`.
@@ -68,6 +70,12 @@ pub struct OverviewReader {
     pub silent_ms: u64,
     /// Whether the reader sends heartbeats but cannot be reached at its URL.
     pub unreachable: bool,
+    /// The zone of the reader; absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneId>,
+    /// The viewers by the zones of their gateways; absent if no viewer's gateway named its zone.
+    #[serde(default, skip_serializing_if = "ZonedViewers::is_empty")]
+    pub viewers_by_zone: ZonedViewers,
 }
 
 /// A move in an [`Overview`].

@@ -43,6 +43,10 @@ pub struct RouteReader {
     /// as it has free places.
     #[serde(default)]
     pub wanted: u64,
+    /// The number of viewers beyond `wanted` that the reader may get from gateways in its own zone. Managers of earlier
+    /// releases leave this field out.
+    #[serde(default)]
+    pub spare: u64,
     /// The zone of the reader; `None` if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<ZoneId>,

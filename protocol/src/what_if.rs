@@ -2,7 +2,7 @@
 
 use liverank_core::placement::situation::ReaderAvailability;
 use liverank_core::placement::{ReachedLimit, ViewerBalance};
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::{ReaderId, VideoId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::{ChosenOrder, MaybeUnknown};
@@ -73,4 +73,7 @@ pub struct ForecastReader {
     pub before: u64,
     /// Number of the reader's viewers after the last order.
     pub after: u64,
+    /// The zone of the reader; absent if it is not known, or if the reader does not exist yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneId>,
 }

@@ -23,7 +23,7 @@ use liverank_protocol::{
     RegisterAction, RegisterAnswer, RegisterRequest, ReportAnswer, ResolveAnswer, Route, RouteReader,
     RouteRequest, ServiceHealth, StatisticsTotals, SystemLag, SystemState, TermRequest, TermState,
     UnlistedVideos, UnservedRequests, ViewersAnswer, ViewersOfVideos, ViewersRequest, WarmAnswer,
-    WarmRequest, WatchedVideo, WebsocketHealth, WhatIfAnswer, WhatIfRequest, WhatIfVideo,
+    WarmRequest, WatchedVideo, WebsocketHealth, WhatIfAnswer, WhatIfRequest, WhatIfVideo, ZonedViewers,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,10 @@ fn video() -> VideoId {
 
 fn reader(name: &str) -> ReaderId {
     ReaderId::parse(name).expect("an id")
+}
+
+fn zone() -> ZoneId {
+    ZoneId::parse("eu-1a").expect("an id")
 }
 
 fn share() -> ReaderShare {
@@ -75,7 +79,8 @@ fn route_and_heartbeat_messages_have_fixtures() {
         load: 120,
         takes: false,
         wanted: 31,
-        zone: Some(ZoneId::parse("eu-1a").unwrap()),
+        spare: 5,
+        zone: Some(zone()),
         pass_key: Some(secret()),
     };
     check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
@@ -113,7 +118,8 @@ fn a_heartbeat_has_a_fixture() {
         messages_sent: 70,
         reconnects: 2,
         reconnect_errors: 1,
-        zone: Some(ZoneId::parse("eu-1a").unwrap()),
+        zone: Some(zone()),
+        viewers_by_zone: ZonedViewers { same: 7, other: 4 },
         ticket: Some(secret()),
     };
     check_message("heartbeat", &heartbeat);
@@ -160,6 +166,8 @@ fn load_messages_have_fixtures() {
         drain_overdue: false,
         grace_ms: 5,
         viewers: 12,
+        zone: Some(zone()),
+        viewers_by_zone: ZonedViewers { same: 7, other: 4 },
         capacity: 100,
         assigned: 1,
         highest_epoch: 9,
@@ -335,6 +343,8 @@ fn overview() -> Overview {
         videos: 1,
         silent_ms: 400,
         unreachable: true,
+        zone: Some(zone()),
+        viewers_by_zone: ZonedViewers { same: 7, other: 4 },
     };
     let column = ReaderColumn { id: reader("reader-1"), viewers: vec![11, 12] };
     Overview {
@@ -420,6 +430,7 @@ fn forecast_messages_have_fixtures() {
         standing: ReaderAvailability::Draining.into(),
         before: 12,
         after: 6,
+        zone: Some(zone()),
     };
     let answer = WhatIfAnswer { minutes: vec![minute], settled: true, moved: 6, readers: vec![of_reader] };
     check_message("what-if-answer", &answer);

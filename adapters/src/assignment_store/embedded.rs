@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::{
     AssignmentChange, AssignmentSnapshot, AssignmentStore, CHANGE_QUEUE_LENGTH, MAX_VIEWER_PEAKS,
     PlannerOrders, PlannerTerm, ReaderCordon, ReaderRecord, SwapOutcome, TermGrant, VideoAssignment,
-    check_epoch_is_possible, now_micros,
+    ZonedViewers, check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -161,7 +161,13 @@ impl EmbeddedState {
         let known = self.readers.get(&record.id);
         let is_known = known.is_some_and(|known| lasting_fields(known) == lasting_fields(&record));
         if self.file.is_some() && !is_known {
-            let absent = ReaderRecord { viewers: 0, videos: Vec::new(), draining: false, ..record.clone() };
+            let absent = ReaderRecord {
+                viewers: 0,
+                viewers_by_zone: ZonedViewers::default(),
+                videos: Vec::new(),
+                draining: false,
+                ..record.clone()
+            };
             let json = serde_json::to_vec(&absent).expect("a record is plain data");
             self.write_row(READERS_TABLE, record.id.as_str(), Some(&json));
         }
@@ -450,6 +456,7 @@ mod tests {
             reconnects: 0,
             reconnect_errors: 0,
             zone: None,
+            viewers_by_zone: ZonedViewers::default(),
             ticket: None,
         }
     }

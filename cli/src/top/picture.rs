@@ -86,6 +86,17 @@ pub(super) fn reader_state_word(reader: &OverviewReader) -> String {
     cordon.map_or_else(|| reader.state.to_string(), ToString::to_string)
 }
 
+/// Returns the reader's zone and the number of its viewers who came by gateways of other zones; empty if the zone is not
+/// known.
+pub(super) fn zone_words(reader: &OverviewReader) -> String {
+    let other = reader.viewers_by_zone.other;
+    match &reader.zone {
+        Some(zone) if other > 0 => format!("{zone}, {other} by other zones"),
+        Some(zone) => zone.to_string(),
+        None => String::new(),
+    }
+}
+
 /// Returns the part of the reader's capacity that is in use, from 0 to 1.
 pub(super) fn used_fraction(reader: &OverviewReader) -> f64 {
     (reader.viewers as f64 / reader.capacity.max(1) as f64).min(1.0)
@@ -133,6 +144,8 @@ pub(super) mod example {
             videos,
             silent_ms: 0,
             unreachable: false,
+            zone: None,
+            viewers_by_zone: liverank_protocol::ZonedViewers::default(),
         }
     }
 

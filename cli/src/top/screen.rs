@@ -9,11 +9,13 @@ use ratatui::widgets::{Block, Paragraph, Row, Table};
 
 use super::picture::{
     find_troubles, move_progress, move_word, placement_line, rates_and_lag_line, reader_names,
-    reader_state_word, takes_viewers, used_fraction,
+    reader_state_word, takes_viewers, used_fraction, zone_words,
 };
 
 /// The width of a reader's bar, in terminal cells.
 const BAR_CELLS: usize = 20;
+/// The width of a reader's zone and its viewers by gateways of other zones, in terminal cells.
+const ZONE_CELLS: u16 = 32;
 
 /// Draws the state of the system. `trouble` is the error of the last request, if `state` is therefore out
 /// of date.
@@ -54,22 +56,26 @@ fn framed_table<'a>(
 }
 
 fn readers_table(readers: &[OverviewReader]) -> Table<'_> {
+    let has_zones = readers.iter().any(|reader| reader.zone.is_some());
     let row = |reader: &OverviewReader| {
         let filled = (used_fraction(reader) * BAR_CELLS as f64).round() as usize;
         let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled));
         let bar = if used_fraction(reader) > 0.9 { Line::from(bar).red() } else { Line::from(bar).cyan() };
         let style = if takes_viewers(reader) { Style::new() } else { Style::new().fg(Color::Yellow) };
-        Row::new(vec![
+        let mut cells = vec![
             Line::from(reader.id.to_string()),
             Line::from(reader_state_word(reader)),
             Line::from(reader.viewers.to_string()).bold(),
             Line::from(reader.capacity.to_string()),
             bar,
             Line::from(reader.videos.to_string()),
-        ])
-        .style(style)
+        ];
+        if has_zones {
+            cells.push(Line::from(zone_words(reader)));
+        }
+        Row::new(cells).style(style)
     };
-    let widths = [
+    let mut widths = vec![
         Constraint::Fill(1),
         Constraint::Length(9),
         Constraint::Length(9),
@@ -77,7 +83,11 @@ fn readers_table(readers: &[OverviewReader]) -> Table<'_> {
         Constraint::Length(BAR_CELLS as u16),
         Constraint::Length(8),
     ];
-    let head = ["reader", "state", "viewers", "capacity", "full", "videos"];
+    let mut head = vec!["reader", "state", "viewers", "capacity", "full", "videos"];
+    if has_zones {
+        widths.push(Constraint::Length(ZONE_CELLS));
+        head.push("zone");
+    }
     framed_table(" Readers ", &head, readers.iter().map(row).collect(), &widths)
 }
 
@@ -144,8 +154,10 @@ mod tests {
 
     #[test]
     fn readers_videos_moves_and_troubles_are_on_the_screen_of_any_size() {
-        let readers =
+        let mut readers =
             [example::reader(1, None, 50, 1), example::reader(2, Some(CordonLevel::Draining), 100, 2)];
+        readers[0].zone = Some("eu-1a".parse().unwrap());
+        readers[0].viewers_by_zone.other = 7;
         let moved = example::moved(MoveKind::Split, OrderedBy::Autopilot, MovePhase::Done, 0);
         let state = example::system(150, readers, &["reader-1"], moved);
         let screen = drawn_text(&state, Some("the front door is away"), 120, 30);
@@ -155,6 +167,7 @@ mod tests {
             "reader-1",
             "██████████░░░░░░░░░░",
             "draining",
+            "eu-1a, 7 by other zones",
             "cat",
             "split",
             "20/20 done",

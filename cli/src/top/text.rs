@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::picture::{
     find_troubles, move_progress, move_word, placement_line, rates_and_lag_line, reader_names,
-    reader_state_word, used_fraction,
+    reader_state_word, used_fraction, zone_words,
 };
 use liverank_protocol::SystemState;
 use liverank_runtime::output::format_table;
@@ -19,13 +19,18 @@ pub(super) fn overview_text(state: &SystemState) -> String {
         let _ = writeln!(text, "! {trouble}");
     }
     let Some(it) = &state.placement else { return text };
+    let has_zones = it.readers.iter().any(|reader| reader.zone.is_some());
     let readers = it.readers.iter().map(|reader| {
         let full = format!("{:.1} %", used_fraction(reader) * 100.0);
         let counts = [reader.viewers, reader.capacity, reader.videos].map(|count| count.to_string());
         let [viewers, capacity, videos] = counts;
-        vec![reader.id.to_string(), reader_state_word(reader), viewers, capacity, full, videos]
+        let mut cells =
+            vec![reader.id.to_string(), reader_state_word(reader), viewers, capacity, full, videos];
+        cells.extend(has_zones.then(|| zone_words(reader)));
+        cells
     });
-    let head = ["reader", "state", "viewers", "capacity", "full", "videos"];
+    let mut head = vec!["reader", "state", "viewers", "capacity", "full", "videos"];
+    head.extend(has_zones.then_some("zone"));
     let _ = write!(text, "\n{}", format_table(&head, &readers.collect::<Vec<_>>()));
     if !it.videos.is_empty() {
         let videos = it.videos.iter().take(MAX_LINES_LISTED).map(|video| {
@@ -74,6 +79,10 @@ mod tests {
             rates.into_iter().map(|(name, rate)| (name.to_owned(), rate)).collect::<BTreeMap<_, _>>();
         let part = |name: &str, away| PartState { name: name.to_owned(), away, detail: None };
         state.parts = vec![part("comment", true), part("log", false)];
+        let mut zoned = state.clone();
+        zoned.placement.as_mut().unwrap().readers[0].zone = Some("eu-1a".parse().unwrap());
+        let line = "reader-1  alive     10       100       10.0 %  2       eu-1a";
+        assert!(overview_text(&zoned).lines().any(|own| own == line), "{}", overview_text(&zoned));
         let text = overview_text(&state);
         for line in [
             "30 viewers of 200; 1 of 2 readers take viewers; 4 viewers on their way; manager-a plans",

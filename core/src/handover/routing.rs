@@ -18,6 +18,9 @@ pub struct RouteOption<'a> {
     pub load_thousandths: u64,
     /// The number of viewers that the reader should get; see [`ReaderToJoin`](super::coordinator::ReaderToJoin).
     pub wanted_viewers: u64,
+    /// The number of viewers beyond `wanted_viewers` that the reader may get if it is near; see
+    /// [`ReaderToJoin`](super::coordinator::ReaderToJoin).
+    pub spare_viewers: u64,
     /// The number of viewers that the gateway has sent to the reader since it got the value of `wanted_viewers`.
     pub sent_viewers: u64,
     /// Whether the gateway prefers the reader because both are in the same zone; see [`is_preferred_for_zone`].
@@ -27,8 +30,8 @@ pub struct RouteOption<'a> {
 /// The divisor that bounds the preference for readers in the gateway's own zone: while a gateway uses one route, it
 /// prefers such a reader for at most a fortieth of the viewers of the video that it already has at that reader. A
 /// gateway uses a route for a second, and after some four seconds the new viewers are reported and no longer wanted. So
-/// all gateways together send a reader at most a tenth more of a video's viewers than its share; a reader sheds viewers
-/// from a fifth more on.
+/// all gateways together send a reader at most a tenth more of a video's viewers than they should, which is a twentieth
+/// more than its share; a reader sheds viewers from a fifth more on.
 const NEAR_PREFERENCE_DIVISOR: u64 = 40;
 
 /// Whether a gateway prefers a reader in its own zone, if it has sent `sent` viewers to the reader since it got the
@@ -43,6 +46,15 @@ impl RouteOption<'_> {
     /// Returns the number of viewers that the reader should still get.
     const fn lacking_viewers(&self) -> u64 {
         self.wanted_viewers.saturating_sub(self.sent_viewers)
+    }
+
+    /// Returns the number of viewers that the reader should still get before readers that are not near; 0 if it is not
+    /// near itself.
+    const fn lacking_near_viewers(&self) -> u64 {
+        if !self.is_near {
+            return 0;
+        }
+        self.wanted_viewers.saturating_add(self.spare_viewers).saturating_sub(self.sent_viewers)
     }
 }
 
@@ -68,16 +80,17 @@ pub fn choose_route_reader(
 }
 
 /// Returns, for each reader whose index is in `of`, the number of viewers that the reader still lacks, and its load.
-/// While readers of the gateway's own zone lack viewers, the others count as if they lacked none. If no reader lacks
-/// viewers any more, all count with the number that they lacked at first, so that a larger crowd than expected is
-/// divided in the same proportion. So zones do not change how many viewers come to each reader, only which viewers.
+/// While readers of the gateway's own zone lack viewers, or have less than a little more than their share, the others
+/// count as if they lacked none. If no reader lacks viewers any more, all count with the number that they lacked at
+/// first, so that a larger crowd than expected is divided in the same proportion. So zones change how many viewers come
+/// to each reader by `spare_viewers` at most; beside that, they change only which viewers come.
 fn missing_viewers_and_load(options: &[RouteOption<'_>], of: &[usize]) -> Vec<(u64, u64)> {
     let readers = || of.iter().map(|at| &options[*at]);
     let weigh_by = |lacks: &dyn Fn(&RouteOption<'_>) -> u64| -> Vec<(u64, u64)> {
         readers().map(|option| (lacks(option), option.load_thousandths)).collect()
     };
-    if readers().any(|option| option.is_near && option.lacking_viewers() > 0) {
-        return weigh_by(&|option| if option.is_near { option.lacking_viewers() } else { 0 });
+    if readers().any(|option| option.lacking_near_viewers() > 0) {
+        return weigh_by(&|option| option.lacking_near_viewers());
     }
     if readers().any(|option| option.lacking_viewers() > 0) {
         return weigh_by(&|option| option.lacking_viewers());
@@ -129,6 +142,7 @@ mod tests {
                 takes_viewers: *takes,
                 load_thousandths: *load,
                 wanted_viewers: *wanted,
+                spare_viewers: 0,
                 sent_viewers: 0,
                 is_near: false,
             })
@@ -173,6 +187,11 @@ mod tests {
     /// Sends as many viewers as `lots` has pairs, one after the other, from one gateway in the zone `own`; each reader has a
     /// number of viewers who are to come to it, and a zone. Returns how many came to each.
     fn send_viewers(own: Option<u8>, readers: &[(u64, u8)], lots: &[[u32; 2]]) -> Vec<u64> {
+        send_with_spare(own, readers, 0, lots)
+    }
+
+    /// Sends viewers as [`send_viewers`] does; `spare` more than are to come to it may come to each reader that is near.
+    fn send_with_spare(own: Option<u8>, readers: &[(u64, u8)], spare: u64, lots: &[[u32; 2]]) -> Vec<u64> {
         let names: Vec<String> = (0..readers.len()).map(|at| format!("r{at}")).collect();
         let names = self::readers(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let mut sent = vec![0; readers.len()];
@@ -186,6 +205,7 @@ mod tests {
                     takes_viewers: true,
                     load_thousandths: 0,
                     wanted_viewers: *wanted,
+                    spare_viewers: spare,
                     sent_viewers: *sent,
                     is_near: own == Some(*zone),
                 })
@@ -206,7 +226,52 @@ mod tests {
         assert_eq!(send_viewers(Some(3), &readers, &lots), [3, 5, 2], "none is near");
     }
 
+    #[test]
+    fn where_no_reader_lacks_viewers_the_own_zone_still_comes_first_within_the_spare() {
+        let lots: Vec<[u32; 2]> = (0..10_u32).map(|nth| [nth.wrapping_mul(0x9E37_79B9), 0]).collect();
+        let balanced = [(0, 1), (0, 2)];
+        assert_eq!(send_with_spare(Some(1), &balanced, 5, &lots[..5]), [5, 0]);
+        assert_eq!(send_with_spare(Some(2), &balanced, 5, &lots[..5]), [0, 5]);
+        let other_lacks = [(0, 1), (4, 2)];
+        assert_eq!(
+            send_with_spare(Some(1), &other_lacks, 3, &lots[..7]),
+            [3, 4],
+            "then what the other lacks"
+        );
+        assert_eq!(
+            send_with_spare(None, &other_lacks, 3, &lots[..4]),
+            [0, 4],
+            "only zones use what is spare"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_zone_s_viewers_stay_in_it_and_exceed_no_reader_s_spare(
+            readers in prop::collection::vec((0_u64..20, 0_u8..3), 1..8),
+            spare in 0_u64..6,
+            lots in prop::collection::vec(any::<[u32; 2]>(), 200),
+            part in 0_usize..=100,
+        ) {
+            let in_zone = |zone: u8| readers.iter().filter(move |it| it.1 == zone);
+            let room_of = |zone: u8| in_zone(zone).map(|it| it.0 + spare).sum::<u64>();
+            // Through the gateways of each zone come as many as its readers may get: everybody stays in the zone.
+            for zone in 0..3 {
+                let come = usize::try_from(room_of(zone)).unwrap();
+                let came = send_with_spare(Some(zone), &readers, spare, &lots[..come]);
+                for (came, (wanted, of)) in came.iter().zip(&readers) {
+                    prop_assert_eq!(*came, if *of == zone { wanted + spare } else { 0 });
+                }
+            }
+            // From one zone alone: its readers exceed what is wanted by the spare, and no other reader does at all.
+            let wanted_elsewhere: u64 = readers.iter().filter(|it| it.1 != 0).map(|it| it.0).sum();
+            let most = usize::try_from(room_of(0) + wanted_elsewhere).unwrap();
+            let came = send_with_spare(Some(0), &readers, spare, &lots[..most * part / 100]);
+            for (came, (wanted, zone)) in came.iter().zip(&readers) {
+                prop_assert!(*came <= wanted + if *zone == 0 { spare } else { 0 }, "{:?}", came);
+            }
+        }
+
         #[test]
         fn a_zone_changes_who_comes_to_a_reader_and_not_how_many(
             readers in prop::collection::vec((0_u64..20, 0_u8..3), 1..8),

@@ -174,10 +174,35 @@ pub struct ReadersStatus {
     /// How far the fullest reader is above the mean, in percent, to two significant digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imbalance_percent: Option<i32>,
+    /// The zones of readers that know theirs, at most 8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub zones: Vec<ZoneStatus>,
     /// The time of the last known load.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub load_as_of: Option<Time>,
+}
+
+/// The readers of a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneStatus {
+    /// The zone.
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    /// Number of readers.
+    #[serde(default)]
+    pub readers: i32,
+    /// Their viewers, to two significant digits.
+    #[serde(default)]
+    pub viewers: i64,
+    /// Those of them by gateways of other zones, to two significant digits.
+    #[serde(default)]
+    pub other_zone_viewers: i64,
 }
 
 /// The last decision about readers, and its reason.

@@ -151,6 +151,15 @@ fn render_summary(out: &mut String, readers: &ReadersStatus, now: Timestamp) {
         let _ = write!(out, ", {}", time_ago(at.0, now));
     }
     out.push('\n');
+    for zone in &readers.zones {
+        let number = |viewers: i64| with_commas(viewers.max(0) as u64);
+        let (viewers, other) = (number(zone.viewers), number(zone.other_zone_viewers));
+        let _ = writeln!(
+            out,
+            "  zone {}: {} readers; {viewers} viewers, {other} of them by gateways of other zones",
+            zone.name, zone.readers
+        );
+    }
 }
 
 fn render_readers_table(
@@ -170,8 +179,14 @@ fn render_readers_table(
         seen.keys().chain(made.keys()).copied().collect::<BTreeSet<_>>().into_iter().collect();
     // By number; readers that are not named by the operator's scheme come last.
     known.sort_by_key(|name| (names::reader_number(cluster, name).unwrap_or(u32::MAX), *name));
-    let mut table =
-        TextTable::new(&["READER", "POD", "MANAGERS SAY", ">VIEWERS", ">OF", ">VIDEOS", ">SILENT", "NOTE"]);
+    let mut heads = vec!["READER", "POD", "MANAGERS SAY", ">VIEWERS", ">OF", ">VIDEOS", ">SILENT", "NOTE"];
+    // Most clusters of one zone know none: their table has no empty columns.
+    let has_zones = seen.values().any(|reader| reader.zone.is_some());
+    if has_zones {
+        heads.insert(1, "ZONE");
+        heads.insert(5, ">BY OTHER ZONES");
+    }
+    let mut table = TextTable::new(&heads);
     for name in &known {
         let (made, seen) = (made.get(name), seen.get(name));
         let pod = match made {
@@ -181,7 +196,7 @@ fn render_readers_table(
         };
         let dash = || "-".to_owned();
         let number = |of: fn(&ReaderState) -> u64| seen.map_or_else(dash, |reader| with_commas(of(reader)));
-        table.add_row([
+        let mut cells = vec![
             (*name).to_owned(),
             pod.to_owned(),
             seen.map_or_else(dash, |reader| reader.state.to_string()),
@@ -190,7 +205,13 @@ fn render_readers_table(
             number(|reader| reader.assigned),
             seen.map_or_else(dash, |reader| short_duration(reader.silent_ms as i64 / 1000)),
             reader_note(made.copied(), seen.copied(), now),
-        ]);
+        ];
+        if has_zones {
+            let zone = seen.and_then(|reader| reader.zone.as_ref());
+            cells.insert(1, zone.map_or_else(dash, ToString::to_string));
+            cells.insert(5, number(|reader| reader.viewers_by_zone.other));
+        }
+        table.add_row(cells);
     }
     if !known.is_empty() {
         out.push_str(&table.render("  "));

@@ -97,16 +97,13 @@ fn readers_table(answer: &WhatIfAnswer) -> TextTable {
         now.keys().chain(then.keys()).collect::<BTreeSet<_>>().into_iter().collect();
     // New readers come after the existing ones, and `x-reader-10` after `x-reader-9`.
     names.sort_by_key(|name| (!now.contains_key(*name), name.len(), *name));
-    let mut table = TextTable::new(&[
-        "READER",
-        "STATE",
-        ">VIEWERS",
-        ">THEN",
-        ">CAPACITY",
-        ">VIDEOS",
-        ">THEN",
-        ">USED THEN",
-    ]);
+    let mut heads =
+        vec!["READER", "STATE", ">VIEWERS", ">THEN", ">CAPACITY", ">VIDEOS", ">THEN", ">USED THEN"];
+    let has_zones = answer.now.iter().any(|row| row.zone.is_some());
+    if has_zones {
+        heads.insert(1, "ZONE");
+    }
+    let mut table = TextTable::new(&heads);
     for name in names {
         let (now, then) = (now.get(name), then.get(name));
         let dash = || "-".to_owned();
@@ -118,7 +115,7 @@ fn readers_table(answer: &WhatIfAnswer) -> TextTable {
             (None, Some(_)) => "new",
             (Some(row), Some(_)) => row.state.as_str(),
         };
-        table.add_row([
+        let mut cells = vec![
             name.clone(),
             state.to_owned(),
             count(now, |row| row.viewers),
@@ -127,7 +124,11 @@ fn readers_table(answer: &WhatIfAnswer) -> TextTable {
             count(now, |row| row.videos),
             count(then, |row| row.videos),
             then.map_or_else(dash, |row| format!("{}%", used_percent(row))),
-        ]);
+        ];
+        if has_zones {
+            cells.insert(1, now.and_then(|row| row.zone.clone()).unwrap_or_else(dash));
+        }
+        table.add_row(cells);
     }
     table
 }

@@ -54,6 +54,7 @@ pub fn explain(seen: &RoundInput) -> Explanation {
             capacity: known.map_or(0, |known| known.capacity),
             videos: known.map_or(0, |known| known.assigned_videos),
             state: format!("{state}{template}"),
+            zone: known.and_then(|known| known.zone.as_ref()).map(ToString::to_string),
         }
     });
     Explanation {

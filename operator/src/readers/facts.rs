@@ -1,8 +1,11 @@
 //! The facts about readers in the resource's status. Messages name causes, and no number that changes with every
 //! viewer.
 
-use liverank_core::Millis;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use liverank_core::scaling::{self, ScalingLimit};
+use liverank_core::{Millis, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use super::decision::DecisionNumbers;
@@ -12,7 +15,7 @@ use super::remove::OverdueReaders;
 use super::scale::WantedReaders;
 use super::seen::RoundInput;
 use super::settings::ScalingSetting;
-use super::view::LoadView;
+use super::view::{KnownReader, LoadView};
 
 /// The time in milliseconds for which viewers may be without a reader before it is reported: a dead reader is replaced
 /// within five seconds.
@@ -36,6 +39,8 @@ pub struct ReaderFacts {
     pub imbalance_percent: Option<u32>,
     /// The time at which the managers were queried for the load; `None` if it is unknown.
     pub load_as_of: Option<Millis>,
+    /// The readers by zone, ordered by the zones' names; at most eight.
+    pub zones: Vec<ZoneFacts>,
     /// The fact that the condition Autoscaling shows.
     pub autoscaling: ConditionFact,
     /// The facts that make the condition Degraded true.
@@ -43,6 +48,23 @@ pub struct ReaderFacts {
     /// The facts that make the condition Reconciling true.
     pub progressing: Vec<ConditionFact>,
 }
+
+/// The readers of one zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneFacts {
+    /// The name of the zone.
+    pub name: ZoneId,
+    /// Number of readers that managers know in the zone.
+    pub readers: u32,
+    /// Number of these readers' viewers.
+    pub viewers: u64,
+    /// Number of these viewers who came by a gateway in another zone.
+    pub other_zone_viewers: u64,
+}
+
+/// Maximal number of zones in a status. A region of a cloud has three to six zones as a rule; zones come from flags of
+/// processes, and a status must not grow with what somebody writes there.
+const MAX_ZONES: usize = 8;
 
 /// The content of a condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +114,7 @@ impl StatusFindings<'_> {
             viewers: self.total_viewers(),
             imbalance_percent: self.imbalance_percent(),
             load_as_of: self.view.as_of,
+            zones: self.zones(),
             autoscaling: self.autoscaling_fact(),
             degraded: self.degraded_facts(),
             progressing: self.progressing_facts(),
@@ -124,6 +147,11 @@ impl StatusFindings<'_> {
                 .map(|known| known.viewers)
                 .sum(),
         )
+    }
+
+    fn zones(&self) -> Vec<ZoneFacts> {
+        let known = self.view.reader_names().filter_map(|name| self.view.known_reader(name));
+        readers_by_zone(known)
     }
 
     fn imbalance_percent(&self) -> Option<u32> {
@@ -294,6 +322,25 @@ impl StatusFindings<'_> {
     }
 }
 
+/// Sums readers up by zone. Of more than [`MAX_ZONES`] zones, those with the most readers are returned. Readers whose zone
+/// is not known are in no zone.
+fn readers_by_zone<'a>(readers: impl Iterator<Item = &'a KnownReader>) -> Vec<ZoneFacts> {
+    let mut zones: BTreeMap<&ZoneId, ZoneFacts> = BTreeMap::new();
+    for reader in readers {
+        let Some(name) = &reader.zone else { continue };
+        let none = || ZoneFacts { name: name.clone(), readers: 0, viewers: 0, other_zone_viewers: 0 };
+        let zone = zones.entry(name).or_insert_with(none);
+        zone.readers += 1;
+        zone.viewers += reader.viewers;
+        zone.other_zone_viewers += reader.other_zone_viewers;
+    }
+    let mut zones: Vec<ZoneFacts> = zones.into_values().collect();
+    zones.sort_by_key(|zone| Reverse(zone.readers));
+    zones.truncate(MAX_ZONES);
+    zones.sort_by(|one, other| one.name.cmp(&other.name));
+    zones
+}
+
 fn scaled_fact(decision: &scaling::ScalingDecision, n: u32) -> ConditionFact {
     let about = round_to_two_digits(decision.viewers);
     let binds = |bound: ScalingLimit| decision.bound_by.contains(&bound);
@@ -320,4 +367,33 @@ fn scaled_fact(decision: &scaling::ScalingDecision, n: u32) -> ConditionFact {
     };
     let words = if words.is_empty() { String::new() } else { format!("; {words}") };
     condition_fact(true, reason, format!("{n} readers for about {about} viewers{words}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(zone: Option<&str>, viewers: u64, other_zone_viewers: u64) -> KnownReader {
+        let zone = zone.map(|zone| zone.parse().unwrap());
+        KnownReader { viewers, zone, other_zone_viewers, ..KnownReader::default() }
+    }
+
+    fn lines(readers: &[KnownReader]) -> Vec<String> {
+        let line =
+            |it: &ZoneFacts| format!("{} {} {} {}", it.name, it.readers, it.viewers, it.other_zone_viewers);
+        readers_by_zone(readers.iter()).iter().map(line).collect()
+    }
+
+    #[test]
+    fn readers_are_summed_up_by_zone_and_zones_are_bounded() {
+        let readers =
+            [known(Some("b"), 30, 4), known(None, 5, 0), known(Some("a"), 20, 0), known(Some("b"), 10, 1)];
+        assert_eq!(lines(&readers), ["a 1 20 0", "b 2 40 5"]);
+        assert!(lines(&readers[1..2]).is_empty(), "a reader of an earlier release reports no zone");
+        let names: Vec<String> = (0..MAX_ZONES + 2).map(|at| format!("z{at}")).collect();
+        let mut many: Vec<KnownReader> = names.iter().map(|name| known(Some(name), 1, 0)).collect();
+        many.push(known(Some("z9"), 1, 0));
+        let lines = lines(&many);
+        assert_eq!((lines.len(), lines.last().map(String::as_str)), (MAX_ZONES, Some("z9 2 2 0")));
+    }
 }

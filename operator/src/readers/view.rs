@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use liverank_core::handover::CordonLevel;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::scaling::{ReaderLoadReport, ScalingPolicy};
-use liverank_core::{Millis, ReaderId};
+use liverank_core::{Millis, ReaderId, ZoneId};
 use liverank_protocol::{ReaderState, UnservedRequests};
 
 use super::seen::{ManagerReport, RoundInput};
@@ -70,6 +70,10 @@ pub struct KnownReader {
     pub leaving: bool,
     /// Whether every manager's report on the reader is recent, whatever it says.
     pub is_report_fresh: bool,
+    /// The zone that the reader reports; `None` if it is not known.
+    pub zone: Option<ZoneId>,
+    /// Number of viewers who came by a gateway in another zone than the reader's, by the manager that counts most.
+    pub other_zone_viewers: u64,
     /// The number of viewers who were to reconnect to this reader from another one in the last minute, and the number
     /// of those who failed.
     pub reconnects: (u64, u64),
@@ -238,6 +242,10 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
             // A gone reader has no viewers: its former viewers are counted where they went.
             known.viewers = known.viewers.max(if gone { 0 } else { state.viewers });
             known.capacity = known.capacity.max(state.capacity);
+            if !gone {
+                known.zone = known.zone.take().or_else(|| state.zone.clone());
+                known.other_zone_viewers = known.other_zone_viewers.max(state.viewers_by_zone.other);
+            }
             known.assigned_videos = known.assigned_videos.max(state.assigned);
             known.alive &= state.state == ReaderStatus::Alive && state.fresh;
             known.is_report_fresh &= state.fresh && !gone;

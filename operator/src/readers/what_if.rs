@@ -1,10 +1,13 @@
 //! A forecast for another number of readers, made by the operator's own planner.
 
-use liverank_core::Millis;
+use std::collections::BTreeMap;
+
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::placement::{
-    PlacementReader, Plan, PlanLimits, ReaderAvailability, Situation, ViewerMoveBudget, make_plan,
+    PlacementReader, Plan, PlanLimits, ReaderAvailability, ReaderZones, Situation, ViewerMoveBudget,
+    make_plan, plan_in_zones,
 };
+use liverank_core::{Millis, ReaderId, ZoneId};
 use liverank_protocol::ClusterLoad;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +59,9 @@ pub struct ReaderForecast {
     pub videos: u64,
     /// `open`, `closed` or `draining`.
     pub state: String,
+    /// The zone that the reader reports; absent if it is not known, or if the reader does not exist yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// Returns the forecast for another number of open readers. `load` has to contain all assignments; an error if it does
@@ -75,16 +81,17 @@ pub fn answer_what_if(
     let at: Millis = i64::MAX / 4;
     let mut situation = situation(load, at);
     situation.videos.iter_mut().for_each(|video| (video.changed, video.moving) = (0, false));
-    let now = reader_forecasts(&situation);
+    let zones = known_zones(load);
+    let now = reader_forecasts(&situation, &zones);
     let first = make_plan(&situation, &unlimited_limits(settings)).before;
-    let gone = resize_fleet(&mut situation, settings, readers);
+    let gone = resize_fleet(&mut situation, settings, readers, &zones);
     let situation = situation.sorted_by_name();
-    let (mut then, moved, orders, last) = carry_out_plans(situation, settings);
+    let (mut then, moved, orders, last) = carry_out_plans(situation, settings, &zones);
     let mut notes = answer_notes(load, settings, readers);
     if !gone.is_empty() {
         notes.push(format!("emptied and removed: {}", gone.join(", ")));
     }
-    let mut rows = reader_forecasts(&then);
+    let mut rows = reader_forecasts(&then, &zones);
     rows.retain(|row| !gone.contains(&row.reader));
     then.readers.clear();
     let percent = |millionths: u64| (millionths / 10_000).saturating_sub(100) as u32;
@@ -108,8 +115,13 @@ fn unlimited_limits(settings: &ReaderSettings) -> PlanLimits {
 }
 
 /// Adds readers, or marks surplus readers with the fewest viewers as draining and returns their names.
-fn resize_fleet(situation: &mut Situation, settings: &ReaderSettings, readers: u32) -> Vec<String> {
-    let loads = reader_forecasts(situation);
+fn resize_fleet(
+    situation: &mut Situation,
+    settings: &ReaderSettings,
+    readers: u32,
+    zones: &BTreeMap<ReaderId, ZoneId>,
+) -> Vec<String> {
+    let loads = reader_forecasts(situation, zones);
     let is_open = |reader: &PlacementReader| reader.standing == ReaderAvailability::Open;
     let mut open: Vec<usize> =
         (0..situation.readers.len()).filter(|&at| is_open(&situation.readers[at])).collect();
@@ -131,11 +143,16 @@ fn resize_fleet(situation: &mut Situation, settings: &ReaderSettings, readers: u
     gone
 }
 
-fn carry_out_plans(mut situation: Situation, settings: &ReaderSettings) -> (Situation, u64, usize, Plan) {
+fn carry_out_plans(
+    mut situation: Situation,
+    settings: &ReaderSettings,
+    zones: &BTreeMap<ReaderId, ZoneId>,
+) -> (Situation, u64, usize, Plan) {
+    let zones: ReaderZones = zones.iter().map(|(reader, zone)| (reader.clone(), zone.to_string())).collect();
     let limits = unlimited_limits(settings);
     let (mut moved, mut orders) = (0, 0);
     for _ in 1..MAX_ROUNDS {
-        let plan = make_plan(&situation, &limits);
+        let plan = plan_in_zones(&situation, &limits, &zones);
         moved += plan.moved;
         orders += plan.orders.len();
         situation.apply_plan(&plan, 0);
@@ -143,11 +160,16 @@ fn carry_out_plans(mut situation: Situation, settings: &ReaderSettings) -> (Situ
             return (situation, moved, orders, plan);
         }
     }
-    let last = make_plan(&situation, &limits);
+    let last = plan_in_zones(&situation, &limits, &zones);
     (situation, moved, orders, last)
 }
 
-fn reader_forecasts(situation: &Situation) -> Vec<ReaderForecast> {
+/// Returns the zones of the readers that report theirs.
+fn known_zones(load: &ClusterLoad) -> BTreeMap<ReaderId, ZoneId> {
+    load.readers.iter().filter_map(|reader| Some((reader.id.clone(), reader.zone.clone()?))).collect()
+}
+
+fn reader_forecasts(situation: &Situation, zones: &BTreeMap<ReaderId, ZoneId>) -> Vec<ReaderForecast> {
     let mut rows: Vec<ReaderForecast> = situation
         .readers
         .iter()
@@ -157,6 +179,7 @@ fn reader_forecasts(situation: &Situation) -> Vec<ReaderForecast> {
             capacity: reader.capacity,
             videos: 0,
             state: availability_name(reader.standing).to_owned(),
+            zone: zones.get(&reader.id).map(ToString::to_string),
         })
         .collect();
     for part in situation.videos.iter().flat_map(|video| &video.parts).filter(|part| part.viewers > 0) {

@@ -30,6 +30,12 @@ fn facts() -> ReaderFacts {
         viewers: Some(12_345),
         imbalance_percent: Some(7),
         load_as_of: Some(1_000),
+        zones: vec![ZoneFacts {
+            name: "eu-1a".parse().unwrap(),
+            readers: 2,
+            viewers: 12_345,
+            other_zone_viewers: 678,
+        }],
         autoscaling: fact(true, "Steady"),
         degraded: Vec::new(),
         progressing: Vec::new(),
@@ -124,6 +130,8 @@ fn a_healthy_cluster_is_ready() {
     let readers = status.readers.unwrap();
     assert_eq!((readers.viewers, readers.replicas), (Some(12_000), 2));
     assert!(readers.selector.contains("app.kubernetes.io/component=reader"), "{}", readers.selector);
+    let zone = ZoneStatus { name: "eu-1a".into(), readers: 2, viewers: 12_000, other_zone_viewers: 670 };
+    assert_eq!(readers.zones, [zone]);
 }
 
 #[test]

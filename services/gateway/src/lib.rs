@@ -84,8 +84,8 @@ pub struct Config {
     /// The URLs of the managers.
     #[command(flatten)]
     pub managers: ManagerUrls,
-    /// Zone of the data centre in which this gateway runs. Of a video's readers that lack viewers, those of this zone
-    /// come first.
+    /// Zone of the data centre in which this gateway runs. Of a video's readers that have not much more than their share,
+    /// those of this zone come first.
     #[arg(long, env = "LIVERANK_ZONE")]
     pub zone: Option<ZoneId>,
     /// Addresses of the comment services, comma-separated.

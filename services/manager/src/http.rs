@@ -382,6 +382,8 @@ pub fn read_heartbeat(json: &[u8]) -> Result<ReaderRecord, Problem> {
         ("grace_ms", record.grace_ms),
         ("reconnects", record.reconnects),
         ("reconnect_errors", record.reconnect_errors),
+        ("viewers_by_zone.same", record.viewers_by_zone.same),
+        ("viewers_by_zone.other", record.viewers_by_zone.other),
     ] {
         check_count(field, count)?;
     }

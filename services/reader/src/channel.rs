@@ -13,6 +13,7 @@ use crate::metrics::ReaderMetrics;
 use crate::pace::LastCountedWindow;
 use crate::ring::{CommentRing, NextEvents, PushOutcome, RingCursor, RingHole};
 use crate::viewer_counts::ChannelViewerCount;
+use crate::viewer_zone::ViewerZone;
 
 /// The channel of one video: its ring of comments and the state shared by its viewers.
 pub struct VideoChannel {
@@ -35,6 +36,8 @@ pub struct VideoChannel {
     /// The number of viewers as it is told to those viewers who ask for it.
     pub announced_viewer_count: ChannelViewerCount,
     viewer_total: AtomicU64,
+    /// The number of the viewers whose gateways are in other zones than the reader.
+    viewers_of_other_zones: AtomicU64,
     state: Mutex<ChannelState>,
 }
 
@@ -87,6 +90,7 @@ impl VideoChannel {
             heartbeat_number: AtomicU32::new(0),
             announced_viewer_count: ChannelViewerCount::default(),
             viewer_total: AtomicU64::new(0),
+            viewers_of_other_zones: AtomicU64::new(0),
             state: Mutex::new(ChannelState {
                 ring: CommentRing::new(ring_length, ring_bytes),
                 archive_was_empty: false,
@@ -108,14 +112,25 @@ impl VideoChannel {
         self.viewer_total.load(Ordering::Relaxed)
     }
 
+    /// The number of viewers of the channel whose gateways are in other zones than the reader.
+    pub fn viewers_of_other_zones(&self) -> u64 {
+        self.viewers_of_other_zones.load(Ordering::Relaxed)
+    }
+
     /// Counts one more viewer. The caller holds the lock of the hub's channels, so that the channel is not closed
     /// meanwhile.
-    pub fn add_viewer(&self) {
+    pub fn add_viewer(&self, zone: ViewerZone) {
         self.viewer_total.fetch_add(1, Ordering::Relaxed);
+        if zone == ViewerZone::Other {
+            self.viewers_of_other_zones.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Counts one viewer less; notes `now` if it was the last one.
-    pub fn remove_viewer(&self, now: Instant) {
+    pub fn remove_viewer(&self, now: Instant, zone: ViewerZone) {
+        if zone == ViewerZone::Other {
+            self.viewers_of_other_zones.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.viewer_total.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.state().emptied_at = now;
         }

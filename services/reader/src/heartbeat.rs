@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use liverank_core::epoch::is_plausible_epoch;
 use liverank_core::handover::HeldVideo;
-use liverank_protocol::{HeartbeatAnswer, ReaderRecord};
+use liverank_protocol::{HeartbeatAnswer, ReaderRecord, ZonedViewers};
 use liverank_runtime::now_micros;
 use liverank_runtime::peer::{PeerError, ServiceReplicas};
 use reqwest::Url;
@@ -15,6 +15,7 @@ use reqwest::Url;
 use crate::RunningReader;
 use crate::channel::VideoChannel;
 use crate::heartbeat_sizes::HeartbeatSizes;
+use crate::viewer_zone::ViewerZone;
 
 /// The time between two heartbeats. A reader that is silent for three of these is suspect.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -83,6 +84,10 @@ fn build_record(reader: &RunningReader, beat: u64) -> ReaderRecord {
         reconnects,
         reconnect_errors,
         zone: reader.zone.clone(),
+        viewers_by_zone: ZonedViewers {
+            same: hub.metrics.viewers_of_zone(ViewerZone::Same),
+            other: hub.metrics.viewers_of_zone(ViewerZone::Other),
+        },
         ticket: Some(reader.ticket.clone()),
     }
 }

@@ -129,6 +129,7 @@ mod tests {
             reconnect_errors: 0,
             ticket: None,
             zone: None,
+            viewers_by_zone: liverank_protocol::ZonedViewers::default(),
         }
     }
 

@@ -35,6 +35,7 @@ use crate::metrics::{CommentSource, ConnectOutcome};
 use crate::placement::ViewerPlacement;
 use crate::ring::RingCursor;
 use crate::sse::{self, StreamForm};
+use crate::viewer_zone::ViewerZone;
 use crate::{refusal, warm};
 
 /// The time in ms after which a viewer whose stream has ended connects again. Each viewer gets a random time, so that a
@@ -70,6 +71,8 @@ struct ConnectRequest {
     accepts_only_streams: bool,
     /// The address of a viewer who connects directly; `None` if a gateway's pass came with the request.
     direct_address: Option<IpAddr>,
+    /// The zone of the viewer's gateway, compared with the reader's.
+    zone: ViewerZone,
 }
 
 impl ConnectRequest {
@@ -78,7 +81,11 @@ impl ConnectRequest {
     fn check_gateway_pass(self, reader: &RunningReader, headers: &HeaderMap) -> Result<Self, Problem> {
         let by_gateway =
             sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::now_seconds());
-        let Err(no_pass) = by_gateway else { return Ok(Self { direct_address: None, ..self }) };
+        let Err(no_pass) = by_gateway else {
+            // Anybody can write the header: it is taken from those alone who show a gateway's pass.
+            let zone = ViewerZone::of_gateway(reader.zone.as_ref(), headers);
+            return Ok(Self { direct_address: None, zone, ..self });
+        };
         if reader.identity.requires_gateway_for_viewers() {
             return Err(no_pass);
         }
@@ -110,6 +117,7 @@ async fn connect_get(
         form: StreamForm::Resuming,
         accepts_only_streams: accepts_event_streams_only(&headers),
         direct_address: Some(exchange.client()),
+        zone: ViewerZone::Unknown,
     };
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
@@ -132,6 +140,7 @@ async fn connect_post(
         form: StreamForm::Plain,
         accepts_only_streams: false,
         direct_address: Some(exchange.client()),
+        zone: ViewerZone::Unknown,
     };
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
@@ -168,7 +177,7 @@ async fn connect_viewer(
     let mut seat = match placed {
         // A refusal because this reader is full is not counted as a failed reconnect: planners stop moves if reconnects
         // fail, and moves are what makes space.
-        ViewerPlacement::Here => match reader.hub.add_viewer(video, request.direct_address) {
+        ViewerPlacement::Here => match reader.hub.add_viewer(video, request.direct_address, request.zone) {
             Some(seat) => seat,
             None => return refusal::full_response(reader, request.accepts_only_streams, video, uri),
         },

@@ -19,10 +19,11 @@ use crate::admission_throttle::AdmissionThrottle;
 use crate::channel::{self, ShowDecision, VideoChannel};
 use crate::direct_viewers::{DirectPlace, DirectViewer, DirectViewers};
 use crate::fanout::FanoutThreads;
-use crate::metrics::ReaderMetrics;
+use crate::metrics::{ReaderMetrics, ViewerZoneLabel};
 use crate::pace::{MAX_WRITES_PER_SECOND, WritePacer};
 use crate::ring::PushOutcome;
 use crate::viewer_counts::ViewersElsewhere;
+use crate::viewer_zone::ViewerZone;
 
 /// The time that a viewer may be kept waiting until its video's channel is subscribed and its head read. After that
 /// time, the viewer is served with the comments that are known, and comparing heads finds the rest.
@@ -106,6 +107,8 @@ pub struct ViewerGuard {
     pub seen_count_version: Option<u32>,
     /// The viewer's place among those who connect directly; `None` if it came by a gateway.
     direct_place: Option<DirectPlace>,
+    /// The zone of the viewer's gateway, compared with the reader's.
+    zone: ViewerZone,
 }
 
 impl ViewerGuard {
@@ -132,9 +135,10 @@ impl Drop for ViewerGuard {
         if self.seen_count_version.is_some() {
             self.channel.announced_viewer_count.remove_asker();
         }
-        self.channel.remove_viewer(Instant::now());
+        self.channel.remove_viewer(Instant::now(), self.zone);
         self.hub.viewer_total.fetch_sub(1, Ordering::Relaxed);
         self.hub.metrics.viewers.dec();
+        self.hub.metrics.viewers_by_zone.get_or_create(&ViewerZoneLabel { zone: self.zone }).dec();
     }
 }
 
@@ -224,9 +228,15 @@ impl ChannelHub {
     }
 
     /// Adds a viewer to a video's channel, which is made if there is none. `address` is that of a viewer who connects
-    /// directly; `None` for one who comes by a gateway. If the reader is full, a direct viewer of the address with the
-    /// most of them is sent away to make room; returns `None` if there is no such viewer.
-    pub fn add_viewer(self: &Arc<Self>, video: &VideoId, address: Option<IpAddr>) -> Option<ViewerGuard> {
+    /// directly; `None` for one who comes by a gateway. `zone` compares the gateway's zone with the reader's. If the
+    /// reader is full, a direct viewer of the address with the most of them is sent away to make room; returns `None` if
+    /// there is no such viewer.
+    pub fn add_viewer(
+        self: &Arc<Self>,
+        video: &VideoId,
+        address: Option<IpAddr>,
+        zone: ViewerZone,
+    ) -> Option<ViewerGuard> {
         let is_full = self.viewer_total.fetch_add(1, Ordering::Relaxed) >= self.settings.capacity;
         let Some((place, displaced)) = self.reserve_direct_place(address, is_full) else {
             self.viewer_total.fetch_sub(1, Ordering::Relaxed);
@@ -239,10 +249,11 @@ impl ChannelHub {
             }
         }
         self.metrics.viewers.inc();
+        self.metrics.viewers_by_zone.get_or_create(&ViewerZoneLabel { zone }).inc();
         let mut rooms = lock(&self.all_channels);
         let room = self.channel_or_insert(&mut rooms, video);
         // The viewer is counted under the lock, so that the channel is not closed in between.
-        room.add_viewer();
+        room.add_viewer(zone);
         drop(rooms);
         if let Some(place) = &place {
             place.note_channel(&room);
@@ -252,6 +263,7 @@ impl ChannelHub {
             channel: room,
             seen_count_version: None,
             direct_place: place,
+            zone,
         })
     }
 
@@ -392,6 +404,11 @@ impl ChannelHub {
     pub(crate) fn show_new_comments(self: &Arc<Self>, room: &Arc<VideoChannel>, events: u64) {
         let now = Instant::now();
         let viewers = room.viewer_total();
+        // Once for all of the channel's viewers: writing to a viewer counts nothing more than before.
+        let crossing = events * room.viewers_of_other_zones();
+        if crossing > 0 && !canary::is_canary(&room.video) {
+            self.metrics.messages_to_other_zones.inc_by(crossing);
+        }
         let show = room.show_paced(now, |counted| {
             lock(&self.write_pacer).wait_after_write(now, events, viewers, counted)
         });

@@ -12,8 +12,8 @@
 //! [`pace`] decides when new comments become visible, so that under load several comments are joined into one write.
 //! The other modules: [`placement`] (which reader serves which video), [`heartbeat`] (reports to the managers),
 //! [`mod@warm`] and [`handing`] (viewers who come from another reader, and viewers who are sent to another reader),
-//! [`viewer_counts`] (for viewers who ask for the number of viewers) and [`drain`] (emptying the reader before it
-//! ends).
+//! [`viewer_counts`] (for viewers who ask for the number of viewers), [`viewer_zone`] (viewers by the zones of their gateways)
+//! and [`drain`] (emptying the reader before it ends).
 
 mod admission_throttle;
 pub mod channel;
@@ -38,6 +38,7 @@ pub mod ring;
 pub mod sliding_counter;
 pub mod sse;
 pub mod viewer_counts;
+pub mod viewer_zone;
 pub mod warm;
 
 use std::sync::atomic::{AtomicBool, Ordering};

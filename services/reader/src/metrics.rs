@@ -10,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::viewer_zone::ViewerZone;
+
 label_values! {
     /// The source of the comments that were given to a returning viewer or filled into a hole.
     pub enum CommentSource {
@@ -70,6 +72,13 @@ pub struct ConnectOutcomeLabel {
     pub reason: ConnectOutcome,
 }
 
+/// The label `zone`: the zone of viewers' gateways, compared with the reader's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ViewerZoneLabel {
+    /// The compared zone.
+    pub zone: ViewerZone,
+}
+
 /// A histogram, in seconds, of the time from a comment's post, by the comment service's clock, until the reader has the
 /// comment.
 #[derive(Debug, Clone)]
@@ -96,6 +105,10 @@ pub struct ReaderMetrics {
     pub viewers: Gauge,
     /// The maximum number of viewers.
     pub capacity: Gauge,
+    /// The number of viewers connected now, by the zone of their gateway; all together as many as `viewers`.
+    pub viewers_by_zone: Family<ViewerZoneLabel, Gauge>,
+    /// Comments that became visible, each times the viewers of its video whose gateways are in other zones.
+    pub messages_to_other_zones: Counter<u64, AtomicU64>,
     /// The delay from a comment's post until the reader has it.
     pub comment_delay: CommentDelay,
     /// The number of channels: those with viewers, those kept ready for viewers, and those that had viewers a moment
@@ -142,6 +155,11 @@ impl ReaderMetrics {
         }
     }
 
+    /// Returns the number of viewers connected now whose gateways are in `zone`, compared with the reader's.
+    pub fn viewers_of_zone(&self, zone: ViewerZone) -> u64 {
+        self.viewers_by_zone.get_or_create(&ViewerZoneLabel { zone }).get().max(0) as u64
+    }
+
     /// Makes the metrics and registers them under `liverank_reader_…`.
     pub fn register(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
@@ -149,11 +167,24 @@ impl ReaderMetrics {
         for source in [CommentSource::Bus, CommentSource::Archive] {
             metrics.backfilled_comments.get_or_create(&SourceLabel { source }).inc_by(0);
         }
+        for zone in ViewerZone::ALL {
+            drop(metrics.viewers_by_zone.get_or_create(&ViewerZoneLabel { zone }));
+        }
         metrics.set_wait_reason(None);
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
             registry.register("capacity", "Viewers taken at most", m.capacity);
+            registry.register(
+                "viewers_by_zone",
+                "Viewers connected, by whether their gateway is in the reader's zone",
+                m.viewers_by_zone,
+            );
+            registry.register(
+                "messages_to_other_zones",
+                "Comments shown, each times the viewers of its video by gateways in other zones",
+                m.messages_to_other_zones,
+            );
             let delay = "From the post of a comment until it is here for its viewers";
             registry.register("comment_delay_seconds", delay, m.comment_delay.0);
             registry.register(

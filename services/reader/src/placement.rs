@@ -237,6 +237,7 @@ mod tests {
             load: 0,
             takes: *takes,
             wanted: 0,
+            spare: 0,
             zone: None,
             pass_key: None,
         };

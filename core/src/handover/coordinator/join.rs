@@ -1,7 +1,7 @@
 //! To which of its readers a viewer of a video is sent.
 
 use super::heartbeat::{HandOverPace, answer_heartbeat};
-use super::shares::{is_full, missing_viewers, total_viewers};
+use super::shares::{is_full, missing_viewers, spare_viewers, total_viewers};
 use super::view::{ClusterView, ReaderStatus};
 use crate::handover::routing::choose_by_wanted;
 use crate::handover::{AssignedReaders, ReaderShare};
@@ -21,6 +21,9 @@ pub struct ReaderToJoin {
     /// places. The number is 0 if the reader has its share, or if other readers of the video are better, because they
     /// are alive, open and not full. The number is at most `u32::MAX`.
     pub wanted_viewers: u64,
+    /// The number of viewers beyond `wanted_viewers` that the reader may get from gateways in its own zone, as far as it has
+    /// free places: up to a twentieth more than its share.
+    pub spare_viewers: u64,
     /// Whether a gateway may send viewers to the reader before it has tried others: no reader of the video is better,
     /// and the reader is alive, not full, and has no order to send viewers of the video away.
     pub takes_viewers: bool,
@@ -54,10 +57,15 @@ pub fn readers_to_join(
     let to_join = |(at, share): (usize, &&ReaderShare)| {
         let (standing, is_full, _) = rank(share);
         let is_best = at < wanted.len() && standing == ReaderStatus::Alive && !is_full;
+        let takes_viewers = is_best && !sends_viewers_away(sight, &share.reader, video);
+        let wanted_viewers = wanted.get(at).copied().unwrap_or(0).min(MAX_WANTED_VIEWERS);
+        let places = free_places_if_nearly_full(sight, &share.reader).saturating_sub(wanted_viewers);
+        let spare = spare_viewers(sight, video, assigned, share, total).min(places);
         ReaderToJoin {
             reader: share.reader.clone(),
-            wanted_viewers: wanted.get(at).copied().unwrap_or(0).min(MAX_WANTED_VIEWERS),
-            takes_viewers: is_best && !sends_viewers_away(sight, &share.reader, video),
+            wanted_viewers,
+            spare_viewers: if takes_viewers { spare.min(MAX_WANTED_VIEWERS) } else { 0 },
+            takes_viewers,
         }
     };
     let mut readers: Vec<ReaderToJoin> = shares.iter().enumerate().map(to_join).collect();

@@ -38,6 +38,29 @@ pub(super) fn missing_viewers(
     viewers_of_share(assigned, share, total).saturating_sub(viewers_at_reader(sight, &share.reader, video))
 }
 
+/// The divisor that gives the number of viewers beyond its share that a reader may get from gateways in its own zone: a
+/// twentieth of the share. A reader sheds viewers from a fifth more than its share on, and gateways may send a reader a tenth
+/// before that is reported ([`is_preferred_for_zone`](crate::handover::routing::is_preferred_for_zone)); so nobody is
+/// moved again because of the preference.
+const SPARE_DIVISOR: u64 = 20;
+
+/// Returns the number of viewers that a reader may get from gateways in its own zone, beyond those that it lacks of its
+/// share; 0 for the only reader of a video, which gets all viewers anyway.
+pub(super) fn spare_viewers(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    assigned: &AssignedReaders,
+    share: &ReaderShare,
+    total: u64,
+) -> u64 {
+    if assigned.readers.len() == 1 {
+        return 0;
+    }
+    let part = viewers_of_share(assigned, share, total);
+    let beyond = viewers_at_reader(sight, &share.reader, video).saturating_sub(part);
+    (part / SPARE_DIVISOR).saturating_sub(beyond)
+}
+
 /// Returns two numbers of viewers of a video at a reader: the number that the reader keeps when it sheds viewers (its
 /// share and a tenth more, or 10 viewers if that is more), and the number above which it begins to shed viewers (its
 /// share and twice that margin). The margins avoid reconnects for small or random imbalances.

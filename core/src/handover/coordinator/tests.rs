@@ -203,11 +203,26 @@ fn a_gateway_is_told_to_whom_viewers_are_to_come_and_who_takes_them() {
         readers.sort_by(|one, other| one.reader.cmp(&other.reader));
         readers.iter().map(|it| (it.wanted_viewers, it.takes_viewers)).collect::<Vec<_>>()
     };
+    let spare = |seen: &FakeCluster| {
+        let mut readers = readers_to_join(seen, &video(), &seen.assigned[&video()], [0, 0]);
+        readers.sort_by(|one, other| one.reader.cmp(&other.reader));
+        readers.iter().map(|it| it.spare_viewers).collect::<Vec<_>>()
+    };
     let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)])
         .with_held("a", held(100, 5))
         .with_held("b", held(60, 5))
         .with_held("c", held(80, 5));
     assert_eq!(joined(&seen), [(0, true), (20, true), (0, true)], "each has 80 as its share");
+    assert_eq!(
+        spare(&seen),
+        [0, 4, 4],
+        "a twentieth of the share, where a reader has not more than that already"
+    );
+    let over = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)])
+        .with_held("a", held(83, 5))
+        .with_held("b", held(77, 5))
+        .with_held("c", held(80, 5));
+    assert_eq!((joined(&over)[0], spare(&over)), ((0, true), vec![1, 4, 4]));
     seen.closed.insert(reader("c"));
     assert_eq!(
         joined(&seen),
@@ -220,8 +235,10 @@ fn a_gateway_is_told_to_whom_viewers_are_to_come_and_who_takes_them() {
         .with_held("a", held(100, 5))
         .with_held("b", held(10, 5));
     assert_eq!(joined(&sheds), [(0, false), (45, true)], "one that sends viewers away takes none");
+    assert_eq!(spare(&sheds), [0, 2]);
     let alone = FakeCluster::with_assignment(5, &[("a", 1)]).with_held("a", held(100, 5));
     assert_eq!(joined(&alone), [(MAX_WANTED_VIEWERS, true)]);
+    assert_eq!(spare(&alone), [0]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The scenario `zones`: the nodes are in two zones. Readers and gateways run in both, a hot video gets its next reader in
-//! another zone, and viewers who come back by a gateway are sent to readers of the gateway's zone.
+//! another zone, and viewers who come back by a gateway are sent to readers of the gateway's zone. Load, metrics and status say
+//! in which zone each reader is, and how many of its viewers came by a gateway of another zone.
 //!
 //! The test bed's nodes have no zones, so the scenario labels them, and gives back the labels that they had. Pods learn
 //! their zone when they are bound to a node, so gateways and readers are made anew.
@@ -18,6 +19,7 @@ use crate::world::{ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT, is_ready, is_tr
 
 mod hot_video;
 mod near;
+mod shown;
 mod zoned;
 
 use zoned::{READERS, ZONES, ZoneByReader, ZonedGateway, readers_in_load};
@@ -58,10 +60,11 @@ async fn check_labelled_nodes(world: &ClusterWorld, nodes: &[Value]) -> anyhow::
     let (spread, quiet_video) = hot_video::check_hot_video(world, &readers).await?;
     hot_video::check_told_zones(world, &readers).await?;
     let near = near::check_near_readers(world, &readers, &gateways, &quiet_video).await?;
+    let shown = shown::check_shown_zones(world, &readers, &gateways).await?;
     near::remove_crowds(world, &gateways).await?;
     remove_readers(world).await?;
     Ok(format!(
-        "zones known after {:.0} s; a hot video in both after {:.0} s; {near}",
+        "zones known after {:.0} s; a hot video in both after {:.0} s; {near}; {shown}",
         made.as_secs_f64(),
         spread.as_secs_f64()
     ))

@@ -89,6 +89,24 @@ fn the_explanation_fits_one_screen() {
 }
 
 #[test]
+fn zones_are_shown_where_readers_know_theirs() {
+    let (mut status, mut load) = (example_status(), load());
+    status["readers"]["zones"] =
+        json!([{ "name": "eu-1a", "readers": 2, "viewers": 21000, "otherZoneViewers": 1200 }]);
+    load.readers[0].zone = Some("eu-1a".parse().unwrap());
+    load.readers[0].viewers_by_zone.other = 1_234;
+    let text = render_explanation(&cluster(status), &[], &Ok(load), now());
+    for line in [
+        "  zone eu-1a: 2 readers; 21,000 viewers, 1,200 of them by gateways of other zones\n",
+        "  READER          ZONE   POD            MANAGERS SAY  VIEWERS  BY OTHER ZONES      OF  VIDEOS  SILENT  NOTE\n",
+        "  live-reader-2   eu-1a  no Deployment  alive          21,000           1,234  20,000      31      0s\n",
+        "  old             -      no Deployment  alive               1               0  20,000      31      0s\n",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+}
+
+#[test]
 fn unknown_load_is_stated() {
     let text = render_explanation(&cluster(json!(null)), &[], &Err("connection refused".to_owned()), now());
     assert_eq!(text, include_str!("nothing.txt"), "\n{text}");

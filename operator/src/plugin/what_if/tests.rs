@@ -55,6 +55,19 @@ fn what_if_below_the_minimum_says_so() {
 }
 
 #[test]
+fn what_if_names_zones_where_readers_know_theirs() {
+    let mut load = load();
+    load.readers[0].zone = Some("eu-1a".parse().unwrap());
+    let answer = ask_planner(&cluster(), &load, 3).unwrap();
+    let text = render_answer(&cluster(), &load, 3, &answer);
+    for line in
+        ["  live-reader-0  eu-1a  open ", "  live-reader-1  -      open ", "  new-1          -      new "]
+    {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+}
+
+#[test]
 fn without_comments_or_assignments_there_is_no_answer() {
     let mut cluster = cluster();
     let mut load = load();

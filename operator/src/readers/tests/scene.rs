@@ -3,7 +3,7 @@
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{AssignedVideoState, ClusterLoad, CordonRequest, ReaderState};
+use liverank_protocol::{AssignedVideoState, ClusterLoad, CordonRequest, ReaderState, ZonedViewers};
 
 use crate::readers::{
     Decision, DrainReason, ManagerReport, ObservedReader, ReaderDrain, ReaderMemory, ReaderPod,
@@ -61,6 +61,8 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
         drain_overdue: false,
         grace_ms: 0,
         viewers,
+        zone: None,
+        viewers_by_zone: ZonedViewers::default(),
         capacity: 1_000,
         assigned: viewers / 10,
         highest_epoch: 1,

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{CordonLevel, ReaderShare};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{AssignedVideoState, ClusterLoad, CordonRequest, MoveRequest, ReaderState};
+use liverank_protocol::{
+    AssignedVideoState, ClusterLoad, CordonRequest, MoveRequest, ReaderState, ZonedViewers,
+};
 
 use crate::readers::{
     ManagerReport, ObservedReader, ReaderDrain, ReaderPod, ReaderSelfReport, ReaderSettings, ReaderStep,
@@ -464,6 +466,8 @@ impl SimulatedCluster {
             drain_overdue: false,
             grace_ms: 0,
             viewers: videos.iter().map(|(_, viewers)| viewers).sum(),
+            zone: None,
+            viewers_by_zone: ZonedViewers::default(),
             capacity: self.settings.viewers_per_reader,
             assigned: self
                 .assignments

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use liverank_core::handover::routing::is_preferred_for_zone;
 use liverank_core::stream_events::StreamEvents;
 use liverank_core::{ReaderId, UserId, VideoId};
-use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader, STREAM_EVENTS_HEADER};
+use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, GATEWAY_ZONE_HEADER, RouteReader, STREAM_EVENTS_HEADER};
 use liverank_runtime::identity::{self, sent};
 use liverank_runtime::peer::join_path;
 use reqwest::Url;
@@ -103,6 +103,10 @@ impl ConnectAttempt {
         if let Some(key) = &reader.pass_key {
             let pass = sent::make_pass(key, &self.user_id, &self.video_id, identity::now_seconds());
             request.headers_mut().insert(sent::PASS_HEADER, pass);
+        }
+        if let Some(zone) = &self.gateway.zone {
+            let zone = HeaderValue::from_bytes(zone.as_str().as_bytes()).ok()?;
+            request.headers_mut().insert(GATEWAY_ZONE_HEADER, zone);
         }
         if !self.requested_events.is_empty() {
             let events = HeaderValue::from_str(&self.requested_events.to_string()).ok()?;

@@ -83,6 +83,7 @@ impl KnownRoute {
                 takes_viewers: reader.takes,
                 load_thousandths: reader.load,
                 wanted_viewers: reader.wanted,
+                spare_viewers: reader.spare,
                 sent_viewers: *sent,
                 is_near: is_preferred(reader, *sent),
             }
@@ -178,6 +179,7 @@ mod tests {
             load: 0,
             takes: true,
             wanted,
+            spare: 0,
             zone: None,
             pass_key: None,
         };

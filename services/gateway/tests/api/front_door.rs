@@ -34,6 +34,7 @@ struct SeenRequest {
     last_event_id: Option<String>,
     sent_under: Option<String>,
     events: Option<String>,
+    zone: Option<String>,
     body: Value,
 }
 
@@ -78,6 +79,7 @@ async fn answer_connect(State(reader): State<FakeReader>, request: Request) -> R
         last_event_id: parts.headers.get("last-event-id").map(|id| id.to_str().unwrap().to_owned()),
         sent_under: parts.headers.get("liverank-epoch").map(|epoch| epoch.to_str().unwrap().to_owned()),
         events: parts.headers.get("liverank-events").map(|asked| asked.to_str().unwrap().to_owned()),
+        zone: parts.headers.get("liverank-zone").map(|zone| zone.to_str().unwrap().to_owned()),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     let mut state = reader.0.lock().unwrap();
@@ -255,6 +257,18 @@ async fn a_viewer_follows_a_move_without_noticing() {
     assert_eq!((seen.query.as_str(), seen.last_event_id), ("userid=u&videoid=v", None));
     assert_eq!(seen.sent_under.as_deref(), Some("1"));
     assert_eq!(stage.second.seen()[0].last_event_id.as_deref(), Some("n-2"));
+}
+
+#[tokio::test]
+async fn a_reader_is_told_the_gateway_s_own_zone_and_never_the_viewer_s() {
+    for (flags, told) in [(&["--zone", "eu-1a"][..], Some("eu-1a")), (&[][..], None)] {
+        let stage = FrontDoorStage::set_stage(flags).await;
+        let stream = stage.first.next_stream();
+        send_text(&stream, &connected_event(0));
+        let request = stage.get_stream().header("liverank-zone", "eu-1z");
+        StreamView::open(request).await.read_until("connected").await;
+        assert_eq!(stage.first.seen().remove(0).zone.as_deref(), told);
+    }
 }
 
 #[tokio::test]

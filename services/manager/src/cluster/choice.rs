@@ -170,6 +170,7 @@ impl KnownCluster {
                     load: self.reader_usage_thousandths(&record.id),
                     takes: join.takes_viewers,
                     wanted: join.wanted_viewers,
+                    spare: join.spare_viewers,
                     zone: record.zone.clone(),
                     pass_key: record.ticket.as_ref().map(pass_key),
                 }

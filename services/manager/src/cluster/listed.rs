@@ -128,7 +128,7 @@ mod tests {
     use liverank_adapters::assignment_store::{AssignmentSnapshot, ReaderRecord};
     use liverank_core::ReaderId;
     use liverank_core::handover::{AssignedReaders, HeldVideo, ReaderShare};
-    use liverank_protocol::MAX_LOAD_BYTES;
+    use liverank_protocol::{MAX_LOAD_BYTES, ZonedViewers};
 
     use super::*;
 
@@ -167,6 +167,7 @@ mod tests {
             reconnect_errors: 0,
             ticket: None,
             zone: None,
+            viewers_by_zone: ZonedViewers::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The reports to planners on the readers and the assignments.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use liverank_adapters::assignment_store::{PlannerTerm, ReaderCordon, VideoAssignment};
+use liverank_core::{ReaderId, ZoneId};
 use liverank_protocol::{
     AssignedVideoState, ClusterLoad, CordonRequest, CordonsAnswer, MAX_LOAD_BYTES, ReaderState, TermState,
     UnlistedVideos,
@@ -90,6 +91,12 @@ impl KnownCluster {
         load.unlisted = (unlisted.videos > 0).then_some(unlisted);
     }
 
+    /// Returns the zones of the readers that know theirs.
+    pub fn reader_zones(&self) -> HashMap<ReaderId, ZoneId> {
+        let records = self.reader_watch.all_readers().map(|sighting| &sighting.last_record);
+        records.filter_map(|record| Some((record.id.clone(), record.zone.clone()?))).collect()
+    }
+
     /// Returns the cordons in force.
     pub fn cordons_answer(&self) -> CordonsAnswer {
         let cordon = |it: &ReaderCordon| CordonRequest {
@@ -116,6 +123,8 @@ impl KnownCluster {
             drain_overdue: self.is_drain_overdue(now, &record.id),
             grace_ms: record.grace_ms,
             viewers: viewers_without_canary(sighting),
+            zone: record.zone.clone(),
+            viewers_by_zone: record.viewers_by_zone,
             capacity: record.capacity,
             assigned: self.assignment_view.video_count_of(&record.id),
             highest_epoch: record.highest_epoch,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use liverank_adapters::assignment_store::{AssignmentSnapshot, VideoAssignment};
+use liverank_adapters::assignment_store::{AssignmentSnapshot, VideoAssignment, ZonedViewers};
 use liverank_core::canary::CANARY_ID;
 use liverank_core::handover::ReaderShare;
 
@@ -41,6 +41,7 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
         reconnect_errors: 0,
         incarnation: 1,
         zone: None,
+        viewers_by_zone: ZonedViewers::default(),
         ticket: None,
     }
 }

@@ -2,6 +2,7 @@
 //! the planner would do with other readers or viewers.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use liverank_core::json::to_whole_number;
 use liverank_core::placement::Plan;
 use liverank_core::placement::situation::{PlanLimits, Situation};
 use liverank_core::placement::what_if::{self, Forecast, WhatIfChanges, forecast};
-use liverank_core::{Invalid, VideoId};
+use liverank_core::{Invalid, ReaderId, VideoId, ZoneId};
 use liverank_protocol::{
     ChosenOrder, ForecastMinute, ForecastReader, MaybeUnknown, MoveKind, MovePhase, MoveState, Overview,
     OverviewMove, OverviewReader, PlannerDecision, PlannerState, ReaderState, WhatIfAnswer, WhatIfRequest,
@@ -95,6 +96,8 @@ fn reader_line(reader: &ReaderState) -> OverviewReader {
         videos: reader.assigned,
         silent_ms: reader.silent_ms,
         unreachable: reader.unreachable,
+        zone: reader.zone.clone(),
+        viewers_by_zone: reader.viewers_by_zone,
     }
 }
 
@@ -138,17 +141,24 @@ pub(super) async fn post_what_if(
         return Err(Problem::part_unavailable("other questions are being answered: try again"));
     };
     let (situation, limits) = autopilot::situation_and_limits(&manager);
-    let answer = tokio::task::spawn_blocking(move || make_forecast(situation, &limits, &changes)).await;
+    let zones = manager.cluster().reader_zones();
+    let answer =
+        tokio::task::spawn_blocking(move || make_forecast(situation, &limits, &changes, &zones)).await;
     answer.map(Json).map_err(|error| Problem::part_unavailable(format!("the plan was not finished: {error}")))
 }
 
-fn make_forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChanges) -> WhatIfAnswer {
+fn make_forecast(
+    situation: Situation,
+    limits: &PlanLimits,
+    changes: &WhatIfChanges,
+    zones: &HashMap<ReaderId, ZoneId>,
+) -> WhatIfAnswer {
     let forecast = forecast(situation, limits, changes);
     WhatIfAnswer {
         settled: forecast.is_settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
         minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.start, plan)).collect(),
-        readers: forecast_readers(&forecast),
+        readers: forecast_readers(&forecast, zones),
     }
 }
 
@@ -173,7 +183,7 @@ fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
     }
 }
 
-fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
+fn forecast_readers(forecast: &Forecast, zones: &HashMap<ReaderId, ZoneId>) -> Vec<ForecastReader> {
     let loads = |situation: &Situation| {
         let mut loads = vec![0_u64; situation.readers.len()];
         for part in situation.videos.iter().flat_map(|video| &video.parts) {
@@ -188,6 +198,7 @@ fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
         standing: reader.standing.into(),
         before,
         after,
+        zone: zones.get(&reader.id).cloned(),
     });
     let mut lines: Vec<ForecastReader> = lines.collect();
     lines.sort_by_key(|line| Reverse(line.before.max(line.after)));

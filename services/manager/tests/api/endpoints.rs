@@ -59,7 +59,7 @@ async fn a_route_names_the_readers_and_the_epoch() {
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.0})).await.0, 200);
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.5})).await.0, 400);
     let mut readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
-        "load": route["readers"][0]["load"], "takes": true, "wanted": MAX_WANTED_VIEWERS,
+        "load": route["readers"][0]["load"], "takes": true, "wanted": MAX_WANTED_VIEWERS, "spare": 0,
         "pass_key": route["readers"][0]["pass_key"]}]);
     assert_eq!(route["readers"], readers);
     assert_eq!(route["readers"][0]["pass_key"].as_str().unwrap().len(), 64);
@@ -210,6 +210,7 @@ async fn a_malformed_heartbeat_is_refused() {
         ("public_url", json!("nowhere"), "public_url"),
         ("internal_url", json!("file:///etc/passwd"), "internal_url"),
         ("highest_epoch", json!(u64::MAX), "highest_epoch"),
+        ("viewers_by_zone", json!({"same": 1, "other": u64::MAX}), "viewers_by_zone.other"),
     ] {
         let mut bad = good.clone();
         bad[member] = wrong;

@@ -79,6 +79,28 @@ async fn the_canary_s_viewers_are_shown_and_planned_with_nowhere() {
 }
 
 #[tokio::test]
+async fn load_overview_and_forecast_name_the_zone_of_a_reader() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let heartbeat = json!({
+        "id": "r", "public_url": "http://localhost:1", "internal_url": "http://localhost:1", "beat": 1, "capacity": 10,
+        "viewers": 6, "draining": false, "highest_epoch": 0, "videos": [], "messages_sent": 0, "zone": "eu-1a",
+        "viewers_by_zone": {"same": 3, "other": 2},
+    });
+    assert_eq!(manager.post("/heartbeat", &heartbeat).await.0, StatusCode::OK);
+    for path in ["/load", "/overview"] {
+        let reader = manager.json(path).await["readers"][0].clone();
+        let shown = (&reader["zone"], &reader["viewers_by_zone"], &reader["viewers"]);
+        assert_eq!(shown, (&json!("eu-1a"), &json!({"same": 3, "other": 2}), &json!(6)), "{path}");
+    }
+    let (_, answer) = manager.post("/what-if", &json!({"readers": 2})).await;
+    let readers = answer["readers"].as_array().unwrap();
+    let zone_of = |id: &str| readers.iter().find(|reader| reader["id"] == id).unwrap().get("zone");
+    assert_eq!(zone_of("r"), Some(&json!("eu-1a")));
+    let new = readers.iter().find(|reader| reader["id"] != "r").unwrap();
+    assert_eq!(zone_of(new["id"].as_str().unwrap()), None, "nobody knows where a reader will be");
+}
+
+#[tokio::test]
 async fn a_question_is_answered_by_the_planner_and_changes_nothing() {
     let (manager, _one, _two) = manager_with_two_readers().await;
     let epoch = manager.epoch("v").await;

@@ -22,7 +22,7 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
 use liverank_protocol::access::{CalledService, KnownCaller};
-use liverank_protocol::{HeartbeatAnswer, WarmRequest};
+use liverank_protocol::{HeartbeatAnswer, WarmRequest, ZonedViewers};
 use liverank_runtime::identity::local::KeyRing;
 use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, StatusCode};
@@ -282,6 +282,7 @@ impl Reader {
             reconnect_errors: 0,
             incarnation: 1,
             zone: None,
+            viewers_by_zone: ZonedViewers::default(),
             ticket: Some(Secret::new(ticket(id))),
         };
         tasks.spawn(send_heartbeats(record, managers, Arc::clone(&told), Arc::clone(&connected)));

@@ -14,6 +14,7 @@ use super::*;
 use crate::hub::{ChannelHub, HubSettings};
 use crate::metrics::ReaderMetrics;
 use crate::sse::StreamForm;
+use crate::viewer_zone::ViewerZone;
 
 /// Makes a hub with empty embedded stores.
 pub fn hub(ring_length: usize) -> Arc<ChannelHub> {
@@ -56,6 +57,22 @@ fn join_viewer(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semap
     client
 }
 
+#[tokio::test]
+async fn viewers_and_what_crosses_zones_are_counted_once_a_channel() {
+    let hub = hub(10);
+    let seat = |zone| hub.add_viewer(&video(), None, zone).unwrap();
+    let counts = || ViewerZone::ALL.map(|zone| hub.metrics.viewers_of_zone(zone));
+    let seats = [ViewerZone::Same, ViewerZone::Other, ViewerZone::Other, ViewerZone::Unknown].map(seat);
+    let channel = Arc::clone(&seats[0].channel);
+    assert_eq!((counts(), channel.viewers_of_other_zones()), ([1, 2, 1], 2));
+    hub.show_new_comments(&channel, 3);
+    assert_eq!(hub.metrics.messages_to_other_zones.get(), 6, "three comments for two viewers");
+    drop(seats);
+    assert_eq!((counts(), channel.viewers_of_other_zones()), ([0, 0, 0], 0));
+    hub.show_new_comments(&channel, 3);
+    assert_eq!(hub.metrics.messages_to_other_zones.get(), 6);
+}
+
 fn join_with_socket(
     hub: &Arc<ChannelHub>,
     places: &Arc<Semaphore>,
@@ -63,7 +80,7 @@ fn join_with_socket(
     tls: Option<Box<ServerConnection>>,
 ) {
     socket.set_nonblocking(true).unwrap();
-    let seat = hub.add_viewer(&video(), None).unwrap();
+    let seat = hub.add_viewer(&video(), None, ViewerZone::Unknown).unwrap();
     let cursor = seat.channel.cursor_from_now();
     let viewer = ConnectedViewer::new(seat, cursor, StreamForm::Resuming, Bytes::from_static(b"HELLO\n\n"));
     let place = Arc::clone(places).try_acquire_owned().unwrap();

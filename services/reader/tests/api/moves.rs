@@ -8,6 +8,7 @@ use futures::StreamExt;
 use liverank_core::{ReaderId, canary};
 use liverank_protocol::ReaderRecord;
 use liverank_protocol::access::{CalledService, CallerRole, KnownCaller};
+use liverank_protocol::{GATEWAY_ZONE_HEADER, ZonedViewers};
 use liverank_reader::Config;
 use liverank_runtime::identity::{now_seconds, sent};
 use serde_json::json;
@@ -112,6 +113,52 @@ async fn the_canary_s_viewer_is_reported_and_its_stream_goes_on_until_it_is_hand
     assert_eq!(viewer.rest().await, []);
     reader.drained().await;
     assert_eq!(manager.last_heartbeat().map(|record| record.viewers), Some(0));
+}
+
+#[tokio::test]
+async fn heartbeats_tell_how_many_viewers_came_by_gateways_of_other_zones() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let zone = Some("eu-1a".parse().unwrap());
+    let reader = Running::start(&world, Config { zone, ..config_with("r1", &url) }).await;
+    manager.assign("v", 7, &[("r1", &reader.url)]);
+    until("a heartbeat", async || manager.last_heartbeat().is_some()).await;
+    let key = sent::pass_key(manager.last_heartbeat().unwrap().ticket.as_ref().unwrap());
+    let user = "u".parse().unwrap();
+    let pass = sent::make_pass(&key, &user, &video("v"), now_seconds());
+    let by_gateway = format!("{}: {}\r\n", sent::PASS_HEADER, pass.to_str().unwrap());
+    let connect = async |headers: &str| {
+        let request = format!("GET /connect?userid=u&videoid=v HTTP/1.1\r\nHost: t\r\n{headers}\r\n");
+        let viewer = Viewer::ask(&reader.address, &request).await;
+        assert_eq!(viewer.status(), 200, "{}", viewer.head);
+        viewer
+    };
+    let header = GATEWAY_ZONE_HEADER;
+    let _viewers = [
+        connect(&format!("{by_gateway}{header}: eu-1a\r\n")).await,
+        connect(&format!("{by_gateway}{header}: eu-1b\r\n")).await,
+        connect(&format!("{by_gateway}{header}: eu-1c\r\n")).await,
+        connect(&by_gateway).await,
+        // Without a gateway's pass nobody says where a gateway is.
+        connect(&format!("{header}: eu-1b\r\n")).await,
+    ];
+    until("a heartbeat that tells of five viewers", async || {
+        manager.last_heartbeat().is_some_and(|record| record.viewers == 5)
+    })
+    .await;
+    let record = manager.last_heartbeat().unwrap();
+    assert_eq!(record.viewers_by_zone, ZonedViewers { same: 1, other: 2 });
+    assert_eq!(record.zone.unwrap().as_str(), "eu-1a");
+    let text = reader.shell.metrics.encode_text();
+    for (zone, viewers) in [("same", 1), ("other", 2), ("unknown", 2)] {
+        let sample = format!("liverank_reader_viewers_by_zone{{zone=\"{zone}\"}} {viewers}\n");
+        assert!(text.contains(&sample), "no {sample} in {text}");
+    }
+    world.post("v", 3).await;
+    until("three comments for each of two viewers", async || {
+        reader.metric("messages_to_other_zones_total") == 6
+    })
+    .await;
 }
 
 #[tokio::test]

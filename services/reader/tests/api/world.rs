@@ -282,6 +282,7 @@ impl Manager {
             load: 0,
             takes: !full.contains(id),
             wanted: 0,
+            spare: 0,
             zone: None,
             pass_key: None,
         };

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use reqwest::Method;
+use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::zoned::{
-    SPREAD_TIMEOUT, ZONES, ZoneByReader, ZonedGateway, fetch_route, readers_of, viewers_by_reader,
+    SPREAD_TIMEOUT, ZONES, ZoneByReader, ZonedGateway, fetch_metrics, fetch_route, readers_of,
+    viewers_by_reader,
 };
 use crate::agent::WantedCrowd;
 use crate::agent::viewer::ConnectMode;
@@ -18,8 +18,6 @@ use crate::kube;
 use crate::wait::wait_until_some;
 use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
-/// The port of every pod's metrics.
-const ADMIN_PORT: u16 = 9060;
 /// The viewers by each gateway with which the crowd's video is spread over the readers: they fit into one reader.
 const FIRST_STAYING: usize = 120;
 /// The viewers by each gateway that stay, that leave, and that come back. A gateway prefers a reader for at most a
@@ -43,7 +41,10 @@ const RETURNING_TRIES: usize = 3;
 /// would be half of them; so many of 48 come once in 250 times.
 const LEAST_NEAR_PERCENT: usize = 70;
 
-fn crowd_of_zone(kind: &str, gateway: &ZonedGateway) -> String {
+/// The kinds of crowds, of each of which there is one by each gateway.
+pub(super) const CROWD_KINDS: [&str; 3] = ["staying", "leaving", "returning"];
+
+pub(super) fn crowd_of_zone(kind: &str, gateway: &ZonedGateway) -> String {
     format!("zones-{kind}-{}", gateway.zone)
 }
 
@@ -210,13 +211,7 @@ async fn wait_until_lacking(world: &ClusterWorld, video: &str, readers: &ZoneByR
 async fn viewers_handed_over(world: &ClusterWorld) -> anyhow::Result<u64> {
     let mut all = 0;
     for pod in world.pods_of("reader").await? {
-        let name = kube::object_name(&pod);
-        let answer = world
-            .kube
-            .request_to_pod(NAMESPACE_NAME, name, ADMIN_PORT, Method::GET, "/metrics", None)
-            .await?;
-        let metrics = answer.expect_success().with_context(|| format!("the metrics of {name}"))?;
-        all += handed_over(metrics.as_str().context("metrics are text")?);
+        all += handed_over(&fetch_metrics(world, &pod).await?);
     }
     Ok(all)
 }
@@ -229,7 +224,7 @@ fn handed_over(metrics: &str) -> u64 {
 
 /// Removes the viewers of all crowds that came by a gateway of a zone.
 pub(super) async fn remove_crowds(world: &ClusterWorld, gateways: &[ZonedGateway]) -> anyhow::Result<()> {
-    for kind in ["staying", "leaving", "returning"] {
+    for kind in CROWD_KINDS {
         set_crowds(world, gateways, "", kind, 0, ARRIVALS_A_SECOND).await?;
     }
     Ok(())

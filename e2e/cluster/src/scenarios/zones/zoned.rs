@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::ClusterWorld;
+use crate::kube;
+use crate::world::{ClusterWorld, NAMESPACE_NAME};
 
 pub(super) const ZONES: [&str; 2] = ["e2e-a", "e2e-b"];
 /// The number of readers: two in each zone, so that a video's second reader could be in the zone of the first.
@@ -44,6 +46,18 @@ pub(super) fn viewers_by_reader<'a>(load: &'a Value, video: &'a str) -> impl Ite
         let viewers = videos.iter().find(|it| it[0] == video)?[1].as_u64()?;
         Some((reader["id"].as_str()?, viewers))
     })
+}
+
+/// The port of every pod's metrics.
+const ADMIN_PORT: u16 = 9060;
+
+/// Returns the metrics of a pod as text.
+pub(super) async fn fetch_metrics(world: &ClusterWorld, pod: &Value) -> anyhow::Result<String> {
+    let name = kube::object_name(pod);
+    let answer =
+        world.kube.request_to_pod(NAMESPACE_NAME, name, ADMIN_PORT, Method::GET, "/metrics", None).await?;
+    let metrics = answer.expect_success().with_context(|| format!("the metrics of {name}"))?;
+    Ok(metrics.as_str().context("metrics are text")?.to_owned())
 }
 
 /// Returns what a manager tells a gateway about the readers of a video.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fanout::tests::hub;
+use crate::viewer_zone::ViewerZone;
 
 /// A socket that accepts as many bytes in each write as the test says, then none; it keeps the bytes accepted.
 #[derive(Clone, Default)]
@@ -56,7 +57,7 @@ fn comment(seq: u64) -> Comment {
 fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(ring);
-    let seat = hub.add_viewer(&VideoId::parse("v").unwrap(), None).unwrap();
+    let seat = hub.add_viewer(&VideoId::parse("v").unwrap(), None, ViewerZone::Unknown).unwrap();
     let room = Arc::clone(&seat.channel);
     room.note_head(&numbering, 0);
     let socket = ScriptedSocket::default();
@@ -139,7 +140,7 @@ proptest! {
 fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(100);
-    let seat = hub.add_viewer(&VideoId::parse("v").unwrap(), None).unwrap();
+    let seat = hub.add_viewer(&VideoId::parse("v").unwrap(), None, ViewerZone::Unknown).unwrap();
     let room = Arc::clone(&seat.channel);
     room.note_head(&numbering, 0);
     let socket = ScriptedSocket::default();

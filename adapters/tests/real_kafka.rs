@@ -126,7 +126,7 @@ async fn administer(
 
 /// Creates a topic, and waits until the broker knows its partitions.
 async fn create_topic(topic: &NewTopic<'_>) {
-    let is_there = |code| code == RDKafkaErrorCode::TopicAlreadyExists;
+    let is_there = |code: RDKafkaErrorCode| code == RDKafkaErrorCode::TopicAlreadyExists;
     administer("creating a topic", is_there, async || {
         let created = admin().create_topics([topic], &admin_options()).await?;
         created
@@ -138,7 +138,7 @@ async fn create_topic(topic: &NewTopic<'_>) {
 }
 
 async fn delete_topic(name: &str) {
-    let is_gone = |code| code == RDKafkaErrorCode::UnknownTopicOrPartition;
+    let is_gone = |code: RDKafkaErrorCode| code == RDKafkaErrorCode::UnknownTopicOrPartition;
     administer("deleting a topic", is_gone, async || {
         let deleted = admin().delete_topics(&[name], &admin_options()).await?;
         deleted
@@ -149,7 +149,7 @@ async fn delete_topic(name: &str) {
 }
 
 async fn delete_group(name: &str) {
-    let is_gone = |code| code == RDKafkaErrorCode::GroupIdNotFound;
+    let is_gone = |code: RDKafkaErrorCode| code == RDKafkaErrorCode::GroupIdNotFound;
     administer("deleting a group", is_gone, async || {
         let deleted = admin().delete_groups(&[name], &admin_options()).await?;
         deleted

@@ -39,6 +39,9 @@ const SLOW_LOAD_DELAY: Duration = Duration::from_secs(10);
 /// The delay of change notifications if they are slow: longer than a query takes.
 const SLOW_NOTIFICATION_DELAY: Duration = Duration::from_millis(200);
 
+/// The time that assigning a video takes if assignments are slow: within it, all requests of a test have come.
+const SLOW_ASSIGNMENT_DELAY: Duration = Duration::from_millis(300);
+
 /// Waits until `holds` returns true; returns how long that took, and fails after `CONDITION_TIMEOUT`.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     let start = Instant::now();
@@ -421,6 +424,8 @@ pub struct StoreWithSwitch {
     pub vain_polls: AtomicU64,
     /// The number of compare-and-sets that took effect.
     pub assigned: AtomicU64,
+    /// Whether assigning a video takes [`SLOW_ASSIGNMENT_DELAY`].
+    pub slow_assignments: AtomicBool,
     /// Whether reading all assignments takes [`SLOW_LOAD_DELAY`].
     pub slow_loads: AtomicBool,
     /// The number of times that all assignments were read.
@@ -468,6 +473,9 @@ impl AssignmentStore for StoreWithSwitch {
         seen: u64,
         term: Option<u64>,
     ) -> Result<SwapOutcome, StoreError> {
+        if self.slow_assignments.load(Relaxed) {
+            tokio::time::sleep(SLOW_ASSIGNMENT_DELAY).await;
+        }
         let swapped = self.inner_store()?.assign_video(video, expected, readers, seen, term).await?;
         if matches!(swapped, SwapOutcome::Stored(_)) {
             self.assigned.fetch_add(1, Relaxed);

@@ -12,6 +12,7 @@
 //! | [`carry`] | carries out moves: warms readers, changes assignments, empties readers |
 //! | [`autopilot`] | makes plans, if no planner outside does |
 //! | [`peaks`] | finds the most viewers that each video had, and keeps them in the store |
+//! | [`adoptions`] | limits the videos that readers bring in by their reports (pure) |
 //! | [`registrations`] | shares the registration of new videos among callers (pure) |
 //! | [`history`] | remembers how many viewers each reader had (pure) |
 //! | [`addresses`] | checks the addresses that readers report (pure) |
@@ -36,6 +37,7 @@ use reqwest::Url;
 use tokio::net::TcpListener;
 
 pub mod addresses;
+pub mod adoptions;
 pub mod autopilot;
 pub mod carry;
 pub mod cluster;

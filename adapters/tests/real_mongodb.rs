@@ -19,6 +19,8 @@ use mongodb::bson::{Binary, Bson, Document, doc};
 use proxy::{Mode, Proxy};
 use serde_json::json;
 
+#[path = "support/own_server.rs"]
+mod own_server;
 #[path = "support/proxy.rs"]
 mod proxy;
 
@@ -332,8 +334,12 @@ mod credentials;
 mod half_lives;
 #[path = "real_mongodb/identities.rs"]
 mod identities;
+#[path = "real_mongodb/own_mongod.rs"]
+mod own_mongod;
 #[path = "real_mongodb/rebuilds.rs"]
 mod rebuilds;
+#[path = "real_mongodb/rights.rs"]
+mod rights;
 #[path = "real_mongodb/states.rs"]
 mod states;
 #[path = "real_mongodb/take_over.rs"]

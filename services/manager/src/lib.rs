@@ -122,9 +122,9 @@ pub struct Config {
         default_value_t = OnTimeout::Hold
     )]
     pub drain_on_timeout: OnTimeout,
-    /// New videos that all who register directly at this manager may bring within an hour. A single address may bring at
-    /// most as many as it leaves free for others. Gateways are not counted, because they have a budget for each of
-    /// their callers.
+    /// New videos that all who register directly at this manager, or watch directly at a reader, may bring within an
+    /// hour. A single address may bring at most as many as it leaves free for others, and so may a single reader with
+    /// all its viewers. Gateways are not counted, because they have a budget for each of their callers.
     #[arg(
         long,
         env = "LIVERANK_MAX_NEW_VIDEOS_PER_HOUR",

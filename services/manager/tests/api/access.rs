@@ -157,7 +157,8 @@ fn refused_registrations(manager: &Manager) -> (u64, u64) {
     let metrics = manager.metrics();
     let of_share = |share: &str| {
         let series = format!("liverank_manager_registrations_refused_total{{share=\"{share}\"}} ");
-        let count = metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("is told from the start");
+        let count =
+            metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("is told from the start");
         count.parse().unwrap()
     };
     (of_share("address"), of_share("reader"))
@@ -264,7 +265,11 @@ async fn a_stolen_reader_credential_uses_up_no_more_than_its_share_of_new_videos
     let elsewhere = json!({"videoid": "elsewhere"});
     let registered = other_manager.send_as("gateway", "/route", &elsewhere).await;
     assert_eq!(registered.status(), StatusCode::OK);
-    assert_eq!(ask("reader/stolen", 31, "elsewhere").await.status(), StatusCode::OK, "another manager knows it");
+    assert_eq!(
+        ask("reader/stolen", 31, "elsewhere").await.status(),
+        StatusCode::OK,
+        "another manager knows it"
+    );
     // Others have what is left.
     for host in 40..44 {
         assert_eq!(ask("reader/r", host, &format!("honest-{host}")).await.status(), StatusCode::OK, "{host}");

@@ -428,6 +428,8 @@ pub struct StoreWithSwitch {
     pub slow_assignments: AtomicBool,
     /// Whether reading all assignments takes [`SLOW_LOAD_DELAY`].
     pub slow_loads: AtomicBool,
+    /// Whether reading all assignments fails.
+    pub failing_loads: AtomicBool,
     /// The number of times that all assignments were read.
     pub loads: AtomicU64,
     /// Whether change notifications are lost on their way; as on a connection that broke without a sign.
@@ -459,6 +461,9 @@ impl AssignmentStore for StoreWithSwitch {
     }
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
         self.loads.fetch_add(1, Relaxed);
+        if self.failing_loads.load(Relaxed) {
+            return Err(StoreError::unavailable("redis", "the test lets no load succeed"));
+        }
         let loaded = self.inner_store()?.load_assignments().await;
         if self.slow_loads.load(Relaxed) {
             tokio::time::sleep(SLOW_LOAD_DELAY).await;

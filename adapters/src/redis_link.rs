@@ -5,6 +5,7 @@
 //! a caller waits a moment for one ([`CALLER_TIMEOUT`](node::CALLER_TIMEOUT)) and then gets
 //! [`StoreError::Unavailable`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocati
 
 use crate::{SecretSource, StoreError};
 
+mod authorities;
 mod cluster;
 mod inspect;
 mod keys;
@@ -26,10 +28,12 @@ mod slots;
 pub(crate) use keys::Keys;
 pub(crate) use listener::Listener;
 
+use authorities::AuthoritiesFile;
 use cluster::Cluster;
 use login::{LoginSource, is_login_refused};
 use node::{Dialer, Node, SingleNode};
 use router::Router;
+use slots::Address;
 
 /// The name of this store in errors.
 pub(crate) const PART_NAME: &str = "redis";
@@ -49,7 +53,8 @@ pub struct RedisConfig {
     /// The prefix of every key and channel, used unchanged; may be empty, must not contain braces. Two systems on one
     /// Redis need different prefixes: Redis's numbered databases separate keys, but not channels.
     pub prefix: String,
-    /// The file with certificates (PEM) to trust instead of the system's, for `rediss://`.
+    /// The file with certificates (PEM) to trust instead of the system's, for `rediss://`. New connections trust those that
+    /// the file has by then.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -91,7 +96,8 @@ impl RedisLink {
         }
         let url = config.url.read(PART_NAME)?;
         let logins = Arc::new(LoginSource::new(config.url, url.expose(), config.is_cluster)?);
-        let dialer = |url: &str| Dialer::new(url.trim(), config.ca_file.as_deref(), &logins);
+        let authorities = config.ca_file.map(AuthoritiesFile::read).transpose()?.map(Arc::new);
+        let dialer = |url: &str| Dialer::new(url.trim(), authorities.as_ref(), &logins);
         let servers = if config.is_cluster {
             let dialers = url.expose().split(',').map(dialer).collect::<Result<_, _>>()?;
             RedisServers::Cluster(Arc::new(Cluster::new(dialers)?))
@@ -115,16 +121,6 @@ impl RedisLink {
         }
     }
 
-    /// Returns a mark of the servers and connections in use. While the mark is the same, the same server holds a key, and
-    /// a cursor into the key's value is good: it means nothing to any other server, also not to a replica that takes
-    /// its master's place.
-    pub(crate) fn connection_mark(&self) -> (u64, u64) {
-        match &self.servers {
-            RedisServers::Single(node) => (0, node.connections_made()),
-            RedisServers::Cluster(cluster) => (cluster.slots().version, cluster.connections_made()),
-        }
-    }
-
     /// Sends one command, whose first argument is its key.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         match &self.servers {
@@ -132,6 +128,33 @@ impl RedisLink {
             RedisServers::Cluster(cluster) => command.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
+    }
+
+    /// Sends one command, whose first argument is its key, and returns the number of the connection on which it was
+    /// answered; `None` if the connection to the server was made anew meanwhile. While the number is the same, the same
+    /// server holds the key, and a cursor into the key's value is good: it means nothing to any other server, also not to
+    /// a replica that takes its master's place.
+    pub(crate) async fn query_on_connection<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<(T, Option<u64>), StoreError> {
+        let (answer, before, after) = match &self.servers {
+            RedisServers::Single(node) => {
+                let before = node.last_connection();
+                (command.query_async(&mut SingleNode(node)).await, before, node.last_connection())
+            }
+            RedisServers::Cluster(cluster) => {
+                let before = cluster.last_connections();
+                let mut router = Router::new(cluster);
+                let answer = command.query_async(&mut router).await;
+                let after = cluster.last_connections();
+                let number_in = |all: &HashMap<Address, u64>| {
+                    router.last_address().and_then(|address| all.get(address)).copied().unwrap_or(0)
+                };
+                (answer, number_in(&before), number_in(&after))
+            }
+        };
+        Ok((answer.map_err(store_error)?, (before == after).then_some(before)))
     }
 
     /// Sends commands in one round trip to each server that holds any of their keys. Commands without a key go to each

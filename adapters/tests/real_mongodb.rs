@@ -20,6 +20,8 @@ use proxy::{Mode, Proxy};
 use retry::retry;
 use serde_json::json;
 
+#[path = "support/own_server.rs"]
+mod own_server;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "support/retry.rs"]
@@ -344,8 +346,12 @@ mod credentials;
 mod half_lives;
 #[path = "real_mongodb/identities.rs"]
 mod identities;
+#[path = "real_mongodb/own_mongod.rs"]
+mod own_mongod;
 #[path = "real_mongodb/rebuilds.rs"]
 mod rebuilds;
+#[path = "real_mongodb/rights.rs"]
+mod rights;
 #[path = "real_mongodb/states.rs"]
 mod states;
 #[path = "real_mongodb/take_over.rs"]

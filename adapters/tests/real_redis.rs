@@ -29,6 +29,8 @@ use redis::{AsyncConnectionConfig, FromRedisValue, cmd};
 use retry::retry;
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
+#[path = "real_redis/authorities.rs"]
+mod authorities;
 #[path = "real_redis/boards_format.rs"]
 mod boards_format;
 #[path = "real_redis/epochs.rs"]
@@ -41,6 +43,8 @@ mod logins;
 mod losses;
 #[path = "real_redis/lost_epochs.rs"]
 mod lost_epochs;
+#[path = "support/own_server.rs"]
+mod own_server;
 #[path = "real_redis/ranks.rs"]
 mod ranks;
 #[path = "real_redis/repairs.rs"]

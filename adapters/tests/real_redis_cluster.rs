@@ -11,8 +11,9 @@ use liverank_adapters::assignment_store::{AssignmentStore, redis::RedisAssignmen
 use liverank_adapters::comment_bus::{ChannelHead, CommentBus, Delivery, redis::RedisBus};
 use liverank_adapters::ranking_store::{BoardChange, RankingStore, redis::RedisRanking};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
-use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::handover::ReaderShare;
+use liverank_core::{ReaderId, VideoId};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, cmd};
 use retry::retry;
@@ -336,6 +337,40 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
     assert_eq!(next_item(&mut changes).await, BoardChange::Reset);
     assert_eq!(boards.checkpoint().await.unwrap().generation, Some(1));
     subscription.unsubscribe(&video(&there)).await.unwrap();
+}
+
+/// While a node is away, whoever needs it reads the slots' owners again and again; that is no reason to break off the
+/// loads from another node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn assignments_are_loaded_while_the_node_of_others_is_away() {
+    const ASSIGNMENTS: usize = 20_000;
+    let _alone = CLUSTER_UNDISTURBED.write().await;
+    let prefix = fresh_prefix();
+    let link = link_with_prefix(prefix.clone());
+    let (bus, store) = (RedisBus::new(Arc::clone(&link)), RedisAssignments::new(link));
+    let mut nodes = ClusterNode::all_nodes().await;
+    let readers = [ReaderShare { reader: ReaderId::parse("r").unwrap(), weight: 1 }];
+    for chunk in (0..ASSIGNMENTS).collect::<Vec<_>>().chunks(500) {
+        let assigned = chunk.iter().map(|number| {
+            let (store, readers, video) = (&store, &readers, video(&format!("v{number}")));
+            async move { store.assign_video(&video, None, readers, 0, None).await.unwrap() }
+        });
+        futures::future::join_all(assigned).await;
+    }
+    let (stays, gone) = holder_and_other(&mut nodes, "{assignments}").await;
+    let there = video_held_by(&mut nodes, gone).await;
+    bus.publish_comments(&comment_epoch(), &[comment(&there, 1)]).await.unwrap();
+    nodes[gone].restart_after(Duration::from_secs(4)).await;
+    let asking = tokio::spawn(async move { publish_until_taken(&bus, comment(&there, 2)).await });
+    let mut loads = 0;
+    while !asking.is_finished() {
+        let loaded = store.load_assignments().await.unwrap();
+        assert_eq!(loaded.assignments.len(), ASSIGNMENTS);
+        loads += 1;
+    }
+    asking.await.unwrap();
+    assert!(loads > 1, "the node was away for the time of several loads");
+    nodes[stays].run_command::<()>(&["DEL", &format!("{prefix}{{assignments}}:assignments")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

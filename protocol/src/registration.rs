@@ -17,7 +17,7 @@ pub struct RouteRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
     /// The address of the viewer for whom a reader asks, if the viewer connects directly to the reader: a new video counts
-    /// for that address. Absent: the viewer comes by a gateway.
+    /// for that address, and for the reader. Absent: the viewer comes by a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub viewer_address: Option<IpAddr>,
 }

@@ -44,6 +44,8 @@ mongodb_env() {
   for instance in $(mongodb_instances); do
     hosts+=${hosts:+,}$HOST:$(mongodb_ports "$instance")
   done
+  # The program, for tests that need one with other settings.
+  [[ ! -x $MONGODB_FOLDER/mongod ]] || echo "export LIVERANK_TEST_MONGOD=$MONGODB_FOLDER/mongod"
   # Quoted: the address has a question mark in it.
   echo "export LIVERANK_TEST_MONGODB='mongodb://$hosts/?replicaSet=$MONGODB_SET'"
 }

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`config`] | the user's settings, and the driver's options made from them |
 //! | `credentials` | the client in use, and its replacement when the credentials in a file change |
+//! | `errors` | the driver's errors, by what a caller can do about them |
 //! | `documents` | the documents, and their conversion into the core's types |
 //! | `opening` | checks the server, creates what is absent |
 //! | `transaction` | the parts that all transactions have in common |
@@ -37,6 +38,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,7 +48,7 @@ use liverank_core::decays::Decay;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::Error;
 use mongodb::{Client, ClientSession, Collection, Database};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -86,10 +88,9 @@ use documents::comment::CommentDoc;
 use documents::meta::MetaDoc;
 use documents::offset::OffsetDoc;
 use documents::video::{HeadDoc, MetadataDoc, OwnerDoc, VideoDoc, WatchDoc};
+use errors::{LoginChange, PART_NAME};
 use ownership::CommitState;
 
-/// The name of this store in errors and logs.
-const PART_NAME: &str = "mongodb";
 /// The time limit of a query, in which the driver looks for a server and may send the query twice.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// The time limit of opening an archive: long, because the server builds an index that an existing archive does not have
@@ -109,6 +110,9 @@ pub struct MongoArchive {
     database: String,
     /// The suffix of the names of its collections: empty, except for an archive that is to replace another one.
     suffix: String,
+    logins: LoginChange,
+    /// The number of times that the servers refused the login.
+    login_refusals: Arc<AtomicU64>,
     commit_state: Arc<Mutex<CommitState>>,
     /// The identities in the segments of other databases to which nobody writes, by the databases' names.
     snapshot_identities: Arc<Mutex<HashMap<String, IdentityTable>>>,
@@ -120,25 +124,23 @@ impl MongoArchive {
     pub async fn new(config: MongoConfig) -> Result<Self, StoreError> {
         let address = config.uri.read(PART_NAME)?;
         let options = config.driver_options(&address);
-        let options = with_timeout(QUERY_TIMEOUT, "reading the address", options).await?;
+        let logins = LoginChange::of(&config);
+        let options = errors::with_timeout(QUERY_TIMEOUT, "reading the address", logins, options).await?;
         let client = Client::with_options(options.clone());
-        let client = client.map_err(|error| store_error("configuring", &error))?;
-        let archive = Self::on_client(ClientInUse::new(client), &config.database, String::new());
-        if config.uri.may_change() {
-            let watch = CredentialsWatch::new(config, address, &options);
+        let client = client.map_err(|error| errors::store_error("configuring", logins, &error))?;
+        let archive = Self {
+            client_in_use: ClientInUse::new(client),
+            database: config.database.clone(),
+            suffix: String::new(),
+            logins,
+            login_refusals: Arc::default(),
+            commit_state: Arc::default(),
+            snapshot_identities: Arc::default(),
+        };
+        if let Some(watch) = CredentialsWatch::new(config, address, &options, &archive.login_refusals)? {
             watch.start(&archive.client_in_use, &archive.commit_state);
         }
         Ok(archive)
-    }
-
-    fn on_client(client_in_use: ClientInUse, database: &str, suffix: String) -> Self {
-        Self {
-            client_in_use,
-            database: database.to_owned(),
-            suffix,
-            commit_state: Arc::default(),
-            snapshot_identities: Arc::default(),
-        }
     }
 
     /// Returns the client in use; another one after the credentials have changed.
@@ -166,7 +168,38 @@ impl MongoArchive {
     /// Returns an archive on the same servers, in the database `database` and in collections whose names end in
     /// `suffix`.
     fn in_database(&self, database: &str, suffix: String) -> Self {
-        Self::on_client(self.client_in_use.clone(), database, suffix)
+        Self {
+            client_in_use: self.client_in_use.clone(),
+            database: database.to_owned(),
+            suffix,
+            logins: self.logins,
+            login_refusals: Arc::clone(&self.login_refusals),
+            commit_state: Arc::default(),
+            snapshot_identities: Arc::default(),
+        }
+    }
+
+    /// Bounds the time of a request to the server, as [`errors::with_timeout`] does.
+    async fn with_timeout<T>(
+        &self,
+        time: Duration,
+        doing: &str,
+        talk: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, StoreError> {
+        let talk = async { talk.await.inspect_err(|error| self.note_error(error)) };
+        errors::with_timeout(time, doing, self.logins, talk).await
+    }
+
+    /// Turns a driver's error into a [`StoreError`], as [`errors::store_error`] does.
+    fn store_error(&self, doing: &str, error: &Error) -> StoreError {
+        self.note_error(error);
+        errors::store_error(doing, self.logins, error)
+    }
+
+    fn note_error(&self, error: &Error) {
+        if errors::is_login_refused(error) {
+            self.login_refusals.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Returns the name of a collection in the database, with the archive's suffix.
@@ -179,7 +212,7 @@ impl MongoArchive {
     }
 
     async fn read_meta_doc(&self) -> Result<Option<MetaDoc>, StoreError> {
-        with_timeout(QUERY_TIMEOUT, "reading the meta document", async {
+        self.with_timeout(QUERY_TIMEOUT, "reading the meta document", async {
             self.collection::<MetaDoc>("meta").find_one(doc! { "_id": MetaDoc::ID }).await
         })
         .await
@@ -205,7 +238,7 @@ impl MongoArchive {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        with_timeout(QUERY_TIMEOUT, "reading", async {
+        self.with_timeout(QUERY_TIMEOUT, "reading", async {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let collection = self.collection::<T>(collection);
             collection
@@ -381,7 +414,7 @@ impl Archive for MongoArchive {
         let ids: Vec<Bson> = ids.into_iter().map(|found| found.id).collect();
         // The filter repeats the time: an identity that was seen again since it was found stays.
         let filter = doc! { "_id": { "$in": ids }, "time": { "$lt": watermark } };
-        let gone = with_timeout(QUERY_TIMEOUT, "forgetting identities", async {
+        let gone = self.with_timeout(QUERY_TIMEOUT, "forgetting identities", async {
             self.collection::<IdDoc>("seen").delete_many(filter).await
         });
         Ok(gone.await?.deleted_count + in_segments)
@@ -396,14 +429,14 @@ impl Archive for MongoArchive {
     }
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
-        with_timeout(QUERY_TIMEOUT, "counting comments", async {
+        self.with_timeout(QUERY_TIMEOUT, "counting comments", async {
             self.collection::<CommentDoc>("comments").estimated_document_count().await
         })
         .await
     }
 
     async fn store_time(&self) -> Result<Option<Millis>, StoreError> {
-        let hello = with_timeout(QUERY_TIMEOUT, "asking for the time", async {
+        let hello = self.with_timeout(QUERY_TIMEOUT, "asking for the time", async {
             self.client().database("admin").run_command(doc! { "hello": 1 }).await
         });
         let hello = hello.await?;
@@ -424,40 +457,5 @@ impl MongoArchive {
     {
         let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
         self.find_by_values("videos", "video_id", &ids, split).await
-    }
-}
-
-/// Bounds the time of a request to the server: the driver itself waits for an answer for ever.
-async fn with_timeout<T>(
-    time: Duration,
-    doing: &str,
-    talk: impl Future<Output = Result<T, Error>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(time, talk).await {
-        Ok(result) => result.map_err(|error| store_error(doing, &error)),
-        Err(_) => Err(StoreError::unavailable(PART_NAME, format!("{doing}: no answer within {time:?}"))),
-    }
-}
-
-/// Turns a driver's error into a [`StoreError`], which tells the caller whether trying again may help; it may for most
-/// errors, which come from the network or the replica set.
-fn store_error(doing: &str, error: &Error) -> StoreError {
-    /// The codes of errors that do not pass: `Unauthorized`, `AuthenticationFailed`, `IllegalOperation` (no
-    /// transactions on this server), `UserNotFound`, `CommandNotFound`, `DocumentValidationFailure`. Credentials that a
-    /// connection is refused are an error of another kind, which passes: they were good when the archive was opened,
-    /// and a file with the present ones may be on its way.
-    const PERMANENT_ERROR_CODES: [i32; 6] = [13, 18, 20, 11, 59, 121];
-    let reason = format!("{doing}: {error}");
-    match &*error.kind {
-        ErrorKind::Command(command) if PERMANENT_ERROR_CODES.contains(&command.code) => {
-            StoreError::unusable(PART_NAME, reason)
-        }
-        ErrorKind::InvalidArgument { .. }
-        | ErrorKind::InvalidTlsConfig { .. }
-        | ErrorKind::BsonDeserialization(_)
-        | ErrorKind::BsonSerialization(_)
-        | ErrorKind::SessionsNotSupported
-        | ErrorKind::IncompatibleServer { .. } => StoreError::unusable(PART_NAME, reason),
-        _ => StoreError::unavailable(PART_NAME, reason),
     }
 }

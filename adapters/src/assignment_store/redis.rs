@@ -266,19 +266,20 @@ impl AssignmentStore for RedisAssignments {
 
     /// Reads the hash in pieces, so that the server answers others in between, however many assignments there are. If the
     /// connection is lost in between, another server may go on with a cursor that is not its own, and leave assignments
-    /// out: then nothing is returned.
+    /// out: then nothing is returned. Of a cluster, this is about the server of the assignments alone.
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
         let foreign = |what: &str| StoreError::unusable(PART_NAME, format!("assignments: {what}"));
         let (version, latest_epoch) = self.version_and_latest_epoch().await?;
         // A field may come twice while the hash grows; of the two, the later assignment counts.
         let mut assignments: HashMap<VideoId, VideoAssignment> = HashMap::new();
         let mut cursor = String::from("0");
-        let mark = self.link.connection_mark();
+        let mut used = None;
         loop {
             let mut scan = cmd("HSCAN");
             scan.arg(self.key_named("assignments")).arg(&cursor).arg("COUNT").arg(ASSIGNMENTS_PER_READ);
-            let (next, piece): (String, Vec<String>) = self.link.query(&scan).await?;
-            if self.link.connection_mark() != mark {
+            let (answer, connection) = self.link.query_on_connection(&scan).await?;
+            let (next, piece): (String, Vec<String>) = answer;
+            if connection.is_none() || *used.get_or_insert(connection) != connection {
                 let lost = "the connection was lost while the assignments were read";
                 return Err(StoreError::unavailable(PART_NAME, lost));
             }

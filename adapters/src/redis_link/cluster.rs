@@ -157,10 +157,10 @@ impl Cluster {
         all
     }
 
-    /// Returns the number of connections for commands to the nodes that are known.
-    pub(super) fn connections_made(&self) -> u64 {
+    /// Returns the number of the last connection for commands to each node that is known.
+    pub(super) fn last_connections(&self) -> HashMap<Address, u64> {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.values().map(|node| node.connections_made()).sum()
+        nodes.iter().map(|(address, node)| (address.clone(), node.last_connection())).collect()
     }
 
     fn adopt_slots(&self, read: Slots) -> Arc<Slots> {

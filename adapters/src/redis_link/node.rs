@@ -1,6 +1,5 @@
 //! One Redis server: a connection that all callers share for commands, and further ones on request.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -9,11 +8,11 @@ use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, TlsCertificates,
-    Value,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, Value,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::authorities::AuthoritiesFile;
 use super::login::{Login, LoginSource, is_login_refused};
 use super::slots::Address;
 use super::{PART_NAME, backoff, is_permanent};
@@ -35,20 +34,23 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of commands that wait to be written; further callers wait for room.
 const MAX_COMMANDS_WAITING: usize = 256;
 
+/// The number of connections for commands to all servers since the start of the process.
+static CONNECTIONS_MADE: AtomicU64 = AtomicU64::new(0);
+
 /// Creates nodes with the same source of logins, TLS and protocol version.
 pub(super) struct Dialer {
     /// The address, without a user name and a password.
     connection_info: ConnectionInfo,
-    root_cert: Option<Arc<[u8]>>,
+    authorities: Option<Arc<AuthoritiesFile>>,
     logins: Arc<LoginSource>,
 }
 
 impl Dialer {
-    /// Returns a dialer with the TLS of `url` that trusts the certificates in `ca_file`. Connections begin with the
+    /// Returns a dialer with the TLS of `url` that trusts the certificates of `authorities`. Connections begin with the
     /// logins of `logins`.
     pub(super) fn new(
         url: &str,
-        ca_file: Option<&Path>,
+        authorities: Option<&Arc<AuthoritiesFile>>,
         logins: &Arc<LoginSource>,
     ) -> Result<Self, StoreError> {
         let info = url.into_connection_info().map_err(unusable_error)?;
@@ -61,16 +63,7 @@ impl Dialer {
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(TCP_USER_TIMEOUT);
         let connection_info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-        let root_cert = ca_file.map(|path| {
-            std::fs::read(path).map_err(|error| {
-                StoreError::unusable(PART_NAME, format!("certificate file {}: {error}", path.display()))
-            })
-        });
-        Ok(Self {
-            connection_info,
-            root_cert: root_cert.transpose()?.map(Arc::from),
-            logins: Arc::clone(logins),
-        })
+        Ok(Self { connection_info, authorities: authorities.cloned(), logins: Arc::clone(logins) })
     }
 
     /// Returns the server that the URL names.
@@ -107,14 +100,14 @@ impl Dialer {
 
     fn create_node(&self, info: ConnectionInfo) -> Result<Node, RedisError> {
         // Made again for each connection; here it shows what is wrong with the settings.
-        client_of(info.clone(), self.root_cert.as_deref())?;
+        client_of(info.clone(), self.authorities.as_deref())?;
         Ok(Node {
             name: info.addr().to_string(),
             info,
-            root_cert: self.root_cert.clone(),
+            authorities: self.authorities.clone(),
             logins: Arc::clone(&self.logins),
             current_connection: RwLock::new(None),
-            connections_made: AtomicU64::new(0),
+            last_connection: AtomicU64::new(0),
             connect_lock: tokio::sync::Mutex::new(0),
             last_failure: Mutex::new("no answer yet".to_owned()),
             is_unreachable: AtomicBool::new(false),
@@ -122,13 +115,10 @@ impl Dialer {
     }
 }
 
-fn client_of(info: ConnectionInfo, root_cert: Option<&[u8]>) -> Result<Client, RedisError> {
-    match root_cert {
+fn client_of(info: ConnectionInfo, authorities: Option<&AuthoritiesFile>) -> Result<Client, RedisError> {
+    match authorities {
         None => Client::open(info),
-        Some(pem) => {
-            let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) };
-            Client::build_with_tls(info, certificates)
-        }
+        Some(authorities) => authorities.client_of(info),
     }
 }
 
@@ -163,12 +153,12 @@ impl From<NodeFailure> for RedisError {
 pub(super) struct Node {
     /// The address, without a user name and a password.
     info: ConnectionInfo,
-    root_cert: Option<Arc<[u8]>>,
+    authorities: Option<Arc<AuthoritiesFile>>,
     logins: Arc<LoginSource>,
     name: String,
     current_connection: RwLock<Option<LiveConnection>>,
-    /// The number of connections for commands since the start.
-    connections_made: AtomicU64,
+    /// The number of the last connection for commands; 0 before the first one.
+    last_connection: AtomicU64,
     /// Held by the caller that connects; the value is the number of consecutive failed attempts.
     connect_lock: tokio::sync::Mutex<u32>,
     last_failure: Mutex<String>,
@@ -220,9 +210,10 @@ impl Node {
         }
     }
 
-    /// Returns the number of connections for commands since the start.
-    pub(super) fn connections_made(&self) -> u64 {
-        self.connections_made.load(Ordering::Relaxed)
+    /// Returns the number of the last connection for commands, which no other connection of this process has; 0 before
+    /// the first one.
+    pub(super) fn last_connection(&self) -> u64 {
+        self.last_connection.load(Ordering::Relaxed)
     }
 
     /// Returns true if there is a connection now.
@@ -262,7 +253,8 @@ impl Node {
             match self.open(|_| {}).await {
                 Ok(live) => {
                     *failures = 0;
-                    self.connections_made.fetch_add(1, Ordering::Relaxed);
+                    let number = CONNECTIONS_MADE.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.last_connection.store(number, Ordering::Relaxed);
                     *self.current_connection.write().unwrap_or_else(PoisonError::into_inner) =
                         Some(live.clone());
                     return Ok(live);
@@ -354,7 +346,7 @@ impl Node {
             .set_pipeline_buffer_size(MAX_COMMANDS_WAITING)
             .set_push_sender(pushed);
         let settings = login.added_to(self.info.redis_settings().clone());
-        let client = client_of(self.info.clone().set_redis_settings(settings), self.root_cert.as_deref())?;
+        let client = client_of(self.info.clone().set_redis_settings(settings), self.authorities.as_deref())?;
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(LiveConnection { connection, end_token: ended })
     }

@@ -58,6 +58,11 @@ impl<'a> Router<'a> {
         Self { cluster, last_address: None }
     }
 
+    /// Returns the node that answered the last command.
+    pub(super) const fn last_address(&self) -> Option<&Address> {
+        self.last_address.as_ref()
+    }
+
     async fn send_commands(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
         let errand = |(index, command): (usize, &&Cmd)| {
             slot_of(command).map(|slot| RoutedCommand { index, slot, redirected_to: None })

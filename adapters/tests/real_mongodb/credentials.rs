@@ -51,13 +51,13 @@ impl FileUser {
 
 /// The batches that were committed, and the attempts that failed.
 #[derive(Default, Clone, Copy)]
-struct Progress {
-    committed: u64,
-    failures: u64,
+pub struct Progress {
+    pub committed: u64,
+    pub failures: u64,
 }
 
 /// Commits batches of one event without end, as a consumer does. Every failure has to be one that passes.
-async fn count_on(archive: Arc<MongoArchive>, progress: watch::Sender<Progress>) {
+pub async fn count_on(archive: Arc<MongoArchive>, progress: watch::Sender<Progress>) {
     archive.claim_partitions(&[0]).await.unwrap();
     let view = json!({"video_id": "v", "user_id": "u", "type": "view"});
     loop {
@@ -80,7 +80,7 @@ async fn count_on(archive: Arc<MongoArchive>, progress: watch::Sender<Progress>)
     }
 }
 
-async fn wait_for(
+pub async fn wait_for(
     progress: &mut watch::Receiver<Progress>,
     what: &str,
     is_reached: impl Fn(&Progress) -> bool,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{AssignmentChange, TermGrant};
+use liverank_core::backoff::wait_after_failures;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{self, MissedTickBehavior, interval, sleep};
 
 use crate::Manager;
 use crate::liveness::LOOK_INTERVAL;
@@ -19,6 +20,9 @@ const COMPARE_EVERY: Duration = Duration::from_secs(30);
 const CHANGE_DELAY: Duration = Duration::from_secs(2);
 /// The pause before the store is asked again after it did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The longest pause between two loads of all assignments that fail. A load that breaks off half-way costs the store as
+/// much as one that succeeds, and what this manager knows goes on being served.
+const MAX_PAUSE_BETWEEN_LOADS: Duration = Duration::from_secs(10);
 /// The time limit for loading all assignments from the store: they come in pieces, a million in some seconds.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum number of changes that are kept while all assignments are being loaded. If there are more changes, all
@@ -27,17 +31,23 @@ const MAX_CHANGES_KEPT: usize = 100_000;
 
 /// Keeps the assignments up to date. Never returns.
 pub async fn follow_assignments(manager: Arc<Manager>) {
+    let mut pauses = LoadPauses::default();
     loop {
         match manager.ask_store(manager.assignment_store.subscribe_changes()).await {
-            Ok(changes) => follow_changes(&manager, changes).await,
+            Ok(changes) => follow_changes(&manager, changes, &mut pauses).await,
             Err(_) => sleep(RETRY_AFTER).await,
         }
     }
 }
 
 /// Applies changes until the subscription ends. Loads all assignments only if changes are missing: at the beginning,
-/// after a gap in the versions, and if the store is ahead of this manager for longer than a change takes.
-async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<AssignmentChange>) {
+/// after a gap in the versions, and if the store is ahead of this manager for longer than a change takes. After loads that
+/// failed there is a pause, however many changes come.
+async fn follow_changes(
+    manager: &Manager,
+    mut changes: mpsc::Receiver<AssignmentChange>,
+    pauses: &mut LoadPauses,
+) {
     let mut compare = interval(COMPARE_EVERY);
     compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The store's version when it was ahead of this manager's at the last comparison.
@@ -67,11 +77,48 @@ async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<Assignmen
         };
         if applied == ApplyOutcome::ReloadNeeded {
             awaited = None;
-            if !catch_up(manager, &mut changes).await {
-                // This is tried again soon, not only at the next change: the versions still differ then.
-                compare.reset_after(RETRY_AFTER);
+            let pause = match pauses.pause_at(time::Instant::now()) {
+                None => {
+                    let is_loaded = catch_up(manager, &mut changes).await;
+                    pauses.note_outcome(time::Instant::now(), is_loaded)
+                }
+                pause => pause,
+            };
+            if let Some(pause) = pause {
+                // This is tried again then, not only at the next change: the versions still differ.
+                compare.reset_after(pause);
             }
         }
+    }
+}
+
+/// The pauses after loads that failed, which double.
+///
+/// Pure: time is an argument.
+#[derive(Debug, Default)]
+struct LoadPauses {
+    /// The number of loads that failed since the last one that succeeded.
+    failures: u32,
+    /// The time before which nothing is loaded; `None` if there may be a load now.
+    next_load: Option<time::Instant>,
+}
+
+impl LoadPauses {
+    /// Returns the time until there may be a load; `None` if there may be one now.
+    fn pause_at(&self, now: time::Instant) -> Option<Duration> {
+        self.next_load.map(|at| at.saturating_duration_since(now)).filter(|pause| !pause.is_zero())
+    }
+
+    /// Notes whether a load succeeded; returns the pause after a failure.
+    fn note_outcome(&mut self, now: time::Instant, is_loaded: bool) -> Option<Duration> {
+        if is_loaded {
+            *self = Self::default();
+            return None;
+        }
+        let pause = wait_after_failures(self.failures, RETRY_AFTER, MAX_PAUSE_BETWEEN_LOADS);
+        self.failures = self.failures.saturating_add(1);
+        self.next_load = Some(now + pause);
+        Some(pause)
     }
 }
 
@@ -186,6 +233,25 @@ async fn sync_orders(manager: &Manager) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loads_that_fail_are_tried_less_and_less_often() {
+        let (mut pauses, start) = (LoadPauses::default(), time::Instant::now());
+        let mut loads = Vec::new();
+        // Something asks for a load ten times a second.
+        for tenth in 0..600 {
+            let now = start + Duration::from_millis(tenth * 100);
+            if pauses.pause_at(now).is_none() {
+                loads.push(tenth);
+                pauses.note_outcome(now, false);
+            }
+        }
+        assert_eq!(loads, [0, 5, 15, 35, 75, 155, 255, 355, 455, 555]);
+        let now = start + Duration::from_mins(1);
+        assert_eq!(pauses.pause_at(now), Some(Duration::from_millis(5_500)));
+        pauses.note_outcome(now, true);
+        assert_eq!((pauses.pause_at(now), pauses.note_outcome(now, false)), (None, Some(RETRY_AFTER)));
+    }
 
     #[test]
     fn changes_that_may_be_on_their_way_are_waited_for_once() {

@@ -1,8 +1,7 @@
 //! The manager's HTTP endpoints: `register` and `resolve` of the comments seed, and those for our own processes.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -30,13 +29,14 @@ use liverank_runtime::server::RequestExchange;
 use liverank_runtime::{Problem, cors, now_micros, server};
 use reqwest::Url;
 use serde_json::{Map, Value};
-use tokio::time::timeout;
 
 use crate::manager::EnsuredAssignment;
+use crate::registrations::Registrant;
 use crate::{Manager, carry, peaks};
 
 mod orders;
 mod overview;
+mod registering;
 
 /// The maximum size of a heartbeat, in bytes: 60,000 videos with ids of the greatest length, each of 350 bytes. A reader
 /// of the usual capacity has at most 20,000 that are watched, and 10,000 that are not. A reader whose heartbeat is refused
@@ -47,9 +47,6 @@ const MAX_HEARTBEAT_BYTES: usize = 24 * 1024 * 1024;
 /// character escaped.
 const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
 
-/// The time that the store may take to look up a video that this manager does not know; after it, the video counts as
-/// unknown.
-const LOOK_UP_TIME_LIMIT: Duration = Duration::from_millis(500);
 /// The maximum number of videos that other readers are asked to keep ready, or that are assigned anew, after one
 /// heartbeat. The next heartbeat triggers the rest.
 const MAX_VIDEOS_AFTER_HEARTBEAT: usize = 16;
@@ -95,40 +92,12 @@ async fn post_register(
     let caller = manager.identity.caller_of_request(&headers, CalledService::Manager).ok().flatten();
     // Everybody may register, so a token that is of no use here is as none.
     let is_gateway = caller.is_some_and(|caller| caller.role() == CallerRole::Gateway);
-    let sharer = (!is_gateway).then(|| exchange.client());
-    let ensured = ensure_within_share(&manager, &video, 0, sharer).await?;
+    let registrant = (!is_gateway).then(|| Registrant::new(exchange.client(), None));
+    let ensured = registering::ensure_within_share(&manager, &video, 0, registrant).await?;
     manager.metrics.registrations_answered.inc();
     let action = if ensured.is_new { RegisterAction::Registered } else { RegisterAction::Existing };
     let reader_url = best_reader(&manager, &ensured)?.public_url;
     Ok(Json(RegisterAnswer { videoid: video, reader_url, action: action.into() }))
-}
-
-/// Makes sure that a video has a reader. A new video counts in the share of the address `sharer`; `None`: for a
-/// gateway, which has a budget for each of its own callers. All ways by which a video becomes known to the managers
-/// come here, but for videos that are watched already (`sweep`): those are as many as there are viewers.
-///
-/// # Errors
-/// 429 if the video is not known and the address has used its share; 503 if the video can have no reader now.
-async fn ensure_within_share(
-    manager: &Manager,
-    video: &VideoId,
-    known_epoch: u64,
-    sharer: Option<IpAddr>,
-) -> Result<EnsuredAssignment, Problem> {
-    let sharer = sharer.filter(|_| manager.cluster().assignment_view.get(video).is_none());
-    if let Some(wait) =
-        sharer.and_then(|at| manager.recent_registrations().wait_before_registering(Instant::now(), at))
-    {
-        manager.metrics.registrations_refused.inc();
-        let detail =
-            "too many new videos are registered from this address: register known ones, or come back later";
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with_retry_after(wait));
-    }
-    let ensured = note_if_unserved(manager, video, manager.ensure_assigned(video, known_epoch).await)?;
-    if let Some(at) = sharer.filter(|_| ensured.is_new) {
-        manager.recent_registrations().count_video(Instant::now(), at);
-    }
-    Ok(ensured)
 }
 
 async fn get_resolve(
@@ -140,7 +109,7 @@ async fn get_resolve(
     let known = manager.cluster().assignment_view.get(&video).cloned();
     let known = match known {
         // Another manager may have registered the video just now.
-        None => timeout(LOOK_UP_TIME_LIMIT, manager.look_up_assignment(&video)).await.unwrap_or_default(),
+        None => registering::look_up_in_store(&manager, &video).await,
         known => known,
     };
     let Some(assignment) = known else {
@@ -157,14 +126,6 @@ async fn get_resolve(
         .unwrap_or_else(|_| EnsuredAssignment::already_in_force(assignment));
     let reader_url = best_reader(&manager, &ensured)?.public_url;
     Ok(Json(ResolveAnswer { videoid: video, reader_url }))
-}
-
-/// Counts a request for which no reader could be named, if `answer` is an error; returns `answer`.
-fn note_if_unserved<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
-    if answer.is_err() {
-        manager.note_unserved(video);
-    }
-    answer
 }
 
 fn best_reader(manager: &Manager, ensured: &EnsuredAssignment) -> Result<RouteReader, Problem> {
@@ -220,15 +181,18 @@ fn read_route_request(body: &Map<String, Value>) -> Result<RouteRequest, Problem
 
 async fn post_route(
     State(manager): State<Arc<Manager>>,
-    Extension(asking): Extension<OptionalCaller>,
+    Extension(OptionalCaller(caller)): Extension<OptionalCaller>,
     exchange: RequestExchange,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
     let RouteRequest { videoid: video, epoch, viewer_address } = read_route_request(&body)?;
-    let is_gateway = asking.has_any_role(&[CallerRole::Gateway]);
-    // A reader that does not say for whom it asks, as one of an earlier release, asks for itself.
-    let sharer = (!is_gateway).then(|| viewer_address.unwrap_or_else(|| exchange.client()));
-    let ensured = ensure_within_share(&manager, &video, epoch.unwrap_or(0), sharer).await?;
+    let is_gateway = caller.as_ref().is_some_and(|caller| caller.role() == CallerRole::Gateway);
+    let registrant = (!is_gateway).then(|| {
+        // A reader that does not say for whom it asks, as one of an earlier release, asks for itself.
+        let address = viewer_address.unwrap_or_else(|| exchange.client());
+        Registrant::new(address, caller.as_ref().and_then(KnownCaller::reader_id).cloned())
+    });
+    let ensured = registering::ensure_within_share(&manager, &video, epoch.unwrap_or(0), registrant).await?;
     let mut readers = readers_for_viewer(&manager, &ensured)?;
     if !is_gateway {
         // A reader has no use for pass keys, because readers send viewers to each other by redirects; and a stolen

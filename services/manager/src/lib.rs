@@ -12,6 +12,7 @@
 //! | [`carry`] | carries out moves: warms readers, changes assignments, empties readers |
 //! | [`autopilot`] | makes plans, if no planner outside does |
 //! | [`peaks`] | finds the most viewers that each video had, and keeps them in the store |
+//! | [`adoptions`] | limits the videos that readers bring in by their reports (pure) |
 //! | [`registrations`] | shares the registration of new videos among callers (pure) |
 //! | [`history`] | remembers how many viewers each reader had (pure) |
 //! | [`addresses`] | checks the addresses that readers report (pure) |
@@ -36,6 +37,7 @@ use reqwest::Url;
 use tokio::net::TcpListener;
 
 pub mod addresses;
+pub mod adoptions;
 pub mod autopilot;
 pub mod carry;
 pub mod cluster;
@@ -120,9 +122,9 @@ pub struct Config {
         default_value_t = OnTimeout::Hold
     )]
     pub drain_on_timeout: OnTimeout,
-    /// New videos that all who register directly at this manager may bring within an hour. A single address may bring at
-    /// most as many as it leaves free for others. Gateways are not counted, because they have a budget for each of
-    /// their callers.
+    /// New videos that all who register directly at this manager, or watch directly at a reader, may bring within an
+    /// hour. A single address may bring at most as many as it leaves free for others, and so may a single reader with
+    /// all its viewers. Gateways are not counted, because they have a budget for each of their callers.
     #[arg(
         long,
         env = "LIVERANK_MAX_NEW_VIDEOS_PER_HOUR",

@@ -30,6 +30,9 @@ const STORE_HEALTH_NAME: &str = "assignments";
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of tries of a compare-and-set: each try that fails means that another manager has just succeeded.
 const MAX_TRIES: usize = 8;
+/// The maximum number of questions to the store at once about videos of callers that have used their share: as many as a
+/// gateway asks the boards about its callers.
+const MAX_OVER_SHARE_LOOK_UPS: usize = 16;
 
 /// The state of a manager, shared by all requests and tasks.
 pub struct Manager {
@@ -45,6 +48,9 @@ pub struct Manager {
     pub viewer_history: Mutex<ViewerHistory>,
     /// The new videos that strangers registered lately.
     recent_registrations: Mutex<RecentRegistrations>,
+    /// Permits for looking up videos that this manager does not know and whose caller has used its share: a flood of
+    /// them must not slow down the store for others.
+    pub over_share_look_ups: Semaphore,
     /// Permits for forecasts of the planner, which are answered one at a time.
     pub what_if_permits: Semaphore,
     /// The settings of the manager.
@@ -122,6 +128,7 @@ impl Manager {
             recent_registrations: Mutex::new(RecentRegistrations::new(
                 config.max_new_videos_per_hour as usize,
             )),
+            over_share_look_ups: Semaphore::new(MAX_OVER_SHARE_LOOK_UPS),
             what_if_permits: Semaphore::new(1),
             reader_addresses: ReaderAddresses::new(config.reader_urls.clone()),
             identity: shell.identity.clone(),

@@ -9,6 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::registrations::UsedShare;
+
 label_values! {
     /// The reason for which a video is moved.
     pub enum MoveReason {
@@ -58,6 +60,13 @@ pub struct MoveLabels {
     pub outcome: MoveOutcome,
 }
 
+/// The label with which a new video that was not registered is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// The share that was used up.
+    pub share: UsedShare,
+}
+
 impl From<OrderedBy> for MoveReason {
     fn from(by: OrderedBy) -> Self {
         match by {
@@ -84,8 +93,8 @@ impl From<liverank_protocol::MoveKind> for MoveKind {
 pub struct ManagerMetrics {
     /// Requests to register a video that were answered.
     pub registrations_answered: Counter,
-    /// Requests to register a new video that were refused because the caller has used its share.
-    pub registrations_refused: Counter,
+    /// New videos that were not registered, by the share that was used up.
+    pub registrations_refused: Family<RefusalLabels, Counter>,
     /// Videos given to a reader because they had none.
     pub videos_placed: Counter,
     /// Videos given to other readers: by a move, or because their reader left or died.
@@ -150,18 +159,26 @@ impl ManagerMetrics {
         self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
     }
 
+    /// Counts a new video that was not registered because `share` is used up.
+    pub fn count_refused_registration(&self, share: UsedShare) {
+        self.registrations_refused.get_or_create(&RefusalLabels { share }).inc();
+    }
+
     /// Makes the metrics and registers them under `liverank_manager_…`.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
         for labels in possible_moves() {
             drop(all.moves.get_or_create(&labels));
         }
+        for share in [UsedShare::Address, UsedShare::Reader] {
+            drop(all.registrations_refused.get_or_create(&RefusalLabels { share }));
+        }
         metrics.register("manager", |registry| {
             let m = all.clone();
             registry.register("registrations", "Registrations answered", m.registrations_answered);
             registry.register(
                 "registrations_refused",
-                "New videos not registered: the address has used its share",
+                "New videos not registered, by whose share is used up: the address's or the reader's",
                 m.registrations_refused,
             );
             registry.register("videos_placed", "Videos given to a reader", m.videos_placed);

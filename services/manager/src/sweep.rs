@@ -20,6 +20,7 @@ use reqwest::Url;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
+use crate::adoptions::AdoptionBudgets;
 use crate::cluster::load::viewers_without_canary;
 use crate::cluster::report::hold_text;
 use crate::liveness::{HoldReason, LATE_ANSWER_TIMEOUT, PROBE_TIMEOUT, ProbeOutcome, ReaderStatus};
@@ -59,12 +60,14 @@ pub async fn run(manager: Arc<Manager>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut held, mut unreachable) = (None, BTreeSet::new());
+    let mut budgets = AdoptionBudgets::new(Instant::now());
     for sweep in 0u64.. {
         ticks.tick().await;
         probe_readers(&manager).await;
         log_unreachable_readers(&manager, &mut unreachable);
         note_hold(&manager, &mut held);
-        relocate_videos(&manager, sweep.is_multiple_of(SWEEPS_BETWEEN_ADOPTIONS)).await;
+        let adoptions = sweep.is_multiple_of(SWEEPS_BETWEEN_ADOPTIONS).then_some(&mut budgets);
+        relocate_videos(&manager, adoptions).await;
         if sweep.is_multiple_of(SWEEPS_BETWEEN_REMOVALS) {
             remove_unwatched(&manager).await;
         }
@@ -212,32 +215,39 @@ fn note_hold(manager: &Manager, held: &mut Option<HoldReason>) {
     *held = reason;
 }
 
-/// Gives the videos of readers that are gone to other readers and, with `adopt`, gives readers to watched videos that
+/// Gives the videos of readers that are gone to other readers and, with `budgets`, gives readers to watched videos that
 /// the store has lost. Each decision is made anew just before it takes effect, so that a view which grew stale
 /// meanwhile stops it.
-async fn relocate_videos(manager: &Manager, adopt: bool) {
+async fn relocate_videos(manager: &Manager, mut budgets: Option<&mut AdoptionBudgets>) {
+    if let Some(budgets) = &mut budgets {
+        budgets.refill(Instant::now());
+    }
     let (moving, lost) = {
         let (cluster, now) = (manager.cluster(), Instant::now());
         let moving = cluster.videos_to_move(now, MAX_MOVES_A_SWEEP);
-        let lost =
-            if adopt { cluster.videos_to_adopt(now, MAX_MOVES_A_SWEEP - moving.len()) } else { Vec::new() };
-        (moving, lost)
+        let most = MAX_MOVES_A_SWEEP - moving.len();
+        let lost = budgets.as_deref().map(|budgets| cluster.videos_to_adopt(now, most, budgets));
+        (moving, lost.unwrap_or_default())
     };
     if moving.is_empty() && lost.is_empty() {
         return;
     }
     let (moves, adoptions) = (moving.len(), lost.len());
-    ensure_readers(manager, moving.into_iter().chain(lost).collect()).await;
-    tracing::info!(moves, adoptions, "gave videos to other readers");
-}
-
-async fn ensure_readers(manager: &Manager, videos: Vec<VideoId>) {
-    stream::iter(videos)
-        .for_each_concurrent(MAX_SWAPS_AT_ONCE, |video| async move {
-            // What did not work is found again by the next sweep.
-            let _ = manager.ensure_assigned(&video, 0).await;
+    // What does not work is found again by the next sweep.
+    let moved = moving.into_iter().map(|video| (video, None));
+    let adopted = lost.into_iter().map(|(video, reader)| (video, Some(reader)));
+    let mut ensured = stream::iter(moved.chain(adopted))
+        .map(|(video, reader)| async move {
+            let ensured = manager.ensure_assigned(&video, 0).await;
+            reader.filter(|_| ensured.is_ok_and(|ensured| ensured.is_new))
         })
-        .await;
+        .buffer_unordered(MAX_SWAPS_AT_ONCE);
+    while let Some(adopted_for) = ensured.next().await {
+        if let (Some(reader), Some(budgets)) = (adopted_for, budgets.as_deref_mut()) {
+            budgets.count_adopted(reader);
+        }
+    }
+    tracing::info!(moves, adoptions, "gave videos to other readers");
 }
 
 async fn remove_unwatched(manager: &Manager) {

@@ -17,7 +17,7 @@ use super::documents::meta::MetaDoc;
 use super::documents::offset::OffsetDoc;
 use super::ownership;
 use super::transaction::{AttemptEnd, Transaction, abort, to_raw_documents};
-use super::{MongoArchive, PART_NAME, QUERY_TIMEOUT, store_error, with_timeout};
+use super::{MongoArchive, PART_NAME, QUERY_TIMEOUT};
 use crate::StoreError;
 use crate::archive::CommitError;
 
@@ -50,7 +50,7 @@ pub(super) async fn request_yield(archive: &MongoArchive, time: Duration) -> Res
     let way = doc! { "token": &token, "ms": time.as_millis() as i64 };
     let asked = archive.collection::<Document>("meta");
     let asked = asked.update_one(doc! { "_id": MetaDoc::ID }, doc! { "$set": { "make_way": way } });
-    with_timeout(QUERY_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
+    archive.with_timeout(QUERY_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
     Ok(token)
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn cancel_yield(archive: &MongoArchive, token: &str) -> Result<
     let meta = archive.collection::<Document>("meta");
     let mine = doc! { "_id": MetaDoc::ID, "make_way.token": token };
     let done = meta.update_one(mine, doc! { "$unset": { "make_way": "" } });
-    with_timeout(QUERY_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
+    archive.with_timeout(QUERY_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
 /// Changes the meta document as `decide` says, and returns true if it was changed. Before the change, asks the
@@ -87,7 +87,7 @@ pub(super) async fn change_meta_while_yielding(
     let mut patience = CONFLICTS_TIMEOUT;
     while begun.elapsed() < BARRIER_TIMEOUT {
         let session = archive.client().start_session().await;
-        let mut session = session.map_err(|error| store_error("starting a session", &error))?;
+        let mut session = session.map_err(|error| archive.store_error("starting a session", &error))?;
         let left = BARRIER_TIMEOUT.saturating_sub(begun.elapsed());
         let pinned = archive.of_session(&session);
         let attempt = tokio::time::timeout(left, try_change(&pinned, &mut session, decide)).await;
@@ -96,6 +96,10 @@ pub(super) async fn change_meta_while_yielding(
             Ok(Err(AttemptEnd::GiveUp(CommitError::Store(error)))) => {
                 abort(&mut session).await;
                 return Err(error);
+            }
+            Ok(Err(AttemptEnd::StoreFailed(error))) => {
+                abort(&mut session).await;
+                return Err(archive.store_error("changing the meta document", &error));
             }
             Ok(Err(_)) => {
                 abort(&mut session).await;
@@ -108,7 +112,7 @@ pub(super) async fn change_meta_while_yielding(
                 let sessions = ownership::stored_session_ids(archive, doc! {}).await?;
                 ownership::kill_sessions(archive, sessions).await
             };
-            with_timeout(QUERY_TIMEOUT, "ending what holds the offsets", ended).await?;
+            archive.with_timeout(QUERY_TIMEOUT, "ending what holds the offsets", ended).await?;
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }

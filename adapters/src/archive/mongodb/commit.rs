@@ -78,6 +78,7 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
         }
         match stop {
             AttemptEnd::GiveUp(error) => return Err(error),
+            AttemptEnd::StoreFailed(error) => return Err(archive.store_error("committing", &error).into()),
             AttemptEnd::FinishSwap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
             AttemptEnd::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             AttemptEnd::CountingGap => decays::note_gap(archive).await?,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{ArchiveSnapshot, CommentTally, StoredVideo};
+use super::MongoArchive;
 use super::documents::damaged_document;
 use super::documents::identity::digest_bson;
 use super::documents::mark::UniqueMarkDoc;
@@ -19,7 +20,6 @@ use super::documents::offset::OffsetDoc;
 use super::documents::video::VideoDoc;
 use super::transaction::never_opened_error;
 use super::windows::WindowDoc;
-use super::{MongoArchive, store_error};
 use crate::StoreError;
 
 /// The number of documents that the server puts into one answer while a snapshot is read.
@@ -36,7 +36,7 @@ struct CommentTallyDoc {
 
 /// Reads the whole archive. Has no time limit of its own; the server keeps a snapshot for five minutes.
 pub(super) async fn read_snapshot(archive: &MongoArchive) -> Result<ArchiveSnapshot, StoreError> {
-    let wrong = |error: Error| store_error("reading a snapshot", &error);
+    let wrong = |error: Error| archive.store_error("reading a snapshot", &error);
     let mut session = archive.client().start_session().snapshot(true).await.map_err(wrong)?;
     let archive = &archive.of_session(&session);
     let meta = snapshot_collection::<MetaDoc>(archive, "meta");

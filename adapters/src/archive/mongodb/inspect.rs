@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Document, doc};
 
-use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
+use super::{MongoArchive, QUERY_TIMEOUT};
 use crate::StoreError;
 use crate::inspect::{Inspection, SettingRemark};
 
@@ -16,9 +16,9 @@ impl MongoArchive {
     /// The server cannot be reached, or refuses this user.
     pub async fn inspect_server(&self) -> Result<Inspection, StoreError> {
         let ask = |command: Document| async move { self.db().run_command(command).await };
-        let hello = with_timeout(QUERY_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
+        let hello = self.with_timeout(QUERY_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
         let build =
-            with_timeout(QUERY_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
+            self.with_timeout(QUERY_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
         Ok(parse_inspection(&hello, &build))
     }
 }

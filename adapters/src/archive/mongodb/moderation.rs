@@ -25,7 +25,7 @@ use super::documents::comment::CommentDoc;
 use super::documents::damaged_document;
 use super::documents::moderated::{comment_key, parse_json, to_json};
 use super::transaction::{AttemptEnd, Transaction, to_raw_documents};
-use super::{MongoArchive, QUERY_TIMEOUT, reports, with_timeout};
+use super::{MongoArchive, QUERY_TIMEOUT, reports};
 use crate::StoreError;
 
 /// The document of a restriction, or of the comment rules of a scope, as changed last.
@@ -274,7 +274,7 @@ impl ModerationArchive for MongoArchive {
     }
 
     async fn count_comment_rules(&self) -> Result<u64, StoreError> {
-        with_timeout(QUERY_TIMEOUT, "counting rules of comments", async {
+        self.with_timeout(QUERY_TIMEOUT, "counting rules of comments", async {
             let in_force = doc! { IN_FORCE_MEMBER: { "$gt": 0_i64 } };
             self.collection::<Document>("rules").count_documents(in_force).await
         })
@@ -298,7 +298,7 @@ impl ModerationArchive for MongoArchive {
     }
 
     async fn count_held_comments(&self) -> Result<u64, StoreError> {
-        with_timeout(QUERY_TIMEOUT, "counting held comments", async {
+        self.with_timeout(QUERY_TIMEOUT, "counting held comments", async {
             self.collection::<Document>("held").estimated_document_count().await
         })
         .await
@@ -344,12 +344,13 @@ impl ModerationArchive for MongoArchive {
                 doc! { "_id": part.clone() }
             }
         };
-        let last: Option<CommentIdDoc> = with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
-            let comments = self.collection::<CommentIdDoc>("comments");
-            let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
-            found.skip(ENTRIES_READ_PER_CALL as u64 - 1).projection(doc! { "_id": 1 }).await
-        })
-        .await?;
+        let last: Option<CommentIdDoc> = self
+            .with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
+                let comments = self.collection::<CommentIdDoc>("comments");
+                let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
+                found.skip(ENTRIES_READ_PER_CALL as u64 - 1).projection(doc! { "_id": 1 }).await
+            })
+            .await?;
         if let Some(last) = &last {
             part.insert("$lte", last.id);
         }

@@ -7,16 +7,16 @@ use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::CountingRules;
 use mongodb::IndexModel;
 use mongodb::bson::{self, Document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::Error;
 use mongodb::options::IndexOptions;
 
 use super::super::{Archive, ArchiveMeta};
 use super::documents::comment::CommentDoc;
 use super::documents::meta::MetaDoc;
 use super::documents::video::VideoDoc;
-use super::errors::{DUPLICATE_KEY, NAMESPACE_EXISTS, error_code};
+use super::errors::{self, DUPLICATE_KEY, LoginChange, NAMESPACE_EXISTS, PART_NAME, error_code};
 use super::identities::SEGMENTS;
-use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, store_error, with_timeout};
+use super::{MongoArchive, OPEN_TIMEOUT, moderation, reports};
 use crate::StoreError;
 
 /// The pause between two attempts to read the meta document, which another process wrote and which cannot be read until
@@ -27,27 +27,24 @@ const MIN_WIRE_VERSION: i32 = 17;
 
 pub(super) async fn open(archive: &MongoArchive, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError> {
     check_server(&connect(archive).await?)?;
-    with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create_collections(archive)).await?;
+    archive
+        .with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create_collections(archive))
+        .await?;
     let fresh = MetaDoc::for_new_archive(&CommentEpoch::from_bits(rand::random()), wanted);
-    with_timeout(OPEN_TIMEOUT, "creating the meta document", write_meta_if_absent(archive, &fresh)).await?;
+    archive
+        .with_timeout(OPEN_TIMEOUT, "creating the meta document", write_meta_if_absent(archive, &fresh))
+        .await?;
     archive.archive_meta().await?.ok_or_else(|| {
         StoreError::unavailable(PART_NAME, "the meta document was removed while it was created")
     })
 }
 
-/// Connects, and returns the server's answer to `hello`. Credentials that are refused now never were good.
+/// Connects, and returns the server's answer to `hello`. A login that is refused now never was good, so nobody waits for
+/// another one: the process ends with the reason, and starts again with what its file has then.
 async fn connect(archive: &MongoArchive) -> Result<Document, StoreError> {
     let client = archive.client();
-    let answer = tokio::time::timeout(OPEN_TIMEOUT, async {
-        client.database("admin").run_command(doc! { "hello": 1 }).await
-    });
-    let answer = answer.await.map_err(|_| {
-        StoreError::unavailable(PART_NAME, format!("connecting: no answer within {OPEN_TIMEOUT:?}"))
-    })?;
-    answer.map_err(|error| match &*error.kind {
-        ErrorKind::Authentication { .. } => StoreError::unusable(PART_NAME, format!("connecting: {error}")),
-        _ => store_error("connecting", &error),
-    })
+    let hello = async { client.database("admin").run_command(doc! { "hello": 1 }).await };
+    errors::with_timeout(OPEN_TIMEOUT, "connecting", LoginChange::Never, hello).await
 }
 
 /// Checks the server's answer to `hello`: returns an error if the server cannot hold the archive.

@@ -17,7 +17,7 @@ use super::documents::offset::OffsetDoc;
 use super::errors::{DUPLICATE_KEY, error_code};
 use super::identities::IdentityMemory;
 use super::states::VideoStateCache;
-use super::{MongoArchive, PART_NAME, store_error, with_timeout};
+use super::{MongoArchive, PART_NAME};
 use crate::StoreError;
 
 /// The time for which one attempt to store an owner waits for a transaction that locks the offset document; then the
@@ -60,7 +60,7 @@ impl CommitState {
             return Ok(session);
         }
         let session = archive.client().start_session().await;
-        let session = session.map_err(|error| store_error("starting a session", &error))?;
+        let session = session.map_err(|error| archive.store_error("starting a session", &error))?;
         let id = session_id(&session);
         if let Some(before) = self.stored_session_id.clone().filter(|before| *before != id) {
             let renamed = async {
@@ -71,7 +71,7 @@ impl CommitState {
                 let change = doc! { "$set": noted };
                 offsets.update_many(doc! { "session": before }, change).await
             };
-            with_timeout(CLAIM_TIMEOUT, "replacing a session", renamed).await?;
+            archive.with_timeout(CLAIM_TIMEOUT, "replacing a session", renamed).await?;
             self.stored_session_id = Some(id);
         }
         Ok(session)
@@ -118,7 +118,7 @@ pub(super) async fn claim_partitions(
         while !write_owner(archive, partitions, &id).await? {}
         Ok(())
     };
-    with_timeout(CLAIM_TIMEOUT, "taking partitions up", taken).await?;
+    archive.with_timeout(CLAIM_TIMEOUT, "taking partitions up", taken).await?;
     archive.positions(partitions).await
 }
 

@@ -19,7 +19,7 @@ use super::documents::video::{VideoDoc, video_update};
 use super::transaction::{AttemptEnd, Transaction, abort, never_opened_error};
 use super::{
     MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, SINGLE_ANSWER_BATCH_SIZE, cut, identities, replay,
-    store_error, swapping, with_timeout,
+    swapping,
 };
 use crate::StoreError;
 
@@ -144,7 +144,7 @@ impl MongoArchive {
         let token = swapping::unique_rebuild_name(found.generation + 1);
         let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
         let name = rebuild.next_collection_name("videos");
-        with_timeout(OPEN_TIMEOUT, "making room for a rebuild", async {
+        self.with_timeout(OPEN_TIMEOUT, "making room for a rebuild", async {
             swapping::drop_leftovers(self, None).await?;
             self.db().create_collection(&name).await?;
             let unique = IndexOptions::builder().unique(true).build();
@@ -164,7 +164,7 @@ impl MongoArchive {
         if !barrier::change_meta(self, &begin).await? {
             return Err(overtaken_error());
         }
-        with_timeout(
+        self.with_timeout(
             QUERY_TIMEOUT,
             "dropping what an earlier rebuild left",
             swapping::drop_leftovers(self, None),
@@ -179,10 +179,11 @@ impl MongoArchive {
         rules: &CountingRules,
         progress: Progress<'_>,
     ) -> Result<(), StoreError> {
-        let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
-            self.collection::<Document>("videos").estimated_document_count().await
-        })
-        .await?;
+        let of = self
+            .with_timeout(QUERY_TIMEOUT, "counting videos", async {
+                self.collection::<Document>("videos").estimated_document_count().await
+            })
+            .await?;
         let (mut after, mut done) = (None, 0);
         loop {
             let page =
@@ -208,7 +209,7 @@ impl MongoArchive {
     ) -> Result<(u64, Option<String>), StoreError> {
         loop {
             let session = self.client().start_session().await;
-            let mut session = session.map_err(|error| store_error("starting a session", &error))?;
+            let mut session = session.map_err(|error| self.store_error("starting a session", &error))?;
             let archive = self.of_session(&session);
             match archive.try_rescore_page(&mut session, token, rules, after).await {
                 Ok(done) => return Ok(done),
@@ -216,6 +217,9 @@ impl MongoArchive {
                     abort(&mut session).await;
                     match stop {
                         AttemptEnd::GiveUp(CommitError::Store(error)) => return Err(error),
+                        AttemptEnd::StoreFailed(error) => {
+                            return Err(archive.store_error("scoring anew", &error));
+                        }
                         AttemptEnd::FinishSwap(_) => return Err(overtaken_error()),
                         _ => tokio::time::sleep(RETRY_AFTER).await,
                     }
@@ -281,6 +285,7 @@ impl MongoArchive {
                 .then(|| MetaChange { meta_update: change, other_updates: Vec::new() }))
         };
         barrier::change_meta(self, &stop).await?;
-        with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::drop_leftovers(self, None)).await
+        self.with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::drop_leftovers(self, None))
+            .await
     }
 }

@@ -22,8 +22,7 @@ use super::documents::windows::CountedWindowsDoc;
 use super::transaction::never_opened_error;
 use super::windows;
 use super::{
-    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, SINGLE_ANSWER_BATCH_SIZE, opening, store_error,
-    swapping, with_timeout,
+    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, SINGLE_ANSWER_BATCH_SIZE, opening, swapping,
 };
 use crate::StoreError;
 
@@ -68,7 +67,7 @@ pub(super) async fn begin_replay(
         decays,
         ..meta
     });
-    with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
+    live.with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
         swapping::drop_leftovers(live, None).await?;
         opening::create_collections(&next).await?;
         if has_windows {
@@ -111,14 +110,15 @@ async fn copy_archive(
         let out = doc! { "$out": { "db": &to.database, "coll": to.collection_name(collection) } };
         // Without a time limit: the server copies alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;
-        copied.map_err(|error| store_error("copying an archive", &error))?;
+        copied.map_err(|error| to.store_error("copying an archive", &error))?;
     }
-    let offsets = with_timeout(QUERY_TIMEOUT, "reading offsets", async {
-        let found = from.collection::<Document>("offsets").find(doc! {}).await?;
-        let found: Vec<Document> = found.try_collect().await?;
-        Ok(found)
-    })
-    .await?;
+    let offsets = from
+        .with_timeout(QUERY_TIMEOUT, "reading offsets", async {
+            let found = from.collection::<Document>("offsets").find(doc! {}).await?;
+            let found: Vec<Document> = found.try_collect().await?;
+            Ok(found)
+        })
+        .await?;
     let kept = |mut offset: Document| {
         for member in ["session", "keeper", "segment_keeper"] {
             offset.remove(member);
@@ -127,7 +127,7 @@ async fn copy_archive(
     };
     let offsets: Vec<Document> = offsets.into_iter().map(kept).collect();
     if !offsets.is_empty() {
-        with_timeout(QUERY_TIMEOUT, "copying offsets", async {
+        to.with_timeout(QUERY_TIMEOUT, "copying offsets", async {
             to.collection::<Document>("offsets").insert_many(offsets).await
         })
         .await?;
@@ -143,10 +143,11 @@ async fn copy_videos(
     rules: &CountingRules,
     progress: Progress<'_>,
 ) -> Result<(), StoreError> {
-    let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
-        from.collection::<VideoDoc>("videos").estimated_document_count().await
-    })
-    .await?;
+    let of = from
+        .with_timeout(QUERY_TIMEOUT, "counting videos", async {
+            from.collection::<VideoDoc>("videos").estimated_document_count().await
+        })
+        .await?;
     let (mut after, mut done) = (None, 0);
     loop {
         let page = from.videos_after(after.as_ref(), VIDEOS_COPIED_AT_ONCE).await?;
@@ -162,9 +163,9 @@ async fn copy_videos(
             "update": to.collection_name("videos"), "updates": statements, "ordered": false,
             "writeConcern": { "w": "majority", "j": true },
         };
-        let reply =
-            with_timeout(OPEN_TIMEOUT, "copying videos", async { to.db().run_raw_command(command).await })
-                .await?;
+        let reply = to
+            .with_timeout(OPEN_TIMEOUT, "copying videos", async { to.db().run_raw_command(command).await })
+            .await?;
         if let Ok(errors) = reply.get_array("writeErrors") {
             return Err(StoreError::unavailable(PART_NAME, format!("copying videos: {errors:?}")));
         }
@@ -211,7 +212,12 @@ impl ArchiveReplay for MongoReplay {
     }
 
     async fn discard_replay(&self) -> Result<(), StoreError> {
-        with_timeout(QUERY_TIMEOUT, "dropping a replay", swapping::drop_leftovers(&self.live_archive, None))
+        self.live_archive
+            .with_timeout(
+                QUERY_TIMEOUT,
+                "dropping a replay",
+                swapping::drop_leftovers(&self.live_archive, None),
+            )
             .await
     }
 }

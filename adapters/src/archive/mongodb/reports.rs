@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::{ReportPosition, ReportQueue};
 use super::documents::moderated::{comment_key, parse_json, to_json};
 use super::transaction::{AttemptEnd, Transaction, to_raw_documents};
-use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
+use super::{MongoArchive, QUERY_TIMEOUT};
 use crate::StoreError;
 
 /// The reports of a comment. The document also has the video, and a member with the sort key for each queue that
@@ -111,10 +111,11 @@ pub(super) async fn count_open_reports(
         || doc! { open: { "$lt": "~" } },
         |video| doc! { "video": video.as_str(), open: { "$exists": true } },
     );
-    with_timeout(QUERY_TIMEOUT, "counting reported comments", async {
-        archive.collection::<Document>("reports").count_documents(part).limit(most).await
-    })
-    .await
+    archive
+        .with_timeout(QUERY_TIMEOUT, "counting reported comments", async {
+            archive.collection::<Document>("reports").count_documents(part).limit(most).await
+        })
+        .await
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use mongodb::error::Error;
 use super::documents::meta::MetaDoc;
 use super::documents::rebuild::{NEXT_COLLECTION_INFIX, RebuildDoc, collection_suffix};
 use super::errors::error_code;
-use super::{MongoArchive, PART_NAME, ownership, with_timeout};
+use super::{MongoArchive, PART_NAME, ownership};
 use crate::StoreError;
 
 /// The time limit of a swap: a rename waits for transactions that read the collection, and frees the replaced one.
@@ -38,24 +38,29 @@ pub(super) fn state_under_new_rules(
 /// Finishes a swap: renames the new collections and writes the result into the meta document.
 pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
     let outcome = rebuild.meta_fields()?;
-    with_timeout(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
-        // A stopped process may have read the old collections in a transaction that is still open, and a rename would
-        // wait for this transaction.
-        ownership::kill_sessions(archive, ownership::stored_session_ids(archive, doc! {}).await?).await?;
-        for collection in &rebuild.collections {
-            rename_collection(archive, &rebuild.next_collection_name(collection), collection).await?;
-        }
-        let ours = doc! {
-            "_id": MetaDoc::ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::SWAPPING,
-        };
-        let change = doc! { "$set": outcome, "$unset": { "rebuild": "", "make_way": "" } };
-        let done = archive.collection::<Document>("meta").update_one(ours, change).await?;
-        if done.modified_count > 0 {
-            tracing::info!(part = PART_NAME, generation = rebuild.generation, "a new generation is in place");
-        }
-        drop_leftovers(archive, None).await
-    })
-    .await
+    archive
+        .with_timeout(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
+            // A stopped process may have read the old collections in a transaction that is still open, and a rename would
+            // wait for this transaction.
+            ownership::kill_sessions(archive, ownership::stored_session_ids(archive, doc! {}).await?).await?;
+            for collection in &rebuild.collections {
+                rename_collection(archive, &rebuild.next_collection_name(collection), collection).await?;
+            }
+            let ours = doc! {
+                "_id": MetaDoc::ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::SWAPPING,
+            };
+            let change = doc! { "$set": outcome, "$unset": { "rebuild": "", "make_way": "" } };
+            let done = archive.collection::<Document>("meta").update_one(ours, change).await?;
+            if done.modified_count > 0 {
+                tracing::info!(
+                    part = PART_NAME,
+                    generation = rebuild.generation,
+                    "a new generation is in place"
+                );
+            }
+            drop_leftovers(archive, None).await
+        })
+        .await
 }
 
 /// Finishes a swap that another process left unfinished, if there is one.

@@ -16,7 +16,7 @@ use super::config::durable_write_concern;
 use super::documents::meta::MetaDoc;
 use super::documents::rebuild::RebuildDoc;
 use super::errors::{DUPLICATE_KEY, error_code};
-use super::{MongoArchive, PART_NAME, SINGLE_ANSWER_BATCH_SIZE, store_error};
+use super::{MongoArchive, PART_NAME, SINGLE_ANSWER_BATCH_SIZE};
 use crate::StoreError;
 
 /// The time limit for the server to make one commit durable.
@@ -47,6 +47,8 @@ pub(super) enum AttemptEnd {
     FinishSwap(Box<RebuildDoc>),
     /// The batch must not be applied.
     GiveUp(CommitError),
+    /// The store failed: whether the attempt took effect may be unknown.
+    StoreFailed(Error),
 }
 
 /// True if an insert failed because the document existed already.
@@ -64,7 +66,7 @@ impl From<Error> for AttemptEnd {
                 DocumentExisted(error_code(&error) == Some(DUPLICATE_KEY) || is_duplicate(&error));
             Self::Retry(error, was_there)
         } else {
-            Self::GiveUp(store_error("committing", &error).into())
+            Self::StoreFailed(error)
         }
     }
 }
@@ -83,6 +85,7 @@ impl AttemptEnd {
             Self::Retry(error, _) => error_code(error).is_some_and(|code| code != INTERRUPTED_CODE),
             Self::YieldToRebuild | Self::CountingGap | Self::FinishSwap(_) => true,
             Self::GiveUp(error) => !matches!(error, CommitError::Store(_)),
+            Self::StoreFailed(_) => false,
         }
     }
 }

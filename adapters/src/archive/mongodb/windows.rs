@@ -17,7 +17,7 @@ use super::documents::windows::CountedWindowsDoc;
 use super::documents::{IdDoc, damaged_document};
 use super::errors::{NAMESPACE_EXISTS, error_code};
 use super::transaction::{AttemptEnd, Transaction, never_opened_error, to_raw_documents};
-use super::{MongoArchive, OPEN_TIMEOUT, QUERY_TIMEOUT, swapping, with_timeout};
+use super::{MongoArchive, OPEN_TIMEOUT, QUERY_TIMEOUT, swapping};
 use crate::StoreError;
 
 /// The number of counts that are deleted in one call: some ten milliseconds of work.
@@ -94,7 +94,7 @@ pub(super) async fn set_counted_windows(
     kinds: &[WindowKind],
 ) -> Result<ArchiveMeta, StoreError> {
     if !kinds.is_empty() {
-        with_timeout(OPEN_TIMEOUT, "creating a collection", create_collection(archive)).await?;
+        archive.with_timeout(OPEN_TIMEOUT, "creating a collection", create_collection(archive)).await?;
     }
     let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
         if meta.is_swapping() {
@@ -199,7 +199,7 @@ pub(super) async fn delete_old_windows(
         return Ok(0);
     }
     let ids: Vec<Bson> = ids.into_iter().map(|found| found.id).collect();
-    let gone = with_timeout(QUERY_TIMEOUT, "forgetting counts of windows", async {
+    let gone = archive.with_timeout(QUERY_TIMEOUT, "forgetting counts of windows", async {
         archive.collection::<IdDoc>("windows").delete_many(doc! { "_id": { "$in": ids } }).await
     });
     Ok(gone.await?.deleted_count)

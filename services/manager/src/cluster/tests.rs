@@ -6,6 +6,7 @@ use liverank_core::canary::CANARY_ID;
 use liverank_core::handover::ReaderShare;
 
 use super::*;
+use crate::adoptions::AdoptionBudgets;
 use crate::liveness::ProbeOutcome;
 
 fn reader_id(name: &str) -> ReaderId {
@@ -122,7 +123,8 @@ fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let records = vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
     let cluster = cluster(now, records, vec![]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), assign_decision(None, "a", 0));
-    assert_eq!(cluster.videos_to_adopt(now, 10), [video("v")]);
+    let budgets = AdoptionBudgets::new(now);
+    assert_eq!(cluster.videos_to_adopt(now, 10, &budgets), [(video("v"), reader_id("a"))]);
     assert_eq!(cluster.viewer_count_of(&video("v")), 301);
 }
 
@@ -132,7 +134,26 @@ fn an_assigned_video_stays_where_it_is() {
     let held = assignment("v", &["a"], 7);
     let cluster = cluster(now, vec![record("a", 900, &[]), record("b", 0, &[])], vec![held.clone()]);
     assert_eq!(cluster.decide_readers(now, &video("v"), 0), VideoDecision::UseCurrent(held));
-    assert!(cluster.videos_to_move(now, 10).is_empty() && cluster.videos_to_adopt(now, 10).is_empty());
+    assert!(cluster.videos_to_move(now, 10).is_empty());
+    assert!(cluster.videos_to_adopt(now, 10, &AdoptionBudgets::new(now)).is_empty());
+}
+
+#[test]
+fn a_reader_that_reports_invented_videos_uses_up_its_own_budget_alone() {
+    let (now, mut budgets) = (Instant::now(), AdoptionBudgets::new(Instant::now()));
+    let mut adopted = 0;
+    // Other videos in each heartbeat.
+    for heartbeat in 0..8 {
+        let ids: Vec<String> = (0..10_000).map(|number| format!("invented-{heartbeat}-{number}")).collect();
+        let videos: Vec<(&str, u64)> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+        let records = vec![record("stolen", 1, &videos), record("honest", 1, &[("lost", 1)])];
+        let cluster = cluster(now, records, vec![]);
+        let videos = cluster.videos_to_adopt(now, 20_000, &budgets);
+        assert!(videos.contains(&(video("lost"), reader_id("honest"))), "{heartbeat}");
+        adopted += videos.len() - 1;
+        videos.into_iter().for_each(|(_, reader)| budgets.count_adopted(reader));
+    }
+    assert_eq!(adopted, 50_000);
 }
 
 /// Makes a cluster whose readers send their heartbeats to this manager.

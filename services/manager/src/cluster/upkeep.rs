@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use liverank_core::{ReaderId, VideoId};
 
 use super::KnownCluster;
+use crate::adoptions::AdoptionBudgets;
 use crate::liveness::ReaderStatus;
 
 impl KnownCluster {
@@ -28,16 +29,23 @@ impl KnownCluster {
         videos.into_iter().take(most).map(|(_, video)| video.clone()).collect()
     }
 
-    /// Returns up to `most` videos that are watched but have no assignment, because the store has lost it.
-    pub fn videos_to_adopt(&self, now: Instant, most: usize) -> Vec<VideoId> {
+    /// Returns up to `most` videos that are watched but have no assignment, because the store has lost it, each with the
+    /// reader that reports most of its viewers. Videos of readers whose budget is used up are left out.
+    pub fn videos_to_adopt(
+        &self,
+        now: Instant,
+        most: usize,
+        budgets: &AdoptionBudgets,
+    ) -> Vec<(VideoId, ReaderId)> {
         if !self.assignment_view.is_loaded() || !self.reader_watch.is_view_recent(now) {
             return Vec::new();
         }
         self.audiences
-            .keys()
-            .filter(|video| self.assignment_view.get(video).is_none())
+            .iter()
+            .map(|(video, audience)| (video, &audience.largest_reader.1))
+            .filter(|(video, reader)| self.assignment_view.get(video).is_none() && budgets.has_room(reader))
             .take(most)
-            .cloned()
+            .map(|(video, reader)| (video.clone(), reader.clone()))
             .collect()
     }
 

@@ -2,7 +2,9 @@
 //! credential.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
 
+use futures::future::join_all;
 use liverank_core::ReaderId;
 use liverank_manager::Config;
 use liverank_protocol::access::{Access, CalledService, CallerRole, KnownCaller, endpoints_of};
@@ -150,6 +152,18 @@ async fn a_stolen_reader_credential_is_one_reader() {
     assert_eq!(answer.get("viewers_elsewhere"), None, "{answer}");
 }
 
+/// Returns the number of new videos that were refused because the share of an address was used up, and that of a reader.
+fn refused_registrations(manager: &Manager) -> (u64, u64) {
+    let metrics = manager.metrics();
+    let of_share = |share: &str| {
+        let series = format!("liverank_manager_registrations_refused_total{{share=\"{share}\"}} ");
+        let count =
+            metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("is told from the start");
+        count.parse().unwrap()
+    };
+    (of_share("address"), of_share("reader"))
+}
+
 #[tokio::test]
 async fn an_address_registers_its_share_of_new_videos() {
     let config = Config { max_new_videos_per_hour: 10, ..Config::default() };
@@ -175,7 +189,7 @@ async fn an_address_registers_its_share_of_new_videos() {
         let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((3_500..=3_600).contains(&seconds), "{seconds}");
     }
-    assert!(manager.metrics().contains("liverank_manager_registrations_refused_total 3"));
+    assert_eq!(refused_registrations(&manager), (3, 0));
     assert_eq!(register(1, "v0", None).await.status(), StatusCode::OK, "a known video is no new one");
     assert_eq!(register(2, "another-host", None).await.status(), StatusCode::OK);
     let gateway = format!("Bearer {}", token("gateway"));
@@ -202,11 +216,11 @@ async fn a_viewer_directly_at_a_reader_has_the_share_of_its_address_in_new_video
     assert_eq!(ask("reader/r", first, "one-more").await, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(manager.resolve("one-more").await, None, "nothing is kept of it");
     assert_eq!(ask("reader/r", first, "v0").await, StatusCode::OK, "a known video is no new one");
-    assert_eq!(ask("reader/r", second, "another-host").await, StatusCode::OK);
+    assert_eq!(ask("reader/s", second, "another-host").await, StatusCode::OK);
     // A reader that does not say for whom it asks has the share of its own address.
     let mut unsaid = Vec::new();
     for number in 0..4 {
-        unsaid.push(ask("reader/r", None, &format!("unsaid-{number}")).await);
+        unsaid.push(ask("reader/t", None, &format!("unsaid-{number}")).await);
     }
     let (ok, refused) = (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(unsaid, [ok, ok, refused, refused]);
@@ -214,11 +228,81 @@ async fn a_viewer_directly_at_a_reader_has_the_share_of_its_address_in_new_video
         let asked = ask("gateway", None, &format!("by-gateway-{number}")).await;
         assert_eq!(asked, StatusCode::OK, "a gateway has a budget for each of its own callers");
     }
-    assert!(manager.metrics().contains("liverank_manager_registrations_refused_total 3"));
+    assert_eq!(refused_registrations(&manager), (3, 0));
     let wrong = json!({"videoid": "v0", "viewer_address": "somewhere"});
     let wrong = manager.send_as("reader/r", "/route", &wrong).await;
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
     assert_eq!(wrong.json::<Value>().await.unwrap()["field"], "viewer_address");
+}
+
+#[tokio::test]
+async fn a_stolen_reader_credential_uses_up_no_more_than_its_share_of_new_videos() {
+    let config = Config { max_new_videos_per_hour: 20, ..Config::default() };
+    let store = StoreWithSwitch::new();
+    // A manager does not hear of what another one registers, and has to look it up.
+    store.lose_news.store(true, Relaxed);
+    let manager = Manager::with(&store, config.clone()).await;
+    let other_manager = Manager::with(&store, config).await;
+    let _reader = Reader::start("r", &[&manager, &other_manager]).await;
+    manager.knows(1).await;
+    other_manager.knows(1).await;
+    let ask = async |who: &str, host: u8, id: &str| {
+        let body = json!({"videoid": id, "viewer_address": format!("192.0.2.{host}")});
+        manager.send_as(who, "/route", &body).await
+    };
+    let invented = async |host: u8| ask("reader/stolen", host, &format!("invented-{host}")).await;
+    for host in 0..10 {
+        assert_eq!(invented(host).await.status(), StatusCode::OK, "half of all: {host}");
+    }
+    for host in 10..30 {
+        let refused = invented(host).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{host}");
+        let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((3_500..=3_600).contains(&seconds), "{seconds}");
+    }
+    assert_eq!(refused_registrations(&manager), (0, 20));
+    assert_eq!(invented(0).await.status(), StatusCode::OK, "a known video is no new one");
+    let elsewhere = json!({"videoid": "elsewhere"});
+    let registered = other_manager.send_as("gateway", "/route", &elsewhere).await;
+    assert_eq!(registered.status(), StatusCode::OK);
+    assert_eq!(
+        ask("reader/stolen", 31, "elsewhere").await.status(),
+        StatusCode::OK,
+        "another manager knows it"
+    );
+    // Others have what is left.
+    for host in 40..44 {
+        assert_eq!(ask("reader/r", host, &format!("honest-{host}")).await.status(), StatusCode::OK, "{host}");
+    }
+    assert_eq!(manager.register("of-nobody-s-reader").await.1, "registered");
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_do_not_exceed_a_share() {
+    let config = Config { max_new_videos_per_hour: 20, ..Config::default() };
+    let store = StoreWithSwitch::new();
+    let manager = Manager::with(&store, config).await;
+    let _reader = Reader::start("r", &[&manager]).await;
+    manager.knows(1).await;
+    store.slow_assignments.store(true, Relaxed);
+    let ask = async |video: usize| {
+        let body = json!({"videoid": format!("v{video}"), "viewer_address": "192.0.2.1"});
+        manager.send_as("reader/r", "/route", &body).await.status()
+    };
+    let answers = join_all((0..40).map(ask)).await;
+    let taken = answers.iter().filter(|status| **status == StatusCode::OK).count();
+    assert_eq!(taken, 10, "half of all: {answers:?}");
+    // What registers nothing takes nothing: the same new video, asked for by many at once, is one.
+    let body = json!({"videoid": "same"});
+    let answers = join_all((0..4).map(|_| manager.send_as("reader/s", "/route", &body))).await;
+    assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK), "{answers:?}");
+    let body = |video: usize| json!({"videoid": format!("w{video}")});
+    let mut taken = 0;
+    for video in 0..10 {
+        let answer = manager.send_as("reader/s", "/route", &body(video)).await;
+        taken += usize::from(answer.status() == StatusCode::OK);
+    }
+    assert_eq!(taken, 4, "half of the ten that are left, with the one before");
 }
 
 #[tokio::test]

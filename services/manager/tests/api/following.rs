@@ -68,3 +68,31 @@ async fn changes_that_come_while_all_assignments_are_read_are_applied() {
         "they were read once, or once more because the subscription began"
     );
 }
+
+/// A store that breaks off each load is asked less and less often, however many changes come.
+#[tokio::test(start_paused = true)]
+async fn loads_that_fail_are_spread_and_what_is_known_stays() {
+    let store = StoreWithSwitch::new();
+    assign(&store, "before").await;
+    let shell = ServiceContext::new(Duration::from_secs(1));
+    let manager = Manager::new(Config::default(), Arc::clone(&store) as Arc<dyn AssignmentStore>, &shell);
+    tokio::spawn(follow::follow_assignments(Arc::clone(&manager)));
+    let known = || manager.cluster().assignment_view.len();
+    until("what was there is known", async || known() == 1).await;
+    store.lose_news.store(true, Relaxed);
+    assign(&store, "missed").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.lose_news.store(false, Relaxed);
+    store.failing_loads.store(true, Relaxed);
+    let loads = store.loads.load(Relaxed);
+    for number in 0..600 {
+        assign(&store, &format!("video-{number}")).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let tried = store.loads.load(Relaxed) - loads;
+    assert!((5..=12).contains(&tried), "{tried} loads in a minute");
+    assert_eq!(known(), 1, "what was known is served");
+    store.failing_loads.store(false, Relaxed);
+    until("all are known", async || known() == 602).await;
+    assert!(store.loads.load(Relaxed) - loads <= tried + 2);
+}

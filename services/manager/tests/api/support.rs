@@ -39,6 +39,9 @@ const SLOW_LOAD_DELAY: Duration = Duration::from_secs(10);
 /// The delay of change notifications if they are slow: longer than a query takes.
 const SLOW_NOTIFICATION_DELAY: Duration = Duration::from_millis(200);
 
+/// The time that assigning a video takes if assignments are slow: within it, all requests of a test have come.
+const SLOW_ASSIGNMENT_DELAY: Duration = Duration::from_millis(300);
+
 /// Waits until `holds` returns true; returns how long that took, and fails after `CONDITION_TIMEOUT`.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     let start = Instant::now();
@@ -422,8 +425,12 @@ pub struct StoreWithSwitch {
     pub vain_polls: AtomicU64,
     /// The number of compare-and-sets that took effect.
     pub assigned: AtomicU64,
+    /// Whether assigning a video takes [`SLOW_ASSIGNMENT_DELAY`].
+    pub slow_assignments: AtomicBool,
     /// Whether reading all assignments takes [`SLOW_LOAD_DELAY`].
     pub slow_loads: AtomicBool,
+    /// Whether reading all assignments fails.
+    pub failing_loads: AtomicBool,
     /// The number of times that all assignments were read.
     pub loads: AtomicU64,
     /// Whether change notifications are lost on their way; as on a connection that broke without a sign.
@@ -455,6 +462,9 @@ impl AssignmentStore for StoreWithSwitch {
     }
     async fn load_assignments(&self) -> Result<AssignmentSnapshot, StoreError> {
         self.loads.fetch_add(1, Relaxed);
+        if self.failing_loads.load(Relaxed) {
+            return Err(StoreError::unavailable("redis", "the test lets no load succeed"));
+        }
         let loaded = self.inner_store()?.load_assignments().await;
         if self.slow_loads.load(Relaxed) {
             tokio::time::sleep(SLOW_LOAD_DELAY).await;
@@ -469,6 +479,9 @@ impl AssignmentStore for StoreWithSwitch {
         seen: u64,
         term: Option<u64>,
     ) -> Result<SwapOutcome, StoreError> {
+        if self.slow_assignments.load(Relaxed) {
+            tokio::time::sleep(SLOW_ASSIGNMENT_DELAY).await;
+        }
         let swapped = self.inner_store()?.assign_video(video, expected, readers, seen, term).await?;
         if matches!(swapped, SwapOutcome::Stored(_)) {
             self.assigned.fetch_add(1, Relaxed);

@@ -16,7 +16,7 @@ use super::super::documents::identity::{SeenDoc, digest_bson};
 use super::super::documents::meta::MetaDoc;
 use super::super::documents::offset::OffsetDoc;
 use super::super::transaction::{AttemptEnd, Transaction};
-use super::super::{MongoArchive, QUERY_TIMEOUT, store_error, with_timeout};
+use super::super::{MongoArchive, QUERY_TIMEOUT};
 use super::CommitIdentities;
 use crate::StoreError;
 
@@ -202,11 +202,12 @@ pub(in crate::archive::mongodb) async fn forget_segments(
 ) -> Result<u64, StoreError> {
     let heads = archive.collection::<SegmentHead>(SEGMENTS);
     let old = doc! { "newest": { "$lt": watermark } };
-    let found: Vec<SegmentHead> = with_timeout(QUERY_TIMEOUT, "reading old segments", async {
-        let found = heads.find(old).projection(doc! { "count": 1 }).sort(doc! { "newest": 1 });
-        found.limit(SEGMENTS_FORGOTTEN_AT_ONCE as i64).await?.try_collect().await
-    })
-    .await?;
+    let found: Vec<SegmentHead> = archive
+        .with_timeout(QUERY_TIMEOUT, "reading old segments", async {
+            let found = heads.find(old).projection(doc! { "count": 1 }).sort(doc! { "newest": 1 });
+            found.limit(SEGMENTS_FORGOTTEN_AT_ONCE as i64).await?.try_collect().await
+        })
+        .await?;
     if found.is_empty() {
         return Ok(0);
     }
@@ -214,9 +215,9 @@ pub(in crate::archive::mongodb) async fn forget_segments(
     let meta = archive.collection::<Document>("meta");
     let from = doc! { "$max": { "identities_from": watermark } };
     let noted = meta.update_one(doc! { "_id": MetaDoc::ID }, from);
-    with_timeout(QUERY_TIMEOUT, "noting what is forgotten", async { noted.await }).await?;
+    archive.with_timeout(QUERY_TIMEOUT, "noting what is forgotten", async { noted.await }).await?;
     let ids: Vec<Bson> = found.iter().map(|head| head.id.to_bson()).collect();
-    let gone = with_timeout(QUERY_TIMEOUT, "forgetting segments", async {
+    let gone = archive.with_timeout(QUERY_TIMEOUT, "forgetting segments", async {
         heads.delete_many(doc! { "_id": { "$in": ids } }).await
     });
     gone.await?;
@@ -227,7 +228,7 @@ pub(in crate::archive::mongodb) async fn forget_segments(
 pub(in crate::archive::mongodb) async fn read_identity_table(
     archive: &MongoArchive,
 ) -> Result<IdentityTable, StoreError> {
-    let wrong = |error: Error| store_error("reading segments", &error);
+    let wrong = |error: Error| archive.store_error("reading segments", &error);
     let mut table = IdentityTable::default();
     let mut found = archive.collection::<SegmentDoc>(SEGMENTS).find(doc! {}).await.map_err(wrong)?;
     while let Some(segment) = found.try_next().await.map_err(wrong)? {

@@ -421,6 +421,30 @@ def the_bundle_describes_fields_that_there_are():
         expect(not left, f"{part}: {left} are not described")
 
 
+def the_bundle_owns_the_versions_that_it_serves():
+    """What its definition serves, with an example of each; and no version that it would need a webhook for."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        csv = bundle(folder)
+        spec = yaml.safe_load((folder / "manifests/liverank.dev_rankingclusters.yaml").read_text())["spec"]
+        served = sorted(it["name"] for it in spec["versions"] if it["served"])
+        owned = sorted(it["version"] for it in csv["spec"]["customresourcedefinitions"]["owned"])
+        expect(owned == served, f"it owns {owned} and serves {served}")
+        examples = json.loads(csv["metadata"]["annotations"]["alm-examples"])
+        expect(sorted(it["apiVersion"] for it in examples) == [f"{spec['group']}/{name}" for name in served], "an example of each version")
+        # OLM takes a conversion webhook only from an operator that supports AllNamespaces alone.
+        modes = {it["type"] for it in csv["spec"]["installModes"] if it["supported"]}
+        expect("webhookdefinitions" not in csv["spec"] or modes == {"AllNamespaces"}, f"a webhook, and the install modes {modes}")
+        expect(len(served) == 1 and "conversion" not in spec, f"{served} are served, and nothing says what OLM makes of the webhook")
+        # The definition that serves both is refused by what it would need.
+        text = (ROOT / "release/bundle").read_text().replace('"crds" / "rankingcluster.yaml"', '"crds" / "v1beta1" / "rankingcluster.yaml"')
+        text = text.replace("pathlib.Path(__file__).resolve().parent.parent", f"pathlib.Path({str(ROOT)!r})")
+        other = folder / "bundle"
+        other.write_text(text)
+        code, said = run(sys.executable, "-B", other, VERSION, IMAGE, HOMEPAGE, folder / "both", good=False)
+        expect(code == 1 and "AllNamespaces" in said and not (folder / "both").exists(), f"taken: {said}")
+
+
 def crates_hold_sources_and_nothing_else():
     cargo = need("cargo", "Rust")
     metadata = json.loads(run(cargo, "metadata", "--no-deps", "--format-version", "1", "--locked", "--offline", cwd=ROOT)[1])
@@ -447,7 +471,7 @@ CHECKS = (the_installer_installs_what_the_checksums_say, the_installer_refuses_w
           wheels_install_without_an_index, wheels_are_what_they_say, versions_are_one,
           charts_are_packaged, charts_that_are_published_name_the_image_of_the_release, artifact_hub_knows_the_charts, the_bundle_is_valid_for_olm,
           the_bundle_asks_for_what_the_chart_asks_for, the_bundle_runs_what_the_chart_runs,
-          the_bundle_describes_fields_that_there_are, crates_hold_sources_and_nothing_else, scripts_are_linted,
+          the_bundle_describes_fields_that_there_are, the_bundle_owns_the_versions_that_it_serves, crates_hold_sources_and_nothing_else, scripts_are_linted,
           workflows_are_linted)
 
 

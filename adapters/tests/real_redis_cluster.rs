@@ -346,7 +346,7 @@ async fn assignments_are_loaded_while_the_node_of_others_is_away() {
     const ASSIGNMENTS: usize = 20_000;
     let _alone = CLUSTER_UNDISTURBED.write().await;
     let prefix = fresh_prefix();
-    let link = link_with_prefix(prefix.clone());
+    let link = link_with_prefix(&prefix).await;
     let (bus, store) = (RedisBus::new(Arc::clone(&link)), RedisAssignments::new(link));
     let mut nodes = ClusterNode::all_nodes().await;
     let readers = [ReaderShare { reader: ReaderId::parse("r").unwrap(), weight: 1 }];

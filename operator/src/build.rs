@@ -11,10 +11,12 @@
 //! | `workload` | Deployments, autoscalers, budgets |
 //! | `network`, `exposure` | Services, network policies, and the routes for viewers outside the Kubernetes cluster |
 //! | [`object`], `quantity` | objects as the API server stores them |
+//! | [`wanted`], [`built`] | objects as an actor keeps them from one look to the next |
 //!
 //! Values are written as the API server stores them. If nothing has to be changed, the wanted object is therefore a
 //! subset of the live object, and the two can be compared without a request to the API server.
 
+pub mod built;
 pub mod component;
 mod config;
 mod exposure;
@@ -31,15 +33,18 @@ mod secrets;
 mod shared;
 mod spread;
 mod tls;
+pub mod wanted;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+pub use built::BuiltObjects;
 pub use component::{ADMIN_PORT, Component, Store};
 pub use object::{Kind, Object};
 use scope::Scope;
+pub use wanted::WantedObject;
 
 use crate::crd::{RankingCluster, RankingClusterSpec};
 
@@ -77,7 +82,7 @@ pub struct OperatorFacts {
 }
 
 /// A reader that a cluster is to have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reader {
     /// The reader's name: also the name of its Deployment and Service, and its id at the managers.
     pub name: String,
@@ -86,7 +91,7 @@ pub struct Reader {
 }
 
 /// The reason and the start of a reader's drain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Drain {
     /// The reason why the reader is being emptied.
     pub reason: String,
@@ -97,32 +102,65 @@ pub struct Drain {
 /// Returns all objects of a cluster in the order in which they have to be applied: objects that pods need come first,
 /// Deployments follow in the order of roll-out. The same input gives the same objects; each kind and name occurs once.
 pub fn desired_objects(input: &Input<'_>) -> Vec<Object> {
-    let scope = Scope::of(input);
-    let readers: &[Reader] = if Component::Reader.is_enabled(scope.spec) { input.readers } else { &[] };
-    let not_readers = || scope.components().filter(|component| *component != Component::Reader);
+    let alone = without_readers(input);
+    let scope = Scope::of(&alone);
+    let mut objects = shared_objects(scope);
+    objects.extend(reader_budget(scope, input.readers.len()));
+    let template = pod::template_hash(scope, Component::Reader);
+    let readers = enabled_readers(input).iter();
+    objects.extend(readers.flat_map(|reader| reader_objects(scope, reader, &template)));
+    objects
+        .sort_by_key(|object| object::place_in_order(object.kind, object.component, object.reader.is_some()));
+    objects
+}
 
-    let mut objects = identity::service_accounts(scope, readers);
+/// Returns the input without its readers: no object but the readers' disruption budget depends on how many readers there
+/// are, and the objects of one reader do not depend on the others.
+const fn without_readers<'a>(input: &Input<'a>) -> Input<'a> {
+    Input { readers: &[], ..*input }
+}
+
+/// Returns the readers of the input; none if the cluster has no readers.
+const fn enabled_readers<'a>(input: &Input<'a>) -> &'a [Reader] {
+    if Component::Reader.is_enabled(&input.cluster.spec) { input.readers } else { &[] }
+}
+
+/// Returns the objects that belong to no single reader, but for [`reader_budget`]; of each kind in their order.
+fn shared_objects(scope: Scope<'_>) -> Vec<Object> {
+    let not_readers = || scope.components().filter(|component| *component != Component::Reader);
+    let mut objects = identity::service_accounts(scope);
     objects.extend(scope.components().map(|component| shared::config_map(scope, component)));
     objects.push(identity::public_keys_config_map(scope));
     objects.extend(not_readers().map(|component| network::service(scope, component)));
-    objects.extend(readers.iter().map(|reader| network::reader_service(scope, &reader.name)));
     if scope.spec.network_policy.enabled {
         objects.extend(scope.components().map(|component| network::network_policy(scope, component)));
     }
-    objects.extend(scope.components().map(|component| workload::disruption_budget(scope, component)));
-    for component in scope.components() {
-        if component == Component::Reader {
-            objects.extend(readers.iter().map(|reader| workload::reader_deployment(scope, reader)));
-        } else {
-            objects.push(workload::component_deployment(scope, component));
-        }
-    }
+    objects.extend(not_readers().map(|component| workload::disruption_budget(scope, component, 0)));
+    objects.extend(not_readers().map(|component| workload::component_deployment(scope, component)));
     objects.extend(scope.components().filter_map(|component| workload::autoscaler(scope, component)));
     objects.extend(exposure::gateway_ingress(scope));
-    objects.extend(readers.iter().filter_map(|reader| exposure::reader_ingress(scope, &reader.name)));
     if scope.spec.monitoring.service_monitor {
         objects.push(shared::service_monitor(scope));
     }
+    objects
+}
+
+/// Returns the disruption budget of all readers together, of which there are `count`; `None` if the cluster has no
+/// readers.
+fn reader_budget(scope: Scope<'_>, count: usize) -> Option<Object> {
+    let has_readers = Component::Reader.is_enabled(scope.spec);
+    has_readers.then(|| workload::disruption_budget(scope, Component::Reader, count))
+}
+
+/// Returns the objects of one reader. `template` is the hash of the readers' pod template, which is the same for all
+/// readers.
+fn reader_objects(scope: Scope<'_>, reader: &Reader, template: &str) -> Vec<Object> {
+    let mut objects = vec![
+        identity::reader_service_account(scope, &reader.name),
+        network::reader_service(scope, &reader.name),
+        workload::reader_deployment(scope, reader, template),
+    ];
+    objects.extend(exposure::reader_ingress(scope, &reader.name));
     objects
 }
 

@@ -9,11 +9,11 @@
 //! | [`fleet`], [`actor`], [`context`] | run one actor for each cluster |
 //! | [`claim`], [`lanes`] | choose the operator of a cluster; limit concurrent requests |
 //! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | decide which part of the resource is carried out now |
-//! | [`carry`], [`apply`], [`subset`], [`contest`] | write to the API server, and detect other writers |
+//! | [`carry`], [`held`], [`apply`], [`subset`], [`compared`], [`contest`] | write to the API server, and detect other writers |
 //! | [`conversion`] | convert resources between the versions of the definition |
 //! | [`managers`], [`steering`] | query managers and readers, and give them orders |
 //! | [`tokens`] | fetch the operator's tokens for managers, and the public keys of all tokens |
-//! | [`reporter`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | report the state |
+//! | [`reporter`], [`status_writer`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | report the state |
 
 pub mod actor;
 pub mod answer_budget;
@@ -22,11 +22,13 @@ pub mod args;
 pub mod cache;
 pub mod carry;
 pub mod claim;
+pub mod compared;
 pub mod contest;
 pub mod context;
 pub mod conversion;
 pub mod events;
 pub mod fleet;
+pub mod held;
 pub mod hibernation;
 pub mod in_force;
 pub mod lanes;
@@ -41,6 +43,7 @@ pub mod rollout;
 pub mod shard;
 pub mod shrink;
 pub mod spread;
+pub mod status_writer;
 pub mod steering;
 pub mod store;
 pub mod subset;

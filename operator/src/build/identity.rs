@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::scope::Scope;
-use super::{Component, Kind, Object, Reader, exposure, names};
+use super::{Component, Kind, Object, exposure, names};
 
 /// The folder of the pod's own identity token.
 const TOKEN_FOLDER: &str = "/var/run/secrets/liverank.dev";
@@ -51,10 +51,33 @@ const fn trusts_viewers_of_gateways(scope: Scope<'_>, component: Component) -> b
     has_viewers && scope.spec.auth.enabled && scope.spec.auth.jwks.is_some()
 }
 
-/// Returns the `ServiceAccount`s of a cluster: one for each component, one for each reader, and one for the people who
-/// operate the cluster. None of these `ServiceAccount`s has any rights at the API server.
-pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
-    let account = |name: &str, component: Option<Component>, reader: Option<&str>| ServiceAccount {
+/// Returns the `ServiceAccount`s of a cluster but for those of its readers: one for each component, and one for the
+/// people who operate the cluster. None of these `ServiceAccount`s has any rights at the API server.
+pub(super) fn service_accounts(scope: Scope<'_>) -> Vec<Object> {
+    let of_component = |component: Component| {
+        let name = names::component_object_name(scope.name, component);
+        let typed = service_account(scope, &name, Some(component), None);
+        Object::of(Kind::ServiceAccount, &name, Some(component), &typed)
+    };
+    let cli = names::cli_service_account_name(scope.name);
+    let of_cli = Object::of(Kind::ServiceAccount, &cli, None, &service_account(scope, &cli, None, None));
+    let components = scope.components().filter(|component| *component != Component::Reader).map(of_component);
+    components.chain([of_cli]).collect()
+}
+
+/// Returns the `ServiceAccount` of one reader.
+pub(super) fn reader_service_account(scope: Scope<'_>, reader: &str) -> Object {
+    let typed = service_account(scope, reader, Some(Component::Reader), Some(reader));
+    Object::of_reader(Kind::ServiceAccount, reader, &typed)
+}
+
+fn service_account(
+    scope: Scope<'_>,
+    name: &str,
+    component: Option<Component>,
+    reader: Option<&str>,
+) -> ServiceAccount {
+    ServiceAccount {
         metadata: ObjectMeta {
             annotations: component
                 .map(|it| names::without_our_keys(&scope.service_account_settings(it).annotations)),
@@ -62,20 +85,7 @@ pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Obje
         },
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
-    };
-    let of_component = |component: Component| {
-        let name = names::component_object_name(scope.name, component);
-        Object::of(Kind::ServiceAccount, &name, Some(component), &account(&name, Some(component), None))
-    };
-    let of_reader = |reader: &Reader| {
-        let name = reader.name.as_str();
-        let typed = account(name, Some(Component::Reader), Some(name));
-        Object::of_reader(Kind::ServiceAccount, name, &typed)
-    };
-    let cli = names::cli_service_account_name(scope.name);
-    let of_cli = Object::of(Kind::ServiceAccount, &cli, None, &account(&cli, None, None));
-    let components = scope.components().filter(|component| *component != Component::Reader).map(of_component);
-    components.chain([of_cli]).chain(readers.iter().map(of_reader)).collect()
+    }
 }
 
 /// Returns the name of the `ServiceAccount` as which the pods of a component, or of one reader, run.

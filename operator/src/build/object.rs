@@ -152,7 +152,24 @@ pub fn annotation_value<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 /// Returns the hash of a [canonical](canonicalise) value as 16 hexadecimal digits. The hash shows that something
 /// changed; it is no protection against an attacker.
 pub(crate) fn hash(value: &Value) -> String {
-    to_hex(&Sha256::digest(value.to_string())[..8])
+    hash_text(&value.to_string())
+}
+
+/// Returns the [hash] of the value whose JSON is `text`.
+pub(super) fn hash_text(text: &str) -> String {
+    to_hex(&Sha256::digest(text)[..8])
+}
+
+/// Returns the place of an object among the objects of its cluster, by which they are sorted: objects of equal places
+/// stay in the order in which they were made.
+pub(super) fn place_in_order(
+    kind: Kind,
+    component: Option<Component>,
+    is_of_reader: bool,
+) -> (Kind, Option<Component>, bool) {
+    // Readers' Deployments and their budget are between those of other components.
+    let by_component = matches!(kind, Kind::Deployment | Kind::PodDisruptionBudget);
+    (kind, component.filter(|_| by_component), is_of_reader)
 }
 
 /// Changes a value to the form in which the API server stores it, with fields sorted by name. Sorting is needed because

@@ -88,15 +88,15 @@ pub(super) fn component_deployment(scope: Scope<'_>, component: Component) -> Ob
         }),
         status: None,
     };
-    let annotations = template_annotation(scope, component);
+    let annotations = template_annotation(pod::template_hash(scope, component));
     Object::of(Kind::Deployment, &name, Some(component), &with_annotations(typed, annotations))
 }
 
 /// Returns the Deployment of one reader: one pod with a stable name. If the pod has to be replaced, the old one ends
-/// first, because there must never be two readers with one name.
-pub(super) fn reader_deployment(scope: Scope<'_>, reader: &Reader) -> Object {
+/// first, because there must never be two readers with one name. `template` is the hash of the readers' pod template.
+pub(super) fn reader_deployment(scope: Scope<'_>, reader: &Reader, template: &str) -> Object {
     let name = reader.name.as_str();
-    let mut annotations = template_annotation(scope, Component::Reader);
+    let mut annotations = template_annotation(template.to_owned());
     if let Some(drain) = &reader.drain {
         annotations.insert(names::DRAIN_ANNOTATION.to_owned(), drain.reason.clone());
         annotations.insert(names::DRAIN_SINCE_ANNOTATION.to_owned(), drain.since.clone());
@@ -120,8 +120,8 @@ pub(super) fn reader_deployment(scope: Scope<'_>, reader: &Reader) -> Object {
     Object::of_reader(Kind::Deployment, name, &with_annotations(typed, annotations))
 }
 
-fn template_annotation(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
-    BTreeMap::from([(names::TEMPLATE_HASH_ANNOTATION.to_owned(), pod::template_hash(scope, component))])
+fn template_annotation(hash: String) -> BTreeMap<String, String> {
+    BTreeMap::from([(names::TEMPLATE_HASH_ANNOTATION.to_owned(), hash)])
 }
 
 fn with_annotations(mut deployment: Deployment, annotations: BTreeMap<String, String>) -> Deployment {
@@ -129,12 +129,12 @@ fn with_annotations(mut deployment: Deployment, annotations: BTreeMap<String, St
     deployment
 }
 
-/// Returns the disruption budget of a component; all readers share one.
-pub(super) fn disruption_budget(scope: Scope<'_>, component: Component) -> Object {
+/// Returns the disruption budget of a component; all readers, of which there are `readers`, share one.
+pub(super) fn disruption_budget(scope: Scope<'_>, component: Component, readers: usize) -> Object {
     let name = names::component_object_name(scope.name, component);
     let max_unavailable = given_budget(scope, component).map_or_else(
         || match component {
-            Component::Reader => IntOrString::Int(evictable_readers(scope)),
+            Component::Reader => IntOrString::Int(evictable_readers(scope, readers)),
             // A share of the pods: the remaining consumers take over the partitions of the evicted ones.
             Component::Consumer => IntOrString::String("25%".to_owned()),
             _ => IntOrString::Int(1),
@@ -169,14 +169,14 @@ const fn given_budget(scope: Scope<'_>, component: Component) -> Option<&Disrupt
     }
 }
 
-/// Returns how many readers may be evicted at a time: a tenth, so that 500 readers do not go one after the other, but
+/// Returns how many of `count` readers may be evicted at a time: a tenth, so that 500 readers do not go one after the other, but
 /// never more than the move budget empties within their grace period, and at least one.
-fn evictable_readers(scope: Scope<'_>) -> i32 {
+fn evictable_readers(scope: Scope<'_>, count: usize) -> i32 {
     let readers = &scope.spec.readers;
     let seconds = i64::from(readers.termination_grace_period_seconds - DRAIN_START_SECONDS);
     let moved = seconds * i64::from(readers.rebalance.max_viewers_moved_per_minute) / 60;
     let emptied = moved / i64::from(readers.viewers_per_reader.max(1));
-    let share = scope.input.readers.len().div_ceil(10);
+    let share = count.div_ceil(10);
     i32::try_from(emptied.min(share as i64)).unwrap_or(i32::MAX).max(1)
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::apply::Applier;
 use super::cache::{CachedPod, LiveObject};
-use super::carry::{self, RoundWriter};
+use super::carry::{self, ObjectMemory, RoundWriter};
 use super::claim::{Claim, ClaimState};
 use super::context::OperatorContext;
 use super::events;
@@ -93,6 +93,8 @@ pub struct Actor {
     claim: Claim,
     /// The holder of the claim, if another installation manages the cluster.
     claimed_by: Option<String>,
+    /// The wanted objects, each as it was made last.
+    object_memory: ObjectMemory,
     applier: Applier,
     scale_down_pacer: ScaleDownPacer,
     reader_controller: ReaderController,
@@ -142,6 +144,7 @@ impl Actor {
                 (&world.installation, office.shard),
             ),
             claimed_by: None,
+            object_memory: ObjectMemory::default(),
             applier: Applier::new(client.clone(), lanes.clone(), key.clone(), uid.clone(), metrics.clone()),
             scale_down_pacer: ScaleDownPacer::default(),
             reader_controller: ReaderController::new(managers, Arc::clone(office), memory),
@@ -247,7 +250,8 @@ impl Actor {
                 deployments: &deployments,
                 pods: &pods,
             };
-            let written = carry.carry_out(steps, &mut self.applier, &mut self.scale_down_pacer);
+            let memory = &mut self.object_memory;
+            let written = carry.carry_out(steps, memory, &mut self.applier, &mut self.scale_down_pacer);
             // Writes may take long if a webhook hangs.
             shrinking = self.reader_controller.renew_term_during(written).await;
         }
@@ -360,17 +364,14 @@ impl Actor {
                 self.policy_refusals.as_ref().map(|(_, refusals)| refusals.clone()).unwrap_or_default();
         }
         if spec_problems.is_empty() {
-            reader_template = build::reader_template_hash(&input);
-            let mut objects = build::desired_objects(&input);
+            let built = &mut self.object_memory.built;
+            built.reader_template_hash(&input).clone_into(&mut reader_template);
+            let mut objects = built.objects(&input).to_vec();
             hibernation::set_replicas(&mut objects, cluster, deployments, &components_with_pods);
             rollout_states = rollout::component_states(&objects, deployments);
-            if revision != self.context.newest_revision {
-                components_to_restart = build::components_restarted_by_revision(
-                    cluster,
-                    revision,
-                    self.context.newest_revision,
-                    &self.operator_facts,
-                );
+            let newest = self.context.newest_revision;
+            if revision != newest {
+                components_to_restart.clone_from(built.components_restarted_by_revision(&input, newest));
             }
         }
         let turn =
@@ -479,7 +480,6 @@ impl Actor {
             has_unwritten_objects: self.applier.is_unfinished(),
             components_with_pods: &found.components_with_pods,
         };
-        // A write may take long if the conversion webhook hangs.
         let (told, next) =
             self.reader_controller.renew_term_during(self.reporter.write_status(&report)).await;
         for news in told {

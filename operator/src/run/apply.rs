@@ -7,7 +7,7 @@
 //! An object is applied if the live one lacks a field of ours, or was applied from a text other than today's (its
 //! annotation [`APPLIED_HASH_ANNOTATION`] has the hash of the text). So nothing is written at rest, whoever leads, and
 //! a field that is not wanted any more is given up. No decision is based on a store that does not show our own last
-//! write yet.
+//! write yet. An object that had nothing to be written is compared again only if it, or what is wanted, has changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use tokio::time::timeout;
 use super::cache::{
     FIELD_MANAGER, HANDOVER_FIELD_MANAGER, LiveObject, is_applied_by_operator, is_writable_for,
 };
+use super::compared::EqualObjects;
 use super::contest::{self, RepairHistory};
 use super::lanes::RequestLimit;
 use super::metrics::OperatorMetrics;
 use super::store::{CachedObject, ClusterKey, ClusterStore};
 use super::subset::first_difference;
-use crate::build::object::hash;
-use crate::build::{Component, Kind, Object, names};
+use crate::build::{Component, Kind, WantedObject, names};
 
 /// The annotation with the hash of the text that an object was applied from.
 pub const APPLIED_HASH_ANNOTATION: &str = "liverank.dev/applied";
@@ -100,6 +100,10 @@ pub struct Applier {
     /// The hash of the text that each object was last applied from.
     applied_hashes: HashMap<ObjectName, String>,
     repair_history: RepairHistory<ObjectName>,
+    /// The objects that had nothing to be written when they were last compared.
+    equal_objects: EqualObjects<ObjectName>,
+    /// Number of live objects that were parsed and compared.
+    comparison_count: u64,
     /// The time at which the writes of the present look end.
     look_deadline: Instant,
     /// Whether the present look ended at its deadline before everything was written.
@@ -138,6 +142,8 @@ impl Applier {
             hung_kinds,
             applied_hashes,
             repair_history: RepairHistory::default(),
+            equal_objects: EqualObjects::default(),
+            comparison_count: 0,
             look_deadline: Instant::now(),
             deadline_passed: false,
             hung_kind_skipped: false,
@@ -189,24 +195,35 @@ impl Applier {
         self.deadline_passed || self.hung_kind_skipped
     }
 
+    /// Returns how many live objects were parsed so far to compare them.
+    pub const fn comparison_count(&self) -> u64 {
+        self.comparison_count
+    }
+
     /// Applies an object if it differs from the live one and nothing makes it wait. `listed` says whether the watch of
     /// its kind has listed.
-    pub async fn apply_if_different(&mut self, object: &Object, live: Option<&LiveObject>, listed: bool) {
-        let name = (object.kind, object.name.clone());
-        let hash = hash(&object.body);
+    pub async fn apply_if_different(
+        &mut self,
+        object: &WantedObject,
+        live: Option<&Arc<LiveObject>>,
+        listed: bool,
+    ) {
+        let name = (object.kind, object.name.to_string());
+        let hash = &*object.hash;
         self.seen_this_round.insert(name.clone());
         if self.awaited_objects.contains_key(&name) {
             // The store does not show the last write yet.
             return;
         }
-        let written = self.applied_hashes.get(&name).is_some_and(|written| *written == hash);
+        let written = self.applied_hashes.get(&name).is_some_and(|written| written == hash);
         if !listed && written {
             // The watch does not tell whether the object still exists.
             return;
         }
-        let Some(path) = self.missing_path(&name, object, &hash, live) else { return };
+        let Some(path) = self.missing_path(&name, object, live) else { return };
+        let live = live.map(|live| &**live);
         let now = Instant::now();
-        if self.is_waiting(&name, &hash, live) {
+        if self.is_waiting(&name, hash, live) {
             return;
         }
         if self.repair_history.repair_waits_until(&name, now).is_some() || !self.may_write(name.0, now) {
@@ -216,15 +233,15 @@ impl Applier {
             let about = self.describe_contested_field(&name, &path).await;
             self.repair_history.note_repair(&name, about, now);
         }
-        let result = self.write_object(object, &hash, live).await;
+        let result = self.write_object(object, live).await;
         match result {
             Ok(version) => {
                 self.hung_kinds.remove(&name.0);
                 self.backoff.remove(&name);
-                self.applied_hashes.insert(name.clone(), hash);
+                self.applied_hashes.insert(name.clone(), hash.to_owned());
                 self.awaited_objects.insert(name, (AwaitedWrite::Version(version), Instant::now()));
             }
-            Err(refused) => self.back_off(name, hash, refused, live),
+            Err(refused) => self.back_off(name, hash.to_owned(), refused, live),
         }
     }
 
@@ -324,6 +341,7 @@ impl Applier {
         self.backoff.retain(|name, _| self.seen_this_round.contains(name));
         self.stored_differently.retain(|name, _| self.seen_this_round.contains(name));
         self.applied_hashes.retain(|name, _| self.seen_this_round.contains(name));
+        self.equal_objects.retain(|name| self.seen_this_round.contains(name));
     }
 
     /// Returns whether this look has time left and the writes of this kind do not hang.
@@ -342,56 +360,60 @@ impl Applier {
 
     /// Returns the path of a field of `object` that the live one lacks; `None` if it lacks nothing.
     fn missing_path(
-        &self,
+        &mut self,
         name: &ObjectName,
-        object: &Object,
-        hash: &str,
-        live: Option<&LiveObject>,
+        object: &WantedObject,
+        live: Option<&Arc<LiveObject>>,
     ) -> Option<String> {
         let Some(live) = live else { return Some("the object itself".to_owned()) };
-        if live.our_annotation(APPLIED_HASH_ANNOTATION) != Some(hash) {
+        if live.our_annotation(APPLIED_HASH_ANNOTATION) != Some(&*object.hash) {
             return Some(format!("metadata.annotations.{APPLIED_HASH_ANNOTATION}"));
         }
-        let body = live.to_value();
-        let path = first_difference(kind_name(object.kind), &object.body, &body)?;
-        let settled = self.stored_differently.get(name).filter(|(sent, _)| sent == hash);
-        if settled.is_some_and(|(_, usual)| *usual == body) {
+        if self.equal_objects.contains(name, &object.hash, live) {
             return None;
         }
+        self.comparison_count += 1;
+        let body = live.to_value();
+        let found = first_difference(kind_name(object.kind), &object.body(), &body);
+        let settled = self.stored_differently.get(name).filter(|(sent, _)| **sent == *object.hash);
+        let Some(path) = found.filter(|_| settled.is_none_or(|(_, usual)| *usual != body)) else {
+            self.equal_objects.insert(name.clone(), &object.hash, live);
+            return None;
+        };
         tracing::info!(cluster = %self.cluster, kind = kind_name(object.kind), name = name.1, path, "somebody changed what is ours");
         Some(path)
     }
 
     async fn write_object(
         &mut self,
-        object: &Object,
-        hash: &str,
+        object: &WantedObject,
         live: Option<&LiveObject>,
     ) -> Result<String, RefusedObject> {
-        let name: ObjectName = (object.kind, object.name.clone());
+        let name: ObjectName = (object.kind, object.name.to_string());
         self.expect_ours(&name, live).await?;
         let api = self.api_of_kind(object.kind);
-        let gives_replicas = object.kind == Kind::Deployment && object.body["spec"].get("replicas").is_none();
+        let wanted = object.body();
+        let gives_replicas = object.kind == Kind::Deployment && object.replicas.is_none();
         if let Some(live) = live.filter(|live| gives_replicas && live.owns_replicas) {
             // A field that its only owner drops gets its default, which is 1: another field manager has to own it
             // meanwhile.
             let held = json!({
-                "apiVersion": object.body["apiVersion"], "kind": object.body["kind"],
-                "metadata": {"name": object.name}, "spec": {"replicas": live.to_value()["spec"]["replicas"]},
+                "apiVersion": wanted["apiVersion"], "kind": wanted["kind"],
+                "metadata": {"name": name.1}, "spec": {"replicas": live.replicas},
             });
             self.send_patch(&api, &name, HANDOVER_FIELD_MANAGER, held).await?;
         }
-        if let Some(cleared) = live.and_then(|live| patch_to_clear_first(object, live)) {
+        if let Some(cleared) = live.and_then(|live| patch_to_clear_first(&wanted, live)) {
             self.send(&api, &name, FIELD_MANAGER, Patch::Merge(cleared)).await?;
         }
-        let mut body = object.body.clone();
-        body["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = hash.into();
+        let mut body = wanted.clone();
+        body["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = json!(object.hash);
         let written = self.send_patch(&api, &name, FIELD_MANAGER, body).await?;
         let version = written.metadata.resource_version.clone().unwrap_or_default();
         let body = LiveObject::from_watched(written).map(|live| live.to_value()).unwrap_or_default();
-        if let Some(path) = first_difference(kind_name(name.0), &object.body, &body) {
+        if let Some(path) = first_difference(kind_name(name.0), &wanted, &body) {
             tracing::debug!(cluster = %self.cluster, name = name.1, path, "the API server has its own way with this field");
-            self.stored_differently.insert(name, (hash.to_owned(), body));
+            self.stored_differently.insert(name, (object.hash.to_string(), body));
         } else {
             self.stored_differently.remove(&name);
         }
@@ -508,12 +530,12 @@ impl Applier {
     }
 }
 
-/// Returns a patch that has to be sent before `object` can be applied to `live`; `None` if nothing is in the way.
+/// Returns a patch that has to be sent before `wanted` can be applied to `live`; `None` if nothing is in the way.
 /// Server-side apply keeps fields of others, but a Deployment with strategy `Recreate` must not have somebody's
 /// `rollingUpdate`.
-fn patch_to_clear_first(object: &Object, live: &LiveObject) -> Option<Value> {
+fn patch_to_clear_first(wanted: &Value, live: &LiveObject) -> Option<Value> {
     const ROLLING_UPDATE_PATH: &str = "/spec/strategy/rollingUpdate";
-    let recreated = object.body.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
+    let recreated = wanted.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
     let is_in_the_way =
         recreated && live.to_value().pointer(ROLLING_UPDATE_PATH).is_some_and(|it| !it.is_null());
     is_in_the_way.then(|| {

@@ -97,6 +97,10 @@ pub struct LiveObject {
     pub controller_uid: Option<Box<str>>,
     /// Whether the operator owns the field `spec.replicas`.
     pub owns_replicas: bool,
+    /// The value of `spec.replicas`; `None` if the object has no such field.
+    pub replicas: Option<i64>,
+    /// The `ConfigMap`s that the pods of the object mount; empty if the object is no Deployment.
+    pub config_maps: Box<[Box<str>]>,
     /// Whether `managedFields` show that the operator has applied the object.
     applied_by_operator: bool,
     /// The parts of the object's status that are used; `Null` if there are none.
@@ -141,6 +145,8 @@ impl LiveObject {
             deleting: metadata.deletion_timestamp.is_some(),
             controller_uid,
             owns_replicas,
+            replicas: data.pointer("/spec/replicas").and_then(Value::as_i64),
+            config_maps: mounted_config_maps(&data),
             applied_by_operator,
             status,
             own_annotations: marks,
@@ -172,6 +178,13 @@ impl CachedObject for LiveObject {
     fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Returns the `ConfigMap`s that the pod template of an object mounts.
+fn mounted_config_maps(object: &Value) -> Box<[Box<str>]> {
+    let volumes = object.pointer("/spec/template/spec/volumes").and_then(Value::as_array);
+    let names = volumes.into_iter().flatten().filter_map(|volume| volume["configMap"]["name"].as_str());
+    names.map(Box::from).collect()
 }
 
 fn creation_millis(metadata: &ObjectMeta) -> i64 {

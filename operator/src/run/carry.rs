@@ -1,22 +1,32 @@
 //! Carries out the decisions about one cluster's objects: first the steps about readers, then everything else in its
 //! order.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::apply::Applier;
 use super::cache::{CachedPod, LiveObject};
 use super::context::OperatorContext;
+use super::held::HeldDeployments;
 use super::hibernation;
 use super::rollout::{self, RolloutState};
 use super::shrink::{self, ScaleDownPacer};
 use super::steering;
 use super::store::{CachedObject, ClusterKey};
-use crate::build::{self, Component, Kind, Object, OperatorFacts, names};
+use crate::build::{self, BuiltObjects, Component, Kind, OperatorFacts, WantedObject, names};
 use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::ReaderStep;
 use liverank_runtime::now_ms;
+
+/// The wanted objects of one cluster, as they are kept between looks.
+#[derive(Default)]
+pub struct ObjectMemory {
+    /// The objects as they were built last.
+    pub built: BuiltObjects,
+    /// The Deployments that keep their live template for now.
+    pub held: HeldDeployments,
+}
 
 /// The inputs for carrying out one look's decisions: the resource in force and the existing objects.
 pub struct RoundWriter<'a> {
@@ -44,12 +54,13 @@ impl RoundWriter<'_> {
     pub async fn carry_out(
         &self,
         steps: Vec<ReaderStep>,
+        memory: &mut ObjectMemory,
         applier: &mut Applier,
         shrinks: &mut ScaleDownPacer,
     ) -> Option<Instant> {
         applier.begin_round();
         let readers = self.carry_out_steps(steps, applier).await;
-        let next = self.apply_all(&readers, applier, shrinks).await;
+        let next = self.apply_all(&readers, memory, applier, shrinks).await;
         applier.finish_round();
         next
     }
@@ -84,6 +95,7 @@ impl RoundWriter<'_> {
     async fn apply_all(
         &self,
         readers: &[build::Reader],
+        memory: &mut ObjectMemory,
         applier: &mut Applier,
         shrinks: &mut ScaleDownPacer,
     ) -> Option<Instant> {
@@ -93,20 +105,21 @@ impl RoundWriter<'_> {
             readers,
             operator: self.operator_facts,
         };
-        let mut objects = build::desired_objects(&input);
+        let mut objects = memory.built.objects(&input).to_vec();
         let awake = hibernation::components_with_pods(self.pods, now_ms());
         hibernation::set_replicas(&mut objects, self.cluster, self.deployments, &awake);
         let turn = rollout::next_component(self.rollout_states).map(|state| state.component);
         let mut next = None;
         for object in &objects {
             let live = self.live_object(object.kind, &object.name);
-            let mut admitted = rollout::deployment_for_turn(object, live.as_deref(), turn);
+            let mut admitted = memory.held.object_for_turn(object, live.as_ref(), turn);
             if let Some(at) = self.limit_scale_down(&mut admitted, live.as_deref(), shrinks) {
                 next = Some(next.map_or(at, |next: Instant| next.min(at)));
             }
             let listed = self.context.stores[&object.kind].is_listed();
-            applier.apply_if_different(&admitted, live.as_deref(), listed).await;
+            applier.apply_if_different(&admitted, live.as_ref(), listed).await;
         }
+        memory.held.finish_look();
         self.delete_unwanted(&objects, applier).await;
         next
     }
@@ -119,7 +132,7 @@ impl RoundWriter<'_> {
     /// pod may be removed.
     fn limit_scale_down(
         &self,
-        object: &mut Object,
+        object: &mut Arc<WantedObject>,
         live: Option<&LiveObject>,
         shrinks: &mut ScaleDownPacer,
     ) -> Option<Instant> {
@@ -129,9 +142,8 @@ impl RoundWriter<'_> {
         let drain = Duration::from_secs(
             u64::try_from(http_workload(self.cluster, component)?.drain_seconds).unwrap_or(0),
         );
-        let wanted = object.body["spec"]["replicas"].as_i64()?;
-        let body = live?.to_value();
-        let here = body["spec"]["replicas"].as_i64()?;
+        let wanted = object.replicas?;
+        let here = live?.replicas?;
         let now = now_ms();
         let ending = self
             .pods
@@ -144,13 +156,15 @@ impl RoundWriter<'_> {
             settled: !ending && counted <= here,
         };
         let (replicas, next) = shrinks.next_replicas(component, seen, drain, Instant::now());
-        object.body["spec"]["replicas"] = replicas.into();
+        if replicas != wanted {
+            *object = Arc::new(object.with_replicas(replicas));
+        }
         next
     }
 
     /// Deletes objects of ours that are not wanted any more.
-    async fn delete_unwanted(&self, objects: &[Object], applier: &mut Applier) {
-        let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
+    async fn delete_unwanted(&self, objects: &[Arc<WantedObject>], applier: &mut Applier) {
+        let wanted: HashSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, &*it.name)).collect();
         let used = configs_in_use(self.deployments, self.pods);
         for kind in Kind::ALL {
             for live in self.context.stores[&kind].objects_of(self.key) {
@@ -186,15 +200,13 @@ fn http_workload(cluster: &RankingCluster, component: Component) -> Option<&Http
 }
 
 /// Returns the names of the `ConfigMap`s that a Deployment or a pod uses.
-pub fn configs_in_use(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) -> BTreeSet<String> {
-    let of_pods = pods.iter().flat_map(|pod| pod.config_maps.iter()).map(std::string::ToString::to_string);
-    let of_deployments = deployments.iter().flat_map(|live| {
-        let body = live.to_value();
-        let volumes = body.pointer("/spec/template/spec/volumes").and_then(|it| it.as_array().cloned());
-        let names = volumes.into_iter().flatten();
-        names.filter_map(|volume| volume["configMap"]["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
-    });
-    of_pods.chain(of_deployments).collect()
+pub fn configs_in_use<'a>(
+    deployments: &'a [Arc<LiveObject>],
+    pods: &'a [Arc<CachedPod>],
+) -> HashSet<&'a str> {
+    let of_pods = pods.iter().flat_map(|pod| &pod.config_maps);
+    let of_deployments = deployments.iter().flat_map(|live| &live.config_maps);
+    of_pods.chain(of_deployments).map(|name| &**name).collect()
 }
 
 /// Returns the `HTTPRoute`s among a cluster's objects.

@@ -12,7 +12,7 @@ use liverank_core::Millis;
 use super::cache::{CachedPod, LiveObject};
 use super::shrink;
 use super::store::CachedObject;
-use crate::build::{Component, Kind, Object, Store};
+use crate::build::{Component, Kind, Store, WantedObject};
 use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterSpec};
 
 /// Returns the components that have pods. A pod that is lost with its node counts until a minute after it should have
@@ -34,7 +34,7 @@ pub fn may_scale_to_zero(component: Component, awake: &BTreeSet<Component>) -> b
 
 /// Sets the numbers of pods that components should have now, on the way to zero and back.
 pub fn set_replicas(
-    objects: &mut [Object],
+    objects: &mut [Arc<WantedObject>],
     cluster: &RankingCluster,
     deployments: &[Arc<LiveObject>],
     awake: &BTreeSet<Component>,
@@ -42,29 +42,30 @@ pub fn set_replicas(
     if cluster.spec.hibernate {
         return scale_to_zero(objects, awake);
     }
-    for object in objects.iter_mut().filter(|object| object.kind == Kind::Deployment) {
-        let live = deployments.iter().find(|live| live.name() == object.name);
+    let is_left_to_others =
+        |object: &&mut Arc<WantedObject>| object.kind == Kind::Deployment && object.replicas.is_none();
+    for object in objects.iter_mut().filter(is_left_to_others) {
+        let live = deployments.iter().find(|live| *live.name() == *object.name);
         restore_replicas(object, live.map(|live| &**live), &cluster.spec);
     }
 }
 
 /// Removes the pods of components that may end. Readers' pods are not removed here, because the Deployments of readers
 /// are deleted instead.
-fn scale_to_zero(objects: &mut [Object], awake: &BTreeSet<Component>) {
-    let deployments = objects.iter_mut().filter(|it| it.kind == Kind::Deployment && it.reader.is_none());
+fn scale_to_zero(objects: &mut [Arc<WantedObject>], awake: &BTreeSet<Component>) {
+    let deployments = objects.iter_mut().filter(|it| it.kind == Kind::Deployment && !it.is_of_reader);
     for object in deployments {
         if object.component.is_some_and(|component| may_scale_to_zero(component, awake)) {
-            object.body["spec"]["replicas"] = 0.into();
+            *object = Arc::new(object.with_replicas(0));
         }
     }
 }
 
 /// Sets the first number of pods of a Deployment whose number an autoscaler or somebody else owns, if the operator made
 /// it zero: no autoscaler begins at zero by itself.
-fn restore_replicas(object: &mut Object, live: Option<&LiveObject>, spec: &RankingClusterSpec) {
-    let ours = object.body["spec"].get("replicas").is_none();
-    let Some(live) = live.filter(|live| ours && live.owns_replicas) else { return };
-    if live.to_value()["spec"]["replicas"] != 0 {
+fn restore_replicas(object: &mut Arc<WantedObject>, live: Option<&LiveObject>, spec: &RankingClusterSpec) {
+    let at_zero = |live: &LiveObject| live.owns_replicas && live.replicas == Some(0);
+    if object.replicas.is_some() || !live.is_some_and(at_zero) {
         return;
     }
     let of_front = |front: &HttpWorkload| {
@@ -78,7 +79,7 @@ fn restore_replicas(object: &mut Object, live: Option<&LiveObject>, spec: &Ranki
         Some(Component::Consumer) => spec.consumer.replicas,
         _ => 1,
     };
-    object.body["spec"]["replicas"] = first.into();
+    *object = Arc::new(object.with_replicas(first.into()));
 }
 
 #[cfg(test)]
@@ -96,14 +97,10 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn objects(cluster: &RankingCluster) -> Vec<Object> {
+    fn objects(cluster: &RankingCluster) -> Vec<Arc<WantedObject>> {
         let operator = OperatorFacts::default();
-        build::desired_objects(&Input {
-            cluster,
-            revision: build::CURRENT_REVISION,
-            readers: &[],
-            operator: &operator,
-        })
+        let input = Input { cluster, revision: build::CURRENT_REVISION, readers: &[], operator: &operator };
+        build::desired_objects(&input).iter().map(|object| Arc::new(WantedObject::of(object))).collect()
     }
 
     proptest! {
@@ -131,14 +128,14 @@ mod tests {
         let mut all = objects(&cluster());
         let before = all.clone();
         scale_to_zero(&mut all, &Component::ROLL_OUT_ORDER.into());
-        let changed = |all: &[Object]| -> Vec<String> {
-            let pairs = before.iter().zip(all).filter(|(before, after)| before.body != after.body);
+        let changed = |all: &[Arc<WantedObject>]| -> Vec<String> {
+            let pairs = before.iter().zip(all).filter(|(before, after)| before != after);
             pairs.map(|(before, _)| before.component.unwrap().name().to_owned()).collect()
         };
         assert_eq!(changed(&all), ["gateway"]);
         scale_to_zero(&mut all, &BTreeSet::new());
         assert_eq!(changed(&all), ["manager", "consumer", "comment", "websocket", "statistics", "gateway"]);
-        assert!(all.iter().all(|it| it.kind != Kind::Deployment || it.body["spec"]["replicas"] == 0));
+        assert!(all.iter().all(|it| it.kind != Kind::Deployment || it.replicas == Some(0)));
     }
 
     #[test]
@@ -148,7 +145,7 @@ mod tests {
         cluster.spec.gateway.autoscaling = Some(autoscaling);
         let all = objects(&cluster);
         let is_gateway =
-            |it: &&Object| it.kind == Kind::Deployment && it.component == Some(Component::Gateway);
+            |it: &&Arc<WantedObject>| it.kind == Kind::Deployment && it.component == Some(Component::Gateway);
         let gateway = all.iter().find(is_gateway).unwrap();
         let woken = |manager: &str, replicas: u32| {
             let entry = json!({"manager": manager, "operation": "Apply", "apiVersion": "apps/v1",
@@ -157,9 +154,9 @@ mod tests {
                 "metadata": {"name": "g", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {"app.kubernetes.io/instance": "x"}, "managedFields": [entry]}});
             let live = LiveObject::from_watched(serde_json::from_value(live).unwrap()).unwrap();
-            let mut object = gateway.clone();
+            let mut object = Arc::clone(gateway);
             restore_replicas(&mut object, Some(&live), &cluster.spec);
-            object.body["spec"]["replicas"].as_i64()
+            object.replicas
         };
         assert_eq!(woken(FIELD_MANAGER, 0), Some(3));
         assert_eq!(woken(FIELD_MANAGER, 3), None, "from here on the autoscaler has it");

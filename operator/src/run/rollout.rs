@@ -4,11 +4,14 @@
 //! wanted, and ready. So a bad image or a bad setting stops at the first component that cannot run it, and components
 //! that viewers connect to come last.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::cache::LiveObject;
 use super::store::CachedObject;
-use crate::build::{Component, Kind, Object, names};
+use crate::build::{Component, Kind, WantedObject, names};
 
 /// The roll-out state of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +33,13 @@ pub struct RolloutState {
 }
 
 /// Returns the roll-out state of every component, in the order of roll-out.
-pub fn component_states(objects: &[Object], live: &[std::sync::Arc<LiveObject>]) -> Vec<RolloutState> {
+pub fn component_states(objects: &[Arc<WantedObject>], live: &[Arc<LiveObject>]) -> Vec<RolloutState> {
     let deployments = objects.iter().filter(|it| it.kind == Kind::Deployment);
+    let live: HashMap<&str, &LiveObject> = live.iter().map(|it| (it.name(), &**it)).collect();
     let mut states: Vec<RolloutState> = Vec::new();
     for object in deployments {
         let Some(component) = object.component else { continue };
-        let found = live.iter().find(|it| it.name() == object.name);
-        let state = component_state(component, object, found.map(|it| &**it));
+        let state = component_state(component, object, live.get(&*object.name).copied());
         match states.last_mut().filter(|last| last.component == component) {
             Some(last) => add_reader_state(last, state),
             None => states.push(state),
@@ -55,10 +58,10 @@ fn add_reader_state(all: &mut RolloutState, one: RolloutState) {
     all.failure = all.failure.take().or(one.failure);
 }
 
-fn component_state(component: Component, object: &Object, live: Option<&LiveObject>) -> RolloutState {
+fn component_state(component: Component, object: &WantedObject, live: Option<&LiveObject>) -> RolloutState {
     let nothing = RolloutState {
         component,
-        desired: object.body["spec"]["replicas"].as_i64().unwrap_or(1) as i32,
+        desired: object.replicas.unwrap_or(1) as i32,
         ready: 0,
         updated: 0,
         is_rolled_out: false,
@@ -66,13 +69,11 @@ fn component_state(component: Component, object: &Object, live: Option<&LiveObje
         failure: None,
     };
     let Some(live) = live else { return nothing };
-    let body = live.to_value();
     let count = |name: &str| live.status[name].as_i64().unwrap_or(0) as i32;
     // While an autoscaler sets the number, the number in the live object is the wanted one.
-    let desired =
-        object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
+    let desired = object.replicas.or(live.replicas).unwrap_or(1) as i32;
     let seen = live.status["observedGeneration"].as_i64() >= Some(live.generation);
-    let newest = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) == object.template_hash();
+    let newest = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) == object.template_hash.as_deref();
     let updated = if seen && newest { count("updatedReplicas") } else { 0 };
     let complete =
         updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
@@ -112,16 +113,12 @@ pub fn next_component(states: &[RolloutState]) -> Option<&RolloutState> {
     states.iter().find(|state| !state.is_rolled_out)
 }
 
-/// Returns the Deployment as it is to be applied now: with its own template if it is its component's turn, else with
-/// the live one's. The template of a reader is never changed: readers are replaced.
-pub fn deployment_for_turn(object: &Object, live: Option<&LiveObject>, turn: Option<Component>) -> Object {
-    let Some(live) = live.filter(|_| object.kind == Kind::Deployment) else { return object.clone() };
-    let changed = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) != object.template_hash();
+/// Returns whether a Deployment keeps the pod template of the live one: if it is not its component's turn yet, and
+/// always if it is a reader's, because readers are replaced, not changed.
+pub fn keeps_live_template(object: &WantedObject, live: &LiveObject, turn: Option<Component>) -> bool {
+    let changed = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) != object.template_hash.as_deref();
     let early = turn.is_some_and(|turn| object.component.is_some_and(|it| it > turn));
-    if changed && (early || object.reader.is_some()) {
-        return object.with_template_of(&live.to_value());
-    }
-    object.clone()
+    object.kind == Kind::Deployment && changed && (early || object.is_of_reader)
 }
 
 #[cfg(test)]
@@ -129,9 +126,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::build::Object;
+    use crate::run::held::HeldDeployments;
 
-    fn object(component: Component, template: &str, replicas: Option<i32>) -> Object {
-        Object {
+    fn object(component: Component, template: &str, replicas: Option<i32>) -> Arc<WantedObject> {
+        Arc::new(WantedObject::of(&Object {
             kind: Kind::Deployment,
             name: format!("x-{}", component.name()),
             component: Some(component),
@@ -140,10 +139,10 @@ mod tests {
                 "metadata": {"annotations": {names::TEMPLATE_HASH_ANNOTATION: template}},
                 "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"image": template}]}}},
             }),
-        }
+        }))
     }
 
-    fn live(component: Component, template: &str, status: &Value) -> std::sync::Arc<LiveObject> {
+    fn live(component: Component, template: &str, status: &Value) -> Arc<LiveObject> {
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
@@ -153,7 +152,7 @@ mod tests {
             "spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": template}]}}},
             "status": status,
         });
-        std::sync::Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(LiveObject::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     fn well() -> Value {
@@ -163,7 +162,7 @@ mod tests {
         })
     }
 
-    fn only(wanted: &Object, found: &std::sync::Arc<LiveObject>) -> RolloutState {
+    fn only(wanted: &Arc<WantedObject>, found: &Arc<LiveObject>) -> RolloutState {
         component_states(std::slice::from_ref(wanted), std::slice::from_ref(found)).remove(0)
     }
 
@@ -207,23 +206,26 @@ mod tests {
         let states = component_states(&all, &found);
         let turn = next_component(&states).map(|state| state.component);
         assert_eq!(turn, Some(Component::Manager));
-        let image =
-            |object: &Object| object.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-        assert_eq!(image(&deployment_for_turn(&all[0], Some(&found[0]), turn)), "new");
-        let held = deployment_for_turn(&all[1], Some(&found[1]), turn);
+        let image = |object: &WantedObject| {
+            object.body()["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+        };
+        let mut memory = HeldDeployments::default();
+        let mut now = |at: usize, live, turn| memory.object_for_turn(&all[at], live, turn);
+        assert_eq!(image(&now(0, Some(&found[0]), turn)), "new");
+        let held = now(1, Some(&found[1]), turn);
         assert_eq!(
-            (image(&held), held.template_hash(), &held.body["spec"]["replicas"]),
-            (json!("old"), Some("old"), &json!(5))
+            (image(&held), held.template_hash.as_deref(), held.replicas),
+            (json!("old"), Some("old"), Some(5))
         );
-        assert_eq!(image(&deployment_for_turn(&all[1], None, turn)), "new", "what is not there yet is made");
-        assert_eq!(image(&deployment_for_turn(&all[1], Some(&found[1]), None)), "new");
+        assert_eq!(image(&now(1, None, turn)), "new", "what is not there yet is made");
+        assert_eq!(image(&now(1, Some(&found[1]), None)), "new");
     }
 
     #[test]
     fn a_reader_is_never_changed() {
         let wanted = object(Component::Reader, "new", Some(1));
         let found = live(Component::Reader, "old", &well());
-        let admitted = deployment_for_turn(&wanted, Some(&found), None);
-        assert_eq!(admitted.template_hash(), Some("old"));
+        let admitted = HeldDeployments::default().object_for_turn(&wanted, Some(&found), None);
+        assert_eq!(admitted.template_hash.as_deref(), Some("old"));
     }
 }

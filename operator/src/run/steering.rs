@@ -327,8 +327,10 @@ impl ReaderController {
     fn collect_round_input(&self, facts: &RoundFacts<'_>, managers: Vec<ManagerReport>) -> RoundInput {
         let cluster = facts.cluster.name();
         let is_reader = |live: &&Arc<LiveObject>| names::reader_number(cluster, live.name()).is_some();
-        let readers =
-            facts.deployments.iter().filter(is_reader).map(|live| self.observed_reader(live, facts.pods));
+        let pods = newest_pods_of_readers(facts.pods);
+        let pod_of = |live: &LiveObject| pods.get(live.name()).copied();
+        let readers = facts.deployments.iter().filter(is_reader);
+        let readers = readers.map(|live| self.observed_reader(live, pod_of(live)));
         RoundInput {
             now: now_ms(),
             cluster: cluster.to_owned(),
@@ -345,7 +347,7 @@ impl ReaderController {
         }
     }
 
-    fn observed_reader(&self, live: &LiveObject, pods: &[Arc<CachedPod>]) -> readers::ObservedReader {
+    fn observed_reader(&self, live: &LiveObject, pod: Option<&CachedPod>) -> readers::ObservedReader {
         let drain = live.our_annotation(names::DRAIN_ANNOTATION).map(|why| ReaderDrain {
             why: DrainReason::parse(why),
             since: live
@@ -353,8 +355,6 @@ impl ReaderController {
                 .and_then(|since| since.parse::<Timestamp>().ok())
                 .map(Timestamp::as_millisecond),
         });
-        let own_pods = pods.iter().filter(|pod| pod.reader.as_deref() == Some(live.name()));
-        let newest = own_pods.max_by_key(|pod| (!pod.terminating, pod.created));
         readers::ObservedReader {
             name: live.name().to_owned(),
             uid: live.uid.to_string(),
@@ -362,7 +362,7 @@ impl ReaderController {
             created: live.created,
             deleting: live.deleting,
             drain,
-            pod: newest.map(|pod| readers::ReaderPod {
+            pod: pod.map(|pod| readers::ReaderPod {
                 ready: pod.ready,
                 since: pod.ready_changed_at,
                 terminating: pod.terminating,
@@ -374,6 +374,19 @@ impl ReaderController {
             own: self.self_reports.get(live.name()).copied(),
         }
     }
+}
+
+/// Returns the newest pod of each reader by the reader's name; of a reader with several pods one that does not end.
+fn newest_pods_of_readers(pods: &[Arc<CachedPod>]) -> HashMap<&str, &CachedPod> {
+    let mut newest: HashMap<&str, &CachedPod> = HashMap::new();
+    for pod in pods {
+        let Some(reader) = pod.reader.as_deref() else { continue };
+        let known = newest.entry(reader).or_insert(pod);
+        if (!pod.terminating, pod.created) >= (!known.terminating, known.created) {
+            *known = pod;
+        }
+    }
+    newest
 }
 
 /// Returns the names and addresses of the managers' ready pods, for requests with the operator's token. The pods have
@@ -522,6 +535,27 @@ mod tests {
         let others = [deployment("live-manager", "other")];
         assert!(reached(&others).is_empty(), "the Deployment is somebody else's");
         assert!(reached(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_reader_stands_where_its_newest_pod_is_that_does_not_end() {
+        let pod = |name: &str, reader: &str, created: &str, ends: Option<&str>| {
+            let object = json!({"spec": {}, "status": {}, "metadata": {"name": name, "namespace": "tv",
+                "creationTimestamp": created, "deletionTimestamp": ends, "labels": {names::INSTANCE_LABEL: "live",
+                    names::COMPONENT_LABEL: "reader", names::READER_LABEL: reader}}});
+            Arc::new(CachedPod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
+        };
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
+        let pods = [
+            pod("a", "r-0", late, None),
+            pod("b", "r-0", early, None),
+            pod("c", "r-1", early, None),
+            pod("d", "r-1", late, Some(late)),
+            pod("e", "r-2", late, Some(late)),
+        ];
+        let newest = newest_pods_of_readers(&pods);
+        let name = |reader: &str| newest.get(reader).map(|pod| pod.name());
+        assert_eq!(["r-0", "r-1", "r-2", "r-3"].map(name), [Some("a"), Some("c"), Some("e"), None]);
     }
 
     #[test]

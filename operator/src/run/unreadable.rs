@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::cache::{FIELD_MANAGER, UnreadableResource};
 use super::context::OperatorContext;
 use super::events;
-use super::reporter::WEBHOOKLESS_WRITE_TIMEOUT;
+use super::status_writer::WEBHOOKLESS_WRITE_TIMEOUT;
 use super::store::ClusterKey;
 use crate::crd::RankingCluster;
 

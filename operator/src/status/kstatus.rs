@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::tests::StatusCase;
 use super::*;
-use crate::build::{self, Input, Kind, Object, OperatorFacts, Reader};
+use crate::build::{self, Input, Kind, Object, OperatorFacts, Reader, WantedObject};
 use crate::readers::ConditionFact;
 use crate::run::cache::LiveObject;
+use crate::run::held::HeldDeployments;
 use crate::run::rollout;
 
 /// Returns the verdict as `sigs.k8s.io/cli-utils/pkg/kstatus` does: `checkGenericProperties`, then
@@ -258,10 +259,11 @@ impl FakeCluster {
     fn write_status_and_read(&mut self) -> &'static str {
         let live: Vec<_> = self.deployments.iter().map(FakeDeployment::live_object).collect();
         let wanted = self.wanted_objects();
-        let states = rollout::component_states(&wanted, &live);
+        let kept: Vec<_> = wanted.iter().map(|object| Arc::new(WantedObject::of(object))).collect();
+        let states = rollout::component_states(&kept, &live);
         let turn = rollout::next_component(&states).map(|state| state.component);
         // A reader that is added or removed is written by the next look.
-        for object in wanted {
+        for (object, kept) in wanted.into_iter().zip(kept) {
             let at = self.deployments.iter().position(|it| it.object.name == object.name);
             let Some(at) = at else {
                 self.deployments.push(FakeDeployment {
@@ -272,7 +274,7 @@ impl FakeCluster {
                 });
                 continue;
             };
-            let admitted = rollout::deployment_for_turn(&object, live.get(at).map(|live| &**live), turn);
+            let admitted = HeldDeployments::default().object_for_turn(&kept, live.get(at), turn).to_object();
             let deployed = &mut self.deployments[at];
             let spec = |object: &Object| object.body["spec"].clone();
             // Fields that the API server adds to the status are no part of the object.

@@ -105,17 +105,11 @@ pub(super) fn is_login_refused(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    /// Returns the error of a connection that was not authenticated because of a server's error, if it has a code. The
-    /// driver's errors have no constructor.
-    fn authentication_error() -> Error {
-        ErrorKind::Authentication { message: "SCRAM failure: Authentication failed.".to_owned() }.into()
-    }
-
     #[test]
     fn a_refused_login_passes_only_if_another_one_may_come() {
-        let error = store_error("reading", LoginChange::Never, &authentication_error());
+        let error = LoginChange::Never.refusal("reading");
         assert!(!error.is_transient() && error.to_string().contains("the login is refused"), "{error}");
-        let error = store_error("reading", LoginChange::ByFile, &authentication_error());
+        let error = LoginChange::ByFile.refusal("reading");
         assert!(error.is_transient() && error.to_string().contains("waiting for a file"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::ReaderId;
 use liverank_runtime::client::{Client, ConnectionSettings, MAX_SHORT_ANSWER_BYTES};
 use liverank_runtime::peer::join_path;
 use liverank_runtime::{PeerTls, now_ms};

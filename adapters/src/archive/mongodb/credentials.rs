@@ -80,7 +80,7 @@ struct FileContents {
 
 impl FileContents {
     /// Stands for files that cannot be read.
-    const fn unreadable() -> Self {
+    fn unreadable() -> Self {
         Self { address: Secret::new(String::new()), authorities: None }
     }
 

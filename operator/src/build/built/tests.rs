@@ -89,13 +89,19 @@ impl World {
                     self.readers.push(next);
                 }
             }
-            20 if !self.readers.is_empty() => drop(self.readers.remove(at % self.readers.len())),
+            20 if !self.readers.is_empty() => {
+                let at = at % self.readers.len();
+                self.readers.remove(at);
+            }
             21 if !self.readers.is_empty() => {
                 let drain = Drain { reason: text, since: "2026-03-01T12:30:00Z".to_owned() };
                 let at = at % self.readers.len();
                 self.readers[at].drain = number.is_multiple_of(3).then_some(drain);
             }
-            22 if !self.readers.is_empty() => self.readers.rotate_left(at % self.readers.len()),
+            22 if !self.readers.is_empty() => {
+                let at = at % self.readers.len();
+                self.readers.rotate_left(at);
+            }
             // What the builder does not read.
             23 => metadata.generation = Some(number.into()),
             24 => drop(metadata.labels.get_or_insert_default().insert("a".to_owned(), text)),

@@ -151,7 +151,7 @@ impl Reporter {
     ) {
         let (mut writer, written) = (self.writer.clone(), status.clone());
         self.write.spawn(confine_panics(async move {
-            let result = writer.write(&written, seen.as_deref(), now).await;
+            let result = Box::pin(writer.write(&written, seen.as_deref(), now)).await;
             (writer, result)
         }));
         self.pending_write = Some(PendingWrite { status, begun_at: now, news });

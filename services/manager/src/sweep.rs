@@ -232,7 +232,7 @@ async fn relocate_videos(manager: &Manager, mut budgets: Option<&mut AdoptionBud
     if moving.is_empty() && lost.is_empty() {
         return;
     }
-    let (moves, adoptions) = (moving.len(), lost.len());
+    let (move_count, adoption_count) = (moving.len(), lost.len());
     // What does not work is found again by the next sweep.
     let moved = moving.into_iter().map(|video| (video, None));
     let adopted = lost.into_iter().map(|(video, reader)| (video, Some(reader)));
@@ -247,7 +247,7 @@ async fn relocate_videos(manager: &Manager, mut budgets: Option<&mut AdoptionBud
             budgets.count_adopted(reader);
         }
     }
-    tracing::info!(moves, adoptions, "gave videos to other readers");
+    tracing::info!(moves = move_count, adoptions = adoption_count, "gave videos to other readers");
 }
 
 async fn remove_unwatched(manager: &Manager) {

@@ -151,7 +151,9 @@ fn a_reader_that_reports_invented_videos_uses_up_its_own_budget_alone() {
         let videos = cluster.videos_to_adopt(now, 20_000, &budgets);
         assert!(videos.contains(&(video("lost"), reader_id("honest"))), "{heartbeat}");
         adopted += videos.len() - 1;
-        videos.into_iter().for_each(|(_, reader)| budgets.count_adopted(reader));
+        for (_, reader) in videos {
+            budgets.count_adopted(reader);
+        }
     }
     assert_eq!(adopted, 50_000);
 }

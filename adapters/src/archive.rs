@@ -82,8 +82,8 @@ pub struct CommitResult {
     /// The meta data in force when the commit took effect: the rules that counted, and the generation and
     /// comment epoch of the effects.
     pub meta_in_force: ArchiveMeta,
-    /// True if the archive stores a document of its own for each event's identity. If it is true, callers bound a batch
-    /// also by its number of identities.
+    /// True if the archive stores a document of its own for each event's identity. Callers that see `true` also bound
+    /// the number of identities in a batch.
     pub stores_identity_documents: bool,
 }
 
@@ -128,7 +128,7 @@ pub enum CommentPage {
 #[async_trait]
 pub trait Archive: Send + Sync {
     /// Connects, creates what is absent (`wanted` become the rules of a new archive), and returns the meta data in
-    /// force. This method may be called again, and by several processes at once.
+    /// force. Callers may call `open` again, and several processes may call it at once.
     async fn open(&self, wanted: &CountingRules) -> Result<ArchiveMeta, StoreError>;
 
     /// Returns the meta data in force; `None` if no consumer has opened this archive yet.

@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The largest number of demo viewers at once. This number is enough for the planner to act (the planner ignores
-/// imbalances below 25 viewers). Each demo viewer takes four sockets.
+/// The largest number of demo viewers at once: enough for the planner to act (the planner ignores imbalances below 25
+/// viewers). Each demo viewer takes four sockets.
 const MAX_DEMO_VIEWERS: usize = 460;
 /// The id of the video that goes viral.
 const VIRAL_VIDEO: &str = "moon-landing-live";

@@ -28,7 +28,7 @@ pub use windows::{BoardWindows, DEFAULT_KEPT_WINDOWS, MAX_KEPT_WINDOWS};
 /// The most boards that may be declared: each is one more write to the store of boards with every batch, and one more
 /// list of all its videos in the memory of each WebSocket service.
 pub const MAX_BOARDS: usize = 16;
-/// The most ended windows that all boards together keep: each consumer looks at each of them every few seconds.
+/// The most ended windows that all boards together keep: each consumer reads each of them every few seconds.
 pub const MAX_KEPT_WINDOWS_OF_ALL_BOARDS: usize = 64;
 
 /// The declared boards, in the order of their declaration. Cheap to clone.

@@ -23,7 +23,7 @@ use crate::score::thousandths_added;
 use crate::trending::{Log2Worths, log2_difference, log2_sum};
 use crate::{Invalid, Millis, canary};
 
-/// The most decays that boards may ask for: each is some 50 bytes in the document of each video, and one more sum for
+/// The most decays that boards may have: each takes some 50 bytes in the document of each video, and one more sum for
 /// each event.
 pub const MAX_DECAYS: usize = 4;
 /// The longest half-life, in minutes: one year, the same bound as for `trending`.

@@ -41,7 +41,7 @@ impl Ord for Score {
     }
 }
 
-/// One line of a ranked list.
+/// A video in a ranked list, with its score and its owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankedVideo {
     /// The id of the video.
@@ -53,7 +53,7 @@ pub struct RankedVideo {
 }
 
 impl RankedVideo {
-    /// Returns the sort key of the line, ascending; lists run from the greatest key to the least.
+    /// Returns the key by which lists are sorted, in descending order: the score, then the video's id.
     fn sort_key(&self) -> (Score, VideoId) {
         (Score::new(self.score), self.video_id.clone())
     }
@@ -80,7 +80,8 @@ impl Ranking {
         self.entries.is_empty()
     }
 
-    /// Adds a video, or moves it to the position of its new score. Returns whether anything changed.
+    /// Adds a video with its score and owner, or changes the score and owner of one that is on the board. Returns
+    /// whether anything changed.
     pub fn set_score(&mut self, line: &RankedVideo) -> bool {
         let key = line.sort_key();
         if let Some((score, owner)) = self.entries.get(&line.video_id) {
@@ -169,7 +170,7 @@ pub fn first_index_around(position: usize, total: usize, limit: usize) -> usize 
 pub struct RankingDelta {
     /// The videos that are no longer in the list.
     pub remove: Vec<VideoId>,
-    /// The lines of videos that are new in the list or whose line changed.
+    /// The videos that are new in the list, or whose score or owner changed.
     pub set: Vec<RankedVideo>,
 }
 
@@ -189,7 +190,7 @@ impl RankingDelta {
         }
     }
 
-    /// Whether the two lists are the same.
+    /// Whether the change is empty, because the two lists are the same.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty()
     }

@@ -27,7 +27,8 @@ pub struct ScalingDecision {
     pub action: ScalingAction,
     /// The number of readers that the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
-    /// The number of viewers counted; for readers without a fresh report, the last known number.
+    /// The number of viewers of all readers; for a reader without a fresh report, the number in its latest report
+    /// counts.
     pub viewers: u64,
     /// The number of viewers expected at the time when a reader added now would serve.
     pub expected: u64,
@@ -55,7 +56,7 @@ pub enum ScalingAction {
     Hold,
 }
 
-/// A limit that held the number of readers.
+/// A limit that kept a scaling decision from another number of readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ScalingLimit {
@@ -136,7 +137,7 @@ pub fn decide_reader_count(inputs: &ScalingInputs, policy: &ScalingPolicy) -> Sc
     }
 }
 
-/// A decision while it is being made.
+/// A scaling decision while it is being made.
 struct DecisionDraft<'a> {
     inputs: &'a ScalingInputs,
     policy: &'a ScalingPolicy,
@@ -268,7 +269,7 @@ impl DecisionDraft<'_> {
 }
 
 impl ScalingDecision {
-    /// Returns what is kept of the decision in [`ScalingInputs::history`] of later ones.
+    /// Returns the part of the decision that is kept in [`ScalingInputs::history`] for later decisions.
     pub fn to_past(&self, now: Millis) -> PastDecision {
         let all = self.fresh == self.readers;
         PastDecision { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }

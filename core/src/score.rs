@@ -9,7 +9,7 @@ use crate::{Interaction, Invalid, Kind};
 /// The largest weight accepted, in points.
 pub const MAX_WEIGHT: f64 = 1000.0;
 
-/// The points that each kind of interaction adds to a score, in thousandths of a point.
+/// The points that an interaction of each kind adds to a score, in thousandths of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weights {
     /// The worth of one view, in thousandths of a point.
@@ -165,7 +165,7 @@ impl Counters {
     }
 }
 
-/// Returns what one interaction adds to a score, in thousandths of a point.
+/// Returns the score that one interaction adds to a video, in thousandths of a point.
 pub fn thousandths_added(event: &Interaction, weights: &Weights) -> i64 {
     let mut one = Counters::default();
     one.count_event(event, weights);

@@ -18,8 +18,8 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `shown` equals the secret, compared in constant time: the time taken does not tell at which byte they
-    /// differ.
+    /// Whether the bytes `shown` equal the secret. The comparison takes constant time, so that the time does not tell
+    /// at which byte they differ.
     pub fn matches(&self, shown: &[u8]) -> bool {
         let expected = self.0.as_bytes();
         let differences = shown.iter().zip(expected).fold(0, |all, (a, b)| all | (a ^ b));

@@ -29,13 +29,13 @@ pub fn log2_difference(sum: f64, part: f64) -> f64 {
     sum + left.max((-BINARY_PLACES).exp2()).log2()
 }
 
-/// Computes the logarithms of what events add to a score. Many events share few weights, so each weight's logarithm is
-/// cached.
+/// Computes the binary logarithm of the worth that an event adds to a video's score. Many events share few weights, so
+/// each weight's logarithm is cached.
 #[derive(Debug, Default)]
 pub struct Log2Worths(Vec<(i64, f64)>);
 
 impl Log2Worths {
-    /// Returns the logarithm of what one event adds; `None` if the event weighs nothing.
+    /// Returns the binary logarithm of the worth that one event adds; `None` if the event weighs nothing.
     ///
     /// The time `event` is clamped to the range from one day before the log's time `broker` up to `broker`: a wrong
     /// clock can neither push a video down nor keep it on top.
@@ -66,7 +66,7 @@ const SHOWN_STEPS_PER_HALF_LIFE: u64 = 64;
 /// The exponent down to which points are shown as a power of two; below it they fall more slowly, and never to zero.
 const LEAST_EXPONENT: f64 = -1000.0;
 
-/// Returns the time for which points are shown: `now`, rounded down to the last step.
+/// Returns the time for which points are computed that are shown to clients: `now`, rounded down to the last step.
 pub fn shown_time(now: Millis, half_life_ms: u64) -> Millis {
     let step = (half_life_ms / SHOWN_STEPS_PER_HALF_LIFE).max(1) as Millis;
     now.div_euclid(step) * step

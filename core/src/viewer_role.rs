@@ -1,4 +1,4 @@
-//! The roles of viewers: what a viewer's token lets its bearer do, read from the token's claim `roles`.
+//! The roles of viewers: what a viewer's token allows its bearer to do, as the token's claim `roles` says.
 
 use serde_json::Value;
 use strum::{EnumCount, VariantArray};
@@ -36,7 +36,7 @@ impl ViewerRole {
         }
     }
 
-    /// Returns this role and the roles that it implies, as bits.
+    /// Returns the set of this role and the roles that it implies, one bit for each role.
     const fn implied_roles(self) -> u8 {
         let others = match self {
             Self::Viewer => 0,
@@ -80,7 +80,8 @@ impl ViewerRoles {
         if roles == 0 { Self::default() } else { Self(roles) }
     }
 
-    /// Returns the roles that a list of names says, in the form that [`ViewerRoles::to_string`](ToString) writes.
+    /// Returns the roles in a list of names that are separated by blanks, as [`ViewerRoles::to_string`](ToString)
+    /// writes it.
     pub fn of_names(names: &str) -> Self {
         Self::of_claim(Some(&Value::from(names)))
     }

@@ -22,7 +22,7 @@ pub use counted::{CountedWindowKind, CountedWindows, MAX_WINDOW_KINDS, WindowCha
 /// in the window of its own time. One minute is as long as a client, a gateway and the log may retry; with more,
 /// results would come later. An event that arrives later counts as having happened this long before its arrival.
 pub const MAX_LATENESS_MS: Millis = 60_000;
-/// The bound on the difference between the clocks of the brokers of two partitions, in milliseconds.
+/// The most, in milliseconds, by which the clocks of the brokers of two partitions may differ.
 const MAX_BROKER_CLOCK_SKEW_MS: Millis = 30_000;
 /// The bound, in milliseconds, by which the earliest clock that the caller knows may be ahead of a broker's. The bound is
 /// used for partitions without new records, for which the broker's own time is not known.
@@ -155,7 +155,7 @@ impl WindowKind {
         }
     }
 
-    /// Returns the window before this one.
+    /// Returns the window that ends where this one begins.
     #[must_use]
     pub fn previous(&self, window: &Window) -> Window {
         self.window_of(window.start - 1)
@@ -188,7 +188,7 @@ impl WindowKind {
         }
     }
 
-    /// Returns the window with this name.
+    /// Returns the window that has this name, as [`WindowKind::window_name`] writes it.
     ///
     /// # Errors
     /// Returns an error for a name that no window of this kind has; the error's field is always `window`.
@@ -297,7 +297,7 @@ pub fn counted_time(event: Millis, broker: Millis) -> Millis {
     event.clamp(broker.saturating_sub(MAX_LATENESS_MS), broker)
 }
 
-/// The progress of counting in one partition.
+/// The state of counting in one partition of the log, by which windows become final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionProgress {
     /// The log's time of the last record that was counted; `None` if none was.

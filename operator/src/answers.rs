@@ -1,5 +1,6 @@
-//! Bounded parsing of what managers answer. The parser would make some ten times of an answer of many small arrays, so
-//! the items of each array are counted before anything is kept: what is over a bound is refused where it begins.
+//! Bounded parsing of answers from managers and readers. Parsed, an answer of many small arrays would take some ten
+//! times its length in memory, so the items of each array are counted before anything is kept: an array over its bound
+//! is refused where the bound is passed.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,17 +11,20 @@ use liverank_protocol::{AssignedVideoState, ClusterLoad, CordonRequest, CordonsA
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
-/// Maximal number of readers in an answer: four times what a resource may have, for readers that have just left.
+/// Maximal number of readers in an answer: four times the maximum of a resource, because readers that have just left
+/// may still be listed.
 pub const MAX_READERS: usize = 2_000;
 /// Maximal number of videos of one reader, and of assignments: more do not fit into the longest answer.
 pub const MAX_VIDEOS: usize = 200_000;
 /// Maximal number of readers of one video, which may be spread over all readers.
 pub const MAX_SHARES: usize = MAX_READERS;
-/// Maximal number of cordons: as many as a manager takes.
+/// Maximal number of cordons in an answer: as many as a manager accepts.
 pub const MAX_CORDONS: usize = 10_000;
-/// The memory that a text takes beside its letters, in bytes: two counters, and what the allocator adds and rounds up.
+/// The memory that a text takes beside its letters, in bytes: two reference counters, and what the allocator adds and
+/// rounds up.
 const BYTES_PER_TEXT: usize = 48;
-/// Maximal memory of one report, in bytes: about twice that of 30,000 videos and 500 readers with ids of usual length.
+/// Maximal memory of one parsed answer, in bytes: about twice that of 30,000 videos and 500 readers with ids of usual
+/// length.
 pub const MAX_REPORT_BYTES: usize = 32 * 1024 * 1024;
 
 /// The reason why an answer is not parsed.
@@ -52,13 +56,13 @@ pub fn parsed_size<T: Bounded>(body: &[u8]) -> Result<usize, UnusableAnswer> {
     if weight > MAX_REPORT_BYTES { Err(UnusableAnswer::TooHeavy(weight)) } else { Ok(weight) }
 }
 
-/// A part of an answer whose memory can be computed without keeping the part.
+/// A part of an answer whose memory can be computed without keeping the part's content.
 pub trait MemoryWeight {
     /// Returns the bytes of memory that the arrays in the part would take, without the part's own size.
     fn weight(&self) -> usize;
 }
 
-/// An item of a weighed array, with the size in bytes of the parsed item and the number of its texts.
+/// An item of a measured array, with the size in bytes of the parsed item and the number of its texts.
 trait Item: MemoryWeight {
     /// The size of the parsed item, in bytes.
     const BYTES: usize;
@@ -66,7 +70,7 @@ trait Item: MemoryWeight {
     const TEXTS: usize;
 }
 
-/// The weight of an array with at most `MAX` items, none of which is kept.
+/// The memory of an array with at most `MAX` items, none of which is kept.
 struct WeighedArray<T, const MAX: usize> {
     weight: usize,
     items: PhantomData<T>,
@@ -115,7 +119,7 @@ impl<'de, T: Deserialize<'de> + Item, const MAX: usize> Visitor<'de> for Weighed
     }
 }
 
-/// Defines items without arrays below them.
+/// Defines types of array items that contain no arrays themselves.
 macro_rules! plain_items {
     ($($name:ident: $kept:ty, $texts:literal texts);+) => {$(
         #[derive(Deserialize)]
@@ -141,7 +145,7 @@ plain_items!(
     Cordon: CordonRequest, 3 texts
 );
 
-/// The array of [`ReaderState`]: the videos of one reader.
+/// Measures a [`ReaderState`]: its only array has the videos of the reader.
 #[derive(Deserialize)]
 struct ReaderShape {
     #[serde(default)]
@@ -160,7 +164,7 @@ impl Item for ReaderShape {
     const TEXTS: usize = 6;
 }
 
-/// The array of [`AssignedVideoState`]: the readers of one assignment.
+/// Measures an [`AssignedVideoState`]: its only array has the readers of the assignment.
 #[derive(Deserialize)]
 struct VideoShape {
     #[serde(default)]
@@ -178,14 +182,14 @@ impl Item for VideoShape {
     const TEXTS: usize = 1;
 }
 
-/// The array of `UnlistedVideos`: the viewers of the left-out videos at each reader.
+/// Measures `UnlistedVideos`: its only array has the viewers of the left-out videos at each reader.
 #[derive(Deserialize)]
 struct UnlistedShape {
     #[serde(default)]
     viewers: WeighedArray<VideoViewers, MAX_READERS>,
 }
 
-/// The arrays of [`ClusterLoad`].
+/// Measures a [`ClusterLoad`], which has several arrays.
 #[derive(Deserialize)]
 pub struct LoadShape {
     #[serde(default)]
@@ -211,7 +215,7 @@ impl Bounded for ClusterLoad {
     type Shape = LoadShape;
 }
 
-/// The array of [`CordonsAnswer`].
+/// Measures a [`CordonsAnswer`]: its only array has the cordons.
 #[derive(Deserialize)]
 pub struct CordonsShape {
     #[serde(default)]

@@ -52,7 +52,7 @@ use crate::crd::{RankingCluster, RankingClusterSpec};
 /// configuration file changes for an unchanged spec; a cluster keeps its revision until its spec changes.
 pub const CURRENT_REVISION: u32 = 5;
 
-/// The input of the builder: everything that a cluster's objects depend on.
+/// The input of the builder: all facts that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// The resource, with its name, namespace and uid.
@@ -177,7 +177,7 @@ pub fn reader_template_hash(input: &Input<'_>) -> String {
 }
 
 /// Returns the components whose pods are restarted by a change of the spec from `old` to `new`. A component that the
-/// change switches on or off is not among them: it starts or ends.
+/// change switches on or off is not among them: its pods start or end.
 pub fn restarted_components(old: &RankingClusterSpec, new: &RankingClusterSpec) -> BTreeSet<Component> {
     let operator = OperatorFacts::default();
     let [old, new] = [old, new].map(|spec| RankingCluster {

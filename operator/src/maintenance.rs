@@ -1,4 +1,5 @@
-//! Maintenance windows: whether one is open, and when that changes. The functions are pure: the time is an argument.
+//! Maintenance windows: whether one is open, and when the next one opens or closes. The functions are pure: the time is
+//! an argument.
 //!
 //! A window begins and ends by the clock of its time zone. If its beginning falls into the hour that is skipped when
 //! summer time starts, it begins at the end of that hour; if it would then end before it begins, it is left out.
@@ -23,7 +24,8 @@ const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 pub struct WindowState {
     /// Whether a maintenance window is open.
     pub open: bool,
-    /// The time at which windows open, if none is open, or at which all are closed; `None` if this state never ends.
+    /// The time at which `open` changes: windows open, if none is open, or all are closed; `None` if the state never
+    /// changes.
     pub until: Option<Timestamp>,
 }
 
@@ -53,8 +55,8 @@ pub fn time_zone(name: &str) -> Option<TimeZone> {
     TimeZone::tzif(name, data).ok()
 }
 
-/// Returns the times, from and to, at which a window is open, from yesterday until a week from now. The list is empty
-/// if the window cannot be parsed.
+/// Returns the times, each from and to, at which a window is open, from yesterday until a week from now. The list is
+/// empty if the window cannot be parsed.
 fn openings_around(window: &MaintenanceWindow, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
     let parsed =
         time_zone(&window.time_zone).zip(parse_clock_time(&window.from)).zip(parse_clock_time(&window.to));

@@ -24,7 +24,7 @@ pub use hosts::HostPatterns;
 use pod_security::SecurityBreach;
 pub use pod_security::SecurityLevel;
 
-/// A list of permitted values: `name`, `prefix*`, or `*` for all.
+/// A list of patterns for permitted values: `name`, `prefix*`, or `*` for all.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct NamePatterns(Vec<String>);
@@ -54,8 +54,8 @@ impl fmt::Display for NamePatterns {
     }
 }
 
-/// The policy: what authors of resources may use; the chart's value `allow`. The default permits what v1alpha1 always
-/// permitted, and nothing that an author could not do before.
+/// The policy: what authors of resources may use; the chart's value `allow`. The default permits what v1alpha1
+/// permitted before there was a policy, and nothing more.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {

@@ -211,7 +211,8 @@ fn remove_all_readers(
     }
 }
 
-/// Returns the writes that are not observed to be done yet, to be repeated. Drains are only begun if `empty` is true.
+/// Returns the writes that are not observed to be done yet, so that they are repeated. Drains are only begun if `empty`
+/// is true.
 fn repeat_unseen_writes(memory: &ReaderMemory, empty: bool) -> Vec<ReaderStep> {
     let create = memory
         .pending_writes

@@ -1,4 +1,4 @@
-//! The operator as a process: it watches Kubernetes, and while it leads, each cluster has an actor that reconciles it.
+//! The operator as a process: it watches Kubernetes, and while it leads, each cluster has a reconciler.
 //!
 //! | module | does |
 //! |---|---|
@@ -88,7 +88,7 @@ use store::{CachedObject, ClusterStore, Wakers};
 use tokens::{OperatorTokens, PublicKeys};
 use watch::{WakeTarget, Watcher};
 
-/// The time limit of stopping: the leader's work ends first, then the Lease is given up.
+/// The time limit for stopping the process: the leader's work ends first, then the Lease is given up.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of worker threads: the operator waits most of the time, and each thread takes memory of its own.
 const WORKER_THREADS: usize = 2;
@@ -126,7 +126,7 @@ impl Args {
     }
 }
 
-/// Watches Kubernetes, and leads each shard while it is this process's turn, until the process shuts down.
+/// Watches Kubernetes, and leads each shard of which this process gets the Lease, until the process shuts down.
 ///
 /// # Errors
 /// Returns errors after which the process must end: the work of a former leader that does not stop, or a task that
@@ -216,7 +216,7 @@ fn serve_conversion(
     keeps.then_some(settings)
 }
 
-/// Leads each shard while it is this process's turn, until the process shuts down.
+/// Leads each shard of which this process gets the Lease, until the process shuts down.
 async fn lead_shards(
     candidates: Vec<Candidate>,
     world: &Arc<OperatorContext>,
@@ -248,8 +248,8 @@ async fn lead_shards(
     futures::future::try_join_all(leading.map(Box::pin)).await.map(drop)
 }
 
-/// Runs the work of a shard's leader, and keeps the certificate of the conversion webhook meanwhile, if this leader is to
-/// do that.
+/// Runs the work of a shard's leader, and meanwhile keeps the certificate of the conversion webhook, if `conversion`
+/// says that this leader does that.
 async fn run_with_certificate(
     actors: impl Future<Output = anyhow::Result<()>>,
     world: Arc<OperatorContext>,
@@ -285,7 +285,7 @@ async fn report_readiness(
     std::future::pending::<()>().await;
 }
 
-/// The inputs and tasks of the watches, while these are created.
+/// The inputs that all watches need, and the tasks that run them, while the watches are started.
 struct WatchStarter<'a> {
     tasks: Tasks,
     args: &'a Args,

@@ -1,4 +1,4 @@
-//! Makes the status of a cluster. Pure: the same facts give the same words, so that nothing is written twice.
+//! Makes the status of a cluster. Pure: the same facts give the same words, so that the status is not written twice.
 //!
 //! Flux, Argo CD and `helm --wait` read a status by the rules of kstatus: `Reconciling` means in progress, `Stalled`
 //! means failed, then `Ready` decides, and nothing counts before `observedGeneration` is the resource's generation. So
@@ -30,17 +30,17 @@ const MAX_PAST_REASON_BYTES: usize = 256;
 /// A problem that a condition reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedProblem {
-    /// The reason for the condition.
+    /// The reason of the condition that reports the problem.
     pub reason: String,
-    /// The message. The message must not change from one look to the next while the problem stays the same.
+    /// The message. The message must not change from one reconcile to the next while the problem stays the same.
     pub message: String,
-    /// Whether the problem lasts until somebody acts.
+    /// Whether the problem lasts until a person acts.
     pub needs_action: bool,
-    /// Whether the problem is a write that failed: something is not as the spec says.
+    /// Whether the problem is a write that failed, so that an object is not as the spec says.
     pub is_failed_write: bool,
 }
 
-/// All inputs of a status.
+/// The inputs of a cluster's status.
 pub struct StatusInput<'a> {
     /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
@@ -56,7 +56,7 @@ pub struct StatusInput<'a> {
     pub rollout_states: &'a [RolloutState],
     /// Number of readers that exist and are not being emptied.
     pub active_reader_count: u32,
-    /// A value of `spec.readers.replicas` that is ignored: see [`crate::run::in_force`].
+    /// The value of `spec.readers.replicas` if it is ignored: see [`crate::run::in_force`]; `None` if it is followed.
     pub unheeded_replicas: Option<i32>,
     /// The facts about readers; `None` if there are to be no readers.
     pub reader_facts: Option<&'a ReaderFacts>,
@@ -68,7 +68,7 @@ pub struct StatusInput<'a> {
     pub proposals: &'a [Proposal],
     /// The problems that are not in the other fields.
     pub other_problems: &'a [ReportedProblem],
-    /// The fields that somebody else writes, too, each described with the other writers.
+    /// The fields that another writer writes, too, each described with its other writers.
     pub contested_fields: &'a [String],
     /// The components whose pods the newest builder revision would restart.
     pub components_to_restart: &'a BTreeSet<Component>,
@@ -78,7 +78,7 @@ pub struct StatusInput<'a> {
     pub components_with_pods: &'a BTreeSet<Component>,
 }
 
-/// Makes the status; `before` is the one that was written last.
+/// Makes the status; `before` is the status that was written last.
 pub fn make_status(report: &StatusInput<'_>, before: &RankingClusterStatus) -> RankingClusterStatus {
     let conditions = [
         ("Ready", ready_condition(report)),
@@ -177,12 +177,12 @@ fn make_condition(
     }
 }
 
-/// Returns the time in whole seconds, as it is written: the value that is read back must be equal.
+/// Returns the time in whole seconds, as it is written into the status: the value that is read back must be equal.
 fn to_whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// Returns the condition Ready of a hibernating cluster: it is true once no pod is left.
+/// Returns the condition Ready of a hibernating cluster: the condition is true once no pod is left.
 fn hibernated_condition(report: &StatusInput<'_>) -> ConditionValue {
     if report.components_with_pods.is_empty() {
         return ConditionValue::new(
@@ -202,7 +202,8 @@ fn component_names(components: &BTreeSet<Component>) -> String {
     components.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the condition that tells whether a maintenance window is open; `None` if the resource has no windows.
+/// Returns the condition MaintenanceWindow, which is true while a maintenance window is open; `None` if the resource
+/// has no windows.
 fn window_condition(report: &StatusInput<'_>) -> Option<ConditionValue> {
     let maintenance = &report.cluster.spec.maintenance;
     let state = maintenance::state(maintenance, report.now)?;
@@ -510,8 +511,8 @@ fn decision_lines(texts: &[String]) -> Vec<String> {
     texts.iter().take(MAX_DECISION_LINES).map(|text| one_line(text)).collect()
 }
 
-/// Returns the text without control characters, and cut to the length that managers accept: a manager must not refuse
-/// the renewal of a term because of a text that is only shown.
+/// Returns the text without control characters, cut to the length that managers accept: a manager must not refuse the
+/// renewal of a term because of a text for people.
 fn one_line(text: &str) -> String {
     let end = (0..=text.len().min(Decision::MAX_REASON_BYTES)).rev().find(|at| text.is_char_boundary(*at));
     let text = &text[..end.unwrap_or(0)];

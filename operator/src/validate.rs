@@ -36,7 +36,7 @@ impl std::fmt::Display for FieldProblem {
     }
 }
 
-/// The collector of problems.
+/// Collects the problems of a resource's fields.
 #[derive(Debug, Default)]
 struct ProblemList(Vec<FieldProblem>);
 
@@ -82,7 +82,8 @@ pub fn validate_cluster(cluster: &RankingCluster) -> Vec<FieldProblem> {
     problems.0
 }
 
-/// Checks the boards by the rules of the processes, which would refuse to start with invalid ones.
+/// Checks the boards by the rules of the consumers, gateways and WebSocket services, which would refuse to start with
+/// invalid boards.
 fn check_boards(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let declared = spec.boards.iter().map(Board::declaration).collect();
     if let Err(invalid) = DeclaredBoards::from_json(&serde_json::Value::Array(declared)) {
@@ -90,7 +91,7 @@ fn check_boards(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// Checks the rules of comments as the comment service does, which would refuse to start with invalid ones.
+/// Checks the comment rules as the comment service does, which would refuse to start with invalid rules.
 fn check_comment_rules(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let Some(rules) = &spec.comment.rules else { return };
     if let Err(invalid) = CommentRules::parse(&rules.declaration()) {
@@ -152,7 +153,7 @@ fn check_ca_bundles(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     }
 }
 
-/// Returns whether a text is a network: an address, `/`, and a valid number of bits.
+/// Returns whether a text is a network in CIDR notation: an address, `/`, and a valid number of bits.
 fn is_network(text: &str) -> bool {
     let Some((address, bits)) = text.split_once('/') else { return false };
     let most = match address.parse() {

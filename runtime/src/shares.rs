@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash, T> FairShares<K, T> {
     }
 
     /// Takes a place from a holder with the most places and gives it to `holder`, as [`Self::give_place`] does when
-    /// none is free. This serves places that are limited by something else than their number.
+    /// none is free. Callers use the method for places that are limited by something else than their number.
     pub fn displace_largest_holder(&mut self, holder: K, tell: T) -> Option<HeldPlace<T>> {
         let own = self.holders.get(&holder).map_or(0, HashMap::len);
         let instead_of = Some(self.take_place_from_largest_holder(own + 1)?);

@@ -45,7 +45,7 @@ struct RoutedCommand {
 enum AnswerVerdict {
     /// The value is the command's answer.
     Keep,
-    /// Another server has the command's keys.
+    /// The command has to be sent to this other server, which has the command's keys.
     Redirected(RouteTarget),
     /// The command has to be sent again after a pause, because its slot is just being moved.
     RetryLater,

@@ -1,4 +1,4 @@
-//! One declared board: how it is read, which videos are on it, and under which names stores keep it.
+//! A declared board: how its declaration is read, which videos are on it, and the name under which stores keep it.
 
 use serde_json::{Map, Value};
 

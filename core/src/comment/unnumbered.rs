@@ -29,7 +29,7 @@ impl UnnumberedComment {
     }
 }
 
-/// A comment as it was before it had its number.
+/// Converts a stored comment back to the form that it had before it was numbered.
 impl From<Comment> for UnnumberedComment {
     fn from(counted: Comment) -> Self {
         let Comment { id, user_id, video_id, text, timestamp, seq: _, reply_to, entry } = counted;

@@ -125,7 +125,7 @@ impl IdentityTable {
 }
 
 /// Returns the first index from `from` on whose key is not less than `key`. The search begins close to `from`, because
-/// keys are asked for in ascending order.
+/// keys are searched in ascending order.
 fn first_index_from(run: &[Sighting], from: usize, key: u128) -> usize {
     let (mut low, mut high, mut step) = (from, from, 1);
     while run.get(high).is_some_and(|sighting| sighting.digest_bits() < key) {

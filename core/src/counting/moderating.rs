@@ -386,8 +386,8 @@ fn may_change_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> 
     role != ActorRole::Owner || owns
 }
 
-/// Whether the actor may put the video on boards: an actor who may not change the video may not, nor may an owner whose
-/// video somebody else removed.
+/// Whether the actor may put the video on boards: only an actor who may change the video, and an owner only if nobody
+/// else has removed the video.
 fn may_put_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let undoes_others = role == ActorRole::Owner && video.removed_by.is_some_and(|by| by != ActorRole::Owner);
     may_change_video(video, record, role) && !undoes_others

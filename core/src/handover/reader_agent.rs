@@ -153,7 +153,8 @@ impl ReaderAgent {
         told.other_reader_url.as_deref().filter(|_| told.other_accepts_viewers)
     }
 
-    /// Notes a manager's notice. Returns `false` if the notice is older than what is known, and changes nothing then.
+    /// Stores a manager's notice about the assignment of `video`. Returns `false` and changes nothing if the notice is
+    /// older than what this reader knows.
     pub fn note_assignment(&mut self, now: ElapsedTime, video: &VideoId, told: AssignmentNotice) -> bool {
         let Some(place) = self.entry_if_not_older(now, video, told.epoch) else { return false };
         place.hand_over.take_if(|leaving| leaving.order.epoch < told.epoch);

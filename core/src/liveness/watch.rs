@@ -215,7 +215,8 @@ impl<R: ReaderReport> ReaderWatch<R> {
     }
 
     /// Returns the readers to probe now: silent ones, those found in the store at the start, those to which viewers are
-    /// sent, and those that could not be reached. Their beat has to be passed to [`ReaderWatch::note_probe`].
+    /// sent, and those that could not be reached. The caller has to pass the result of each probe to
+    /// [`ReaderWatch::note_probe`].
     pub fn readers_to_probe(&self, now: Instant) -> Vec<&ReaderLiveness<R>> {
         let due = |sighting: &&ReaderLiveness<R>| {
             let is_silent = self.silence_of(sighting) >= SUSPECT_AFTER_SILENCE;

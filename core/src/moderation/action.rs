@@ -133,13 +133,13 @@ pub enum ModerationAction {
         /// this id is meant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
-        /// The digest of the erased user; entries of others stay.
+        /// The digest of the erased user. An entry of another user is not removed.
         user: NameDigest,
     },
     /// Removes what else is stored of an erased user on the record's video: the ownership, and the marks of what
     /// counted once for that user.
     Forget {
-        /// The digest of the erased user; another owner stays.
+        /// The digest of the erased user; an owner with another digest is kept.
         user: NameDigest,
         /// The keys of the marks to remove, at most [`MAX_FORGOTTEN_MARKS`](super::erasure::MAX_FORGOTTEN_MARKS).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -36,7 +36,7 @@ pub enum HookAnswer {
     },
 }
 
-/// The body of the request that asks about these comments.
+/// Returns the JSON body of the request that asks the hook about these comments.
 pub fn question_body<'a>(comments: impl IntoIterator<Item = &'a UnnumberedComment>) -> Vec<u8> {
     let ask = |comment: &UnnumberedComment| {
         json!({
@@ -136,7 +136,7 @@ pub struct HookBreaker {
 }
 
 impl HookBreaker {
-    /// Whether the hook is not to be asked now.
+    /// Whether the hook must not be asked now, because it failed or because a trial question is under way.
     pub fn is_open(&self, now: Millis) -> bool {
         self.paused_until.is_some_and(|until| now < until || self.is_trial_under_way)
     }
@@ -146,8 +146,8 @@ impl HookBreaker {
         self.paused_until.is_some()
     }
 
-    /// Whether a question may be asked now. After a question, [`Self::note_answer`] or [`Self::note_failure`] must be
-    /// called.
+    /// Returns whether a question may be asked now; the first one after a pause is the trial question. After a
+    /// question, [`Self::note_answer`] or [`Self::note_failure`] must be called.
     pub fn may_ask(&mut self, now: Millis) -> bool {
         let admits = !self.is_open(now);
         self.is_trial_under_way |= admits && self.is_down();

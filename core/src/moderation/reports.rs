@@ -153,7 +153,7 @@ pub struct ReportedComment {
 }
 
 impl ReportedComment {
-    /// Makes the entry of a reported comment, to which the reports are then added.
+    /// Makes the entry of a reported comment, without reports.
     pub const fn new(video: VideoId, id: CommentId) -> Self {
         Self { video, id, reports: Vec::new(), decision: None, place: (0, 0, 0) }
     }

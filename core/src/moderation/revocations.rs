@@ -12,9 +12,10 @@ use crate::Millis;
 /// A revocation of one token, or of all tokens of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TokenRevocation {
-    /// The time of the revocation, in milliseconds.
+    /// The time of the revocation, in milliseconds since the Unix epoch.
     revoked_at: Millis,
-    /// The time until which the revocation is kept; `None` if it is kept for good.
+    /// The time until which the revocation is kept, in milliseconds since the Unix epoch; `None` if it is kept for
+    /// good.
     kept_until: Option<Millis>,
 }
 

@@ -133,7 +133,7 @@ pub(super) fn rule_key(parts: &impl Serialize) -> String {
     serde_json::to_string(parts).expect("text always serialises")
 }
 
-/// The refusal of a comment: the restriction that caused it.
+/// The refusal of a comment: what the restriction that caused it is, where and until when it is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommentRefusal {
     /// The kind of the restriction.
@@ -164,8 +164,8 @@ pub struct RulesInForce {
     pub rules: Arc<ScopeRules>,
 }
 
-/// The rule book: everything in force. Restrictions are kept by user, some 300 bytes each; gateways accept up to
-/// 100,000. Comment rules are kept by scope; their number is bounded by
+/// All restrictions of users and all comment rules that are in force. Restrictions are kept by user, some 300 bytes
+/// each; gateways accept up to 100,000. Comment rules are kept by scope; their number is bounded by
 /// [`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES).
 #[derive(Debug, Clone, Default)]
 pub struct RuleBook {
@@ -288,8 +288,8 @@ impl RuleBook {
         })
     }
 
-    /// Whether only its author is shown a comment of `user` on `video`, by the same rules as
-    /// [`RuleBook::refusal_of_comment`].
+    /// Whether only its author is shown a comment of `user` on `video`, because `user` is shadow-banned there. A
+    /// restriction that depends on the owner counts as in force if `owner` is not given.
     pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
         let rules = self.restrictions_by_user.get(user).into_iter().flat_map(HashMap::values);
         let mut shadows = rules.filter(|rule| is_in_force(rule, now) && rule.kind == Restriction::Shadow);

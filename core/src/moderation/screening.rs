@@ -12,8 +12,8 @@ use super::rule_name::RuleName;
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
-/// The memory that one compiled pattern may take, in bytes, and the same again while it is matched. A pattern that
-/// needs more, like `(\w{100}){100}`, is refused.
+/// The most memory that one compiled pattern may take, in bytes; matching may take as much again. A pattern that needs
+/// more, like `(\w{100}){100}`, is refused.
 const MAX_COMPILED_PATTERN_BYTES: usize = 256 * 1024;
 /// The pattern of a link: an address with a scheme, one that begins with `www.`, and a host with a path or with a
 /// common ending.

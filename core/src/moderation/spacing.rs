@@ -11,7 +11,7 @@ use super::restriction::RuleScope;
 use super::rule_name::RuleName;
 use crate::{Millis, UserId};
 
-/// A claim: a key, such as a user or a text, that must not occur again for a time.
+/// A claim that a comment makes: its key, such as a user or a text, must not occur again for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpacingClaim {
     /// The rule that makes the claim.

@@ -209,7 +209,7 @@ pub enum ReachedLimit {
     Capacity,
     /// No reader is open.
     NoOpenReader,
-    /// Videos rest after a change, or are still being moved.
+    /// Videos must not be changed yet: they were changed a short time ago, or are still being moved.
     Rest,
     /// Videos are too large to even the readers out, and too small to be split.
     Granularity,

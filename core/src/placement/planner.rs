@@ -25,7 +25,7 @@ use model::Model;
 /// the passes end by themselves, in nearly all cases after two or three; the bound guarantees that a plan ends.
 const MAX_PASSES: usize = 64;
 
-/// Returns the changes to make, with their reasons.
+/// Returns the plan for a situation: the changes of videos' readers to make, with their reasons.
 ///
 /// Pure and deterministic: the same situation and limits give the same plan. With enough budget, a plan for the
 /// situation that a plan leads to has no orders. No order adds viewers to a reader that is not open, or beyond its

@@ -34,7 +34,7 @@ pub struct PlacementReader {
     pub standing: ReaderAvailability,
 }
 
-/// The availability of a reader: whether it accepts viewers, and whether it keeps its own.
+/// The availability of a reader: whether the reader accepts viewers, and whether it keeps those that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReaderAvailability {
@@ -193,8 +193,8 @@ impl Situation {
 }
 
 impl PlacementVideo {
-    /// Sets the shares of the parts to those of an assignment, and to 0 for readers that are not in it. `index`
-    /// returns the position of a reader in the situation; readers without one are ignored.
+    /// Sets the shares of the video's parts to those of an assignment, and to 0 for readers that are not in the
+    /// assignment. `index` returns the position of a reader in the situation; readers without a position are ignored.
     pub fn set_shares(&mut self, shares: &[ReaderShare], index: impl Fn(&ReaderId) -> Option<usize>) {
         self.parts.iter_mut().for_each(|part| part.share = 0);
         let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();

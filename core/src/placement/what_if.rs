@@ -25,7 +25,7 @@ pub const MAX_VIEWERS_OF_A_VIDEO: u64 = 10_000_000;
 const DEFAULT_READER_CAPACITY: u64 = 20_000;
 const MINUTE_MS: Millis = 60_000;
 
-/// The changes to a situation for which a forecast is made.
+/// The changes to the current situation that a forecast assumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WhatIfChanges {
     /// The number of readers that accept viewers, 1 to [`MAX_ASKED_READERS`]; `None` to keep the present number.
@@ -48,8 +48,8 @@ pub struct Forecast {
     pub is_settled: bool,
 }
 
-/// Plans for the situation after `changes`. `limits.budget.full` is the number of viewers that may be moved in a
-/// minute.
+/// Forecasts the plans for the situation after `changes`. `limits.budget.full` is the number of viewers that may be
+/// moved in a minute.
 pub fn forecast(situation: Situation, limits: &PlanLimits, changes: &WhatIfChanges) -> Forecast {
     let mut from = situation;
     for (video, viewers) in &changes.viewers {

@@ -1,4 +1,4 @@
-//! What a scaling decision is made from.
+//! The facts from which a scaling decision is made, as types.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,10 +37,11 @@ pub struct ReaderLoadReport {
 pub struct PastDecision {
     /// The time of the decision.
     pub at: Millis,
-    /// The number of readers that its reports alone asked for ([`ScalingDecision::raw`](super::ScalingDecision::raw)).
+    /// The number of readers that the reports alone asked for at the time of the decision
+    /// ([`ScalingDecision::raw`](super::ScalingDecision::raw)).
     pub raw: u32,
-    /// The number of readers that it set ([`ScalingDecision::desired`](super::ScalingDecision::desired)).
+    /// The number of readers that the decision set ([`ScalingDecision::desired`](super::ScalingDecision::desired)).
     pub desired: u32,
-    /// The number of viewers it counted; `None` if not every reader had a fresh report.
+    /// The number of viewers that the decision was made for; `None` if not every reader had a fresh report.
     pub viewers: Option<u64>,
 }

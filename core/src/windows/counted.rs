@@ -1,4 +1,4 @@
-//! The windows that an archive counts, and what a batch adds to their counters.
+//! The kinds of windows that an archive counts, and what a batch adds to the counters of windows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub const MAX_WINDOW_KINDS: usize = 4;
 /// A kind of windows that an archive counts, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountedWindowKind {
-    /// The unit and time zone of the windows.
+    /// The unit (hour, day or week) and the time zone of the windows.
     pub kind: WindowKind,
     /// The time after which a window must begin to be complete: what was counted up to this time was counted without
     /// this kind. `None` if all windows are complete.
@@ -107,10 +107,10 @@ pub struct WindowChange {
     pub counters: Counters,
 }
 
-/// Counts the events of a batch by window.
+/// Collects the changes that the events of a batch make to the counters of windows.
 pub(crate) struct WindowCounter<'a> {
     counted_windows: &'a CountedWindows,
-    /// The window of the previous record, by kind: most records are in the same one.
+    /// The window of the previous record, for each kind of windows: most records are in the same one.
     last_windows: Vec<Option<Window>>,
     changes: BTreeMap<(usize, Millis, VideoId), Counters>,
 }
@@ -141,8 +141,8 @@ impl<'a> WindowCounter<'a> {
         Some(at)
     }
 
-    /// Takes back an event of type `kind` that counted as of `counted`, in each window that also contains the time of
-    /// the taking back. Windows that ended in between keep their results.
+    /// Takes back an event of type `kind` that was counted at the time `counted`, in each window that also contains the
+    /// time of the taking back. Windows that ended in between keep their results.
     pub(crate) fn uncount_event(&mut self, record: &LogRecord, kind: Kind, counted: Option<Millis>) {
         let Some(counted) = counted else { return };
         let event = &record.event;

@@ -156,7 +156,7 @@ fn exports(spec: &RankingClusterSpec) -> impl Iterator<Item = (&'static str, Val
     topics.into_iter().filter_map(|(setting, topic)| Some((setting, json!(topic.as_ref()?))))
 }
 
-/// Returns the settings that no other component has.
+/// Returns the settings that only `component` has.
 fn component_settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
     match component {

@@ -1,5 +1,5 @@
-//! The route for viewers from outside the Kubernetes cluster: an Ingress or an `HTTPRoute`, configured so that it does
-//! not cut streams off.
+//! The Ingress or `HTTPRoute` by which viewers from outside the Kubernetes cluster reach it, configured so that streams
+//! are not cut off.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(super) const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
     ("alb.ingress.kubernetes.io/load-balancer-attributes", "idle_timeout.timeout_seconds=3600"),
 ];
 
-/// A public host name with the Service behind it and the open path.
+/// A public host name, with the Service that requests to it reach and the path that is open.
 struct ExposedHost<'a> {
     object_name: &'a str,
     component: Component,

@@ -52,7 +52,7 @@ fn unprivileged_security_context() -> SecurityContext {
     }
 }
 
-/// Returns `ours` with every field that is set in `given` replaced by the given value.
+/// Returns `ours`, in which every field that is set in `given` has the given value.
 fn merge_given_fields<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T>) -> T {
     let Some(given) = given else { return ours };
     let (mut merged, given) = (scope::to_json(&ours), scope::to_json(given));

@@ -1,4 +1,4 @@
-//! The inputs that every part of the builder needs.
+//! The input of the builder, in the form in which its parts use it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;

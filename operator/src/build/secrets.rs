@@ -11,18 +11,18 @@ use std::borrow::Cow;
 use super::{Component, Store};
 use crate::crd::{RankingClusterSpec, SecretKey};
 
-/// The folder of files from Secrets; each file has a folder of its own in it.
+/// The folder in which files from Secrets are mounted; each file has a folder of its own below it.
 const FOLDER: &str = "/etc/liverank/secrets";
 /// The first builder revision that mounts the credentials of stores as files.
 const CREDENTIALS_MOUNTED_SINCE_REVISION: u32 = 5;
 /// The file mode of Secrets: readable by user and group, by nobody else.
 const MODE: i32 = 0o440;
 
-/// A key of a Secret as a file in the pods of a component.
+/// A key of a Secret that the pods of a component get as a file.
 pub(super) struct File<'a> {
-    /// The flag by which the role gets the path of the file.
+    /// The flag that gives the role the path of the file.
     pub(super) setting: &'static str,
-    /// The name of the volume and of its folder.
+    /// The name of the volume, and of the folder of the file.
     volume: &'static str,
     name: &'static str,
     secret: Cow<'a, SecretKey>,
@@ -110,7 +110,8 @@ const fn are_credentials_mounted(revision: u32) -> bool {
     revision >= CREDENTIALS_MOUNTED_SINCE_REVISION
 }
 
-/// Returns the file with the secret by which a component reaches a store; `None` for a Kafka without passwords.
+/// Returns the file that contains the password or address by which a component reaches a store; `None` for a Kafka
+/// without passwords.
 fn credential_file(spec: &RankingClusterSpec, store: Store) -> Option<File<'_>> {
     let (setting, volume, name, secret) = match store {
         Store::Redis => {

@@ -1,4 +1,4 @@
-//! The spread of a component's pods over hosts and zones.
+//! How a component's pods are spread over hosts and zones.
 //!
 //! If a node lacks the label of any one of a pod's `ScheduleAnyway` constraints, the scheduler ignores all of them at
 //! that node (kubernetes/kubernetes#102136). On a cluster whose nodes have no zones, a constraint over zones would
@@ -23,9 +23,9 @@ const ZONE_KEY: &str = "topology.kubernetes.io/zone";
 const REVISION_WITH_ZONE_CONSTRAINT: u32 = 2;
 /// The first builder revision that prefers zones without pods of the same component.
 const ZONES_PREFERRED_SINCE_REVISION: u32 = 3;
-/// The first builder revision that tells gateways and readers their zones.
+/// The first builder revision that sets the variable with their zone in gateways and readers.
 const ZONES_TOLD_SINCE_REVISION: u32 = 4;
-/// The environment variable from which a process learns its zone.
+/// The environment variable that contains the zone of a process.
 const ZONE_VARIABLE: &str = "LIVERANK_ZONE";
 /// The weight of the preference for other zones: the maximum, because it is the only preference if the user states
 /// none.

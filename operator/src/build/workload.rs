@@ -26,8 +26,8 @@ const PULL_SECONDS: i32 = 180;
 /// back.
 const REVISIONS_KEPT: i32 = 3;
 
-/// Seconds of a reader's grace period in which no viewers are moved; the validation of the grace period counts them,
-/// too.
+/// Seconds of a reader's grace period that pass before the first viewers are moved; the validation of the grace period
+/// counts them, too.
 const DRAIN_START_SECONDS: i32 = 30;
 
 /// Returns the user's settings for a component that scales horizontally; `None` for the other components.
@@ -45,7 +45,7 @@ fn progress_deadline(scope: Scope<'_>, component: Component) -> i32 {
     PROGRESS_DEADLINE_SECONDS.max(PULL_SECONDS + pod::startup_seconds(scope, component))
 }
 
-/// Returns the wanted number of pods; `None` if an autoscaler or somebody else sets the number.
+/// Returns the wanted number of pods; `None` if an autoscaler or another program sets the number.
 fn wanted_replicas(scope: Scope<'_>, component: Component) -> Option<i32> {
     match component {
         Component::Manager => Some(scope.spec.manager.replicas),
@@ -155,7 +155,7 @@ pub(super) fn disruption_budget(scope: Scope<'_>, component: Component, readers:
     Object::of(Kind::PodDisruptionBudget, &name, Some(component), &typed)
 }
 
-/// Returns the disruption budget that the resource gives a component; `None` if it gives none.
+/// Returns the disruption budget that the resource sets for a component; `None` if it sets none.
 const fn given_budget(scope: Scope<'_>, component: Component) -> Option<&DisruptionBudget> {
     let spec = scope.spec;
     match component {

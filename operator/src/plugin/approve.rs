@@ -54,7 +54,7 @@ pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> 
     Ok(all.into_iter().collect::<Vec<_>>().join(","))
 }
 
-/// The decisions that the status remembers, the latest last.
+/// Returns the decisions that the status remembers, the latest last.
 pub fn past_decisions(cluster: &RankingCluster) -> &[PastDecision] {
     cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Rewrites manifests for another version of the resource, without Kubernetes.
+//! Rewrites manifests for another version of the resource, without a connection to Kubernetes.
 
 use std::io::Read;
 use std::path::Path;

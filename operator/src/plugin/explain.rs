@@ -63,7 +63,7 @@ pub fn explanation_value(
     })
 }
 
-/// Renders the whole explanation. `load` is a manager's answer, or the reason why no manager could be queried.
+/// Renders the whole explanation as text. `load` is a manager's answer, or the reason why no manager could be queried.
 pub fn render_explanation(
     cluster: &RankingCluster,
     readers: &[DeployedReader],

@@ -29,8 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time for a manager's answer: for a manager that cannot be reached, the API server's proxy does not
 /// answer in time.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximal number of pages read of one kind: in a namespace with more events than this a report contains the first of
-/// them.
+/// Maximal number of pages that are read of one kind of objects: in a namespace with more events, a report contains
+/// only the first of them.
 const MAX_PAGES: usize = 20;
 
 /// Access to one namespace of a Kubernetes cluster through its API server.
@@ -131,7 +131,8 @@ impl ClusterAccess {
         }
     }
 
-    /// Gathers everything for a report. What cannot be read is listed as missing; the rest is still read.
+    /// Reads everything that a bug report contains. Parts that cannot be read are listed as missing; the others are
+    /// still read.
     pub async fn gather_for_report(
         &self,
         cluster: &RankingCluster,
@@ -224,7 +225,7 @@ impl ClusterAccess {
         }
     }
 
-    /// Returns all objects of a kind in one namespace, or in all (`None`), up to `MAX_PAGES` pages.
+    /// Returns all objects of a kind in one namespace, or in all namespaces (`None`); at most `MAX_PAGES` pages.
     async fn list_all(
         &self,
         kind: &kube::api::ApiResource,

@@ -103,7 +103,7 @@ fn pod_summary(pod: &Value) -> Value {
     })
 }
 
-/// Returns the summary of an event of either Kubernetes events API.
+/// Returns the summary of an event, which may be of either of Kubernetes' two APIs for events.
 fn event_line(event: &Value) -> Value {
     let first = |pointers: &[&str]| {
         pointers.iter().find_map(|at| event.pointer(at).filter(|found| !found.is_null())).cloned()

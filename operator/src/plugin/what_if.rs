@@ -1,4 +1,4 @@
-//! The output of `what-if`: the result of the operator's planner for the current load and another number of readers.
+//! The output of `what-if`: the planner's forecast for the current load and another number of readers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use super::words::{TextTable, short_duration, with_commas, wrap_lines};
 use crate::crd::RankingCluster;
 use crate::readers::{self, ReaderForecast, ReaderSettings, WhatIfAnswer};
 
-/// Returns the planner's answer for `readers` readers; an error if comments are disabled or the planner refuses.
+/// Returns the planner's forecast for `readers` readers; an error if comments are disabled or the planner refuses.
 pub fn ask_planner(
     cluster: &RankingCluster,
     load: &ClusterLoad,
@@ -21,7 +21,7 @@ pub fn ask_planner(
     readers::answer_what_if(load, &ReaderSettings::of(&cluster.spec), readers)
 }
 
-/// Renders the planner's answer as text.
+/// Renders the planner's forecast as text.
 pub fn render_answer(
     cluster: &RankingCluster,
     load: &ClusterLoad,

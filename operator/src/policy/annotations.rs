@@ -1,5 +1,5 @@
-//! Annotations that do more than describe their object: a controller takes them for rights, host names, networks or
-//! profiles, and so they would go round a limit that the policy sets elsewhere.
+//! Annotations that give rights, host names, networks or profiles to the object that has them, because a controller
+//! acts on them, and that could so evade a limit that the policy sets elsewhere.
 
 use super::pod_security::{SecurityBreach, SecurityLevel};
 
@@ -49,7 +49,8 @@ const PROFILE_PREFIXES: [&str; 3] = [
     "seccomp.security.alpha.kubernetes.io/",
 ];
 
-/// Returns whether the pattern `*` does not permit the annotation on an object of `namespace`.
+/// Returns whether an annotation gives an object of `namespace` more than its fields do, so that the pattern `*` does
+/// not permit the annotation.
 pub fn is_powerful(key: &str, value: &str, namespace: &str) -> bool {
     POWERFUL_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         || POWERFUL_KEY_SUFFIXES.iter().any(|end| key.ends_with(end))
@@ -62,14 +63,14 @@ fn names_other_namespace(value: &str, namespace: &str) -> bool {
     value.split_once('/').is_some_and(|(named, _)| named.trim() != namespace)
 }
 
-/// Returns the host names that an annotation gives its object; none if it is about something else.
+/// Returns the host names that an annotation gives its object; none for an annotation that is not about hosts.
 pub fn hosts<'a>(key: &str, value: &'a str) -> impl Iterator<Item = &'a str> {
     let is_about_hosts = HOST_KEY_SUFFIXES.iter().any(|end| key.ends_with(end));
     let names = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
     names.filter(move |_| is_about_hosts)
 }
 
-/// Returns why a pod with this annotation does not conform to `restricted`; `None` if it does.
+/// Returns the reason why a pod with this annotation does not conform to `restricted`; `None` if the pod does.
 pub fn find_breach(key: &str, value: &str) -> Option<SecurityBreach> {
     let is_profile = PROFILE_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
     let confines = value.is_empty()

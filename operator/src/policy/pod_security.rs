@@ -1,5 +1,5 @@
 //! The part of Kubernetes' Pod Security Standards that a pod template can break: the level that a pod needs, and the
-//! settings because of which it needs it.
+//! settings because of which the pod needs that level.
 
 use std::fmt;
 

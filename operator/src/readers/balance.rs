@@ -151,7 +151,7 @@ fn moves_basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
     PlanBasis::new(&facts.join("\n"), viewers)
 }
 
-/// The description of a plan for people.
+/// The description of planned moves, in words for people.
 struct MoveDescription {
     summary: String,
     effect: String,
@@ -236,7 +236,7 @@ fn report_dry_run(
     (orders.iter().filter(known).count() < orders.len()).then_some(tale)
 }
 
-/// Returns the zone of each reader, as far as Kubernetes names it.
+/// Returns the zone of each reader whose zone Kubernetes names.
 fn zones(seen: &RoundInput) -> ReaderZones {
     let of = |reader: &super::ObservedReader| {
         let zone = reader.pod.as_ref()?.zone.clone()?;

@@ -1,4 +1,4 @@
-//! Decides which readers are added, which begin to be emptied, and which of those stay after all.
+//! Decides which readers are added, which begin to be emptied, and which drains are cancelled.
 
 use liverank_core::Millis;
 
@@ -14,7 +14,7 @@ use super::view::LoadView;
 /// viewers move by whole videos, and the space beyond the limit is too small for a video.
 const MAX_FILL_THOUSANDTHS: u64 = 900;
 
-/// The state of a round, to which changes of readers are added.
+/// The state of a round of decisions, to which changes of readers are added.
 pub(super) struct ReaderChanges<'a> {
     pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,
@@ -26,8 +26,8 @@ pub(super) struct ReaderChanges<'a> {
 }
 
 impl ReaderChanges<'_> {
-    /// Makes all changes of the round. The writes that the changes need are in `super::memory::PendingWrites`
-    /// afterwards, until these writes are observed to be done.
+    /// Makes all changes of the round. Afterwards, `super::memory::PendingWrites` has the writes that the changes need,
+    /// until the writes are observed to be done.
     pub fn make_all(&mut self) {
         self.call_off_drains();
         self.create_readers();
@@ -38,7 +38,8 @@ impl ReaderChanges<'_> {
         }
     }
 
-    /// Keeps readers that were being emptied: demand returned, removing is paused, or they are not to be replaced now.
+    /// Cancels the drains of readers that are needed again, that are not removed because removing is paused, or that
+    /// are not to be replaced now.
     fn call_off_drains(&mut self) {
         let missing = self.wanted_readers.reader_count.saturating_sub(self.fleet.active_count());
         let is_down = |member: &&FleetReader| member.drains_for(DrainReason::ScaleDown);
@@ -142,7 +143,8 @@ impl ReaderChanges<'_> {
         Some(u32::try_from(missing).unwrap_or(u32::MAX).min(self.round_input.settings.max_surge))
     }
 
-    /// Returns whether no reader may begin to be emptied now, for whatever reason.
+    /// Returns whether no reader may begin to be emptied now: the load is unknown, a reader leaves by itself, moved
+    /// viewers have not arrived yet, or too many of them failed to reconnect.
     fn must_not_drain(&self) -> bool {
         let percent = self.round_input.settings.max_reconnect_error_percent;
         self.view.trouble.is_some()
@@ -151,8 +153,8 @@ impl ReaderChanges<'_> {
             || self.view.excess_reconnect_errors(percent).is_some()
     }
 
-    /// Begins to empty readers with an old template, as many at a time as serve beyond the wanted number. Their viewers
-    /// move to readers with the new template only.
+    /// Begins to empty readers with an old template, as many at a time as serve beyond the wanted number. The viewers
+    /// of these readers move to readers with the new template only.
     fn drain_old_readers(&mut self) {
         if self.must_not_drain() {
             return;

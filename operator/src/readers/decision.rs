@@ -1,4 +1,4 @@
-//! Decisions as they are reported: each once, when something changes.
+//! The decisions about readers that are reported: each once, when something changes.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ impl Decision {
     pub const MAX_ENTRIES_LISTED: usize = 10;
 }
 
-/// The action of a decision; the reason of the event about it.
+/// The action of a decision, which is also the reason of the Kubernetes event about the decision.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
 )]
@@ -127,7 +127,7 @@ impl DecisionAction {
     }
 }
 
-/// A decision before it gets its name, time and numbers.
+/// A decision before its name, time and numbers are added.
 #[derive(Debug, Clone)]
 pub(super) struct DecisionEvent {
     pub action: DecisionAction,
@@ -188,7 +188,7 @@ pub(super) fn cut_to_bytes(mut text: String, bytes: usize) -> String {
     text
 }
 
-/// Makes decisions of the round's events, with the numbers and the hash of the round's input.
+/// Makes decisions from the round's events, with the numbers and the hash of the round's input.
 pub(super) fn into_decisions(
     tales: Vec<DecisionEvent>,
     seen: &RoundInput,
@@ -224,8 +224,8 @@ impl ReportedStates {
         Self { topics: BTreeMap::new(), last_announced: last }
     }
 
-    /// Returns whether the state of a topic has to be reported; `None` means that there is nothing to report of the
-    /// topic.
+    /// Returns whether the state of a topic has to be reported, and notes the state. `None` stands for a topic without
+    /// a state to report.
     pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &DecisionEvent)>) -> bool {
         let Some((state, tale)) = state else {
             if self.topics.get(topic).is_some_and(|(_, at)| now - at >= REPORT_AGAIN_AFTER_MS) {

@@ -30,7 +30,7 @@ pub struct Explanation {
     pub facts: ReaderFacts,
 }
 
-/// Returns what the operator would do now, and the reasons.
+/// Returns the steps that the operator would take now, and the reasons for them.
 pub fn explain(seen: &RoundInput) -> Explanation {
     let fresh = || ReaderMemory::new(seen.now, None, None);
     let outcome = super::decide_round(seen, &mut fresh());

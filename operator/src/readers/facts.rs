@@ -17,8 +17,8 @@ use super::seen::RoundInput;
 use super::settings::ScalingSetting;
 use super::view::{KnownReader, LoadView};
 
-/// The time in milliseconds for which viewers may be without a reader before it is reported: a dead reader is replaced
-/// within five seconds.
+/// The time in milliseconds after which viewers without a reader are reported: a dead reader is replaced within five
+/// seconds.
 const UNSERVED_AFTER_MS: u64 = 10_000;
 
 /// The facts about readers that the resource's conditions are made from.
@@ -91,7 +91,7 @@ pub const fn round_to_two_digits(number: u64) -> u64 {
     number / unit * unit
 }
 
-/// The findings of a round, from which conditions are made.
+/// The findings of a round of decisions, from which the resource's conditions are made.
 pub(super) struct StatusFindings<'a> {
     pub round_input: &'a RoundInput,
     pub view: &'a LoadView<'a>,
@@ -99,7 +99,7 @@ pub(super) struct StatusFindings<'a> {
     pub wanted_readers: &'a WantedReaders,
     pub upgrade_phase: &'a UpgradePhase,
     pub overdue_readers: &'a OverdueReaders,
-    /// Whether missing load is reported: not in a leader's first seconds.
+    /// Whether the status reports that the load is missing: not in a leader's first seconds.
     pub reports_missing_load: bool,
 }
 

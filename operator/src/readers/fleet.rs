@@ -1,4 +1,5 @@
-//! The readers of a round, each with what is known of it, and with requests that are not observed to be done yet.
+//! The readers of a cluster in one round of decisions, each with all facts about it, and with requests that are not
+//! observed to be done yet.
 
 use std::cmp::Reverse;
 
@@ -8,7 +9,7 @@ use super::memory::ReaderMemory;
 use super::seen::{DrainReason, ObservedReader, ReaderDrain, RoundInput};
 use super::view::LoadView;
 
-/// A reader with everything that a round knows of it.
+/// A reader, with all facts that a round of decisions needs.
 #[expect(clippy::struct_excessive_bools, reason = "independent things that are known of a reader")]
 #[derive(Debug, Clone)]
 pub(super) struct FleetReader {
@@ -123,7 +124,7 @@ impl ReaderFleet {
         leaving.map(|member| member.name.clone())
     }
 
-    /// Returns whether any reader has another template than the wanted one and is to be replaced.
+    /// Returns whether any reader has an old template and is to be replaced.
     pub fn has_old_template(&self) -> bool {
         self.members.iter().any(|member| {
             !member.has_wanted_template && (member.is_active() || member.drains_for(DrainReason::Upgrade))

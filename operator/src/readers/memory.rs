@@ -57,7 +57,7 @@ pub struct ReaderMemory {
     /// The time since which readers whose pods are ready have not been heard by the managers, by their names.
     pub(super) unheard_since: BTreeMap<String, Millis>,
     pub(super) upgrade_pause: Option<UpgradePause>,
-    /// Whether the load is unusable, and the time since which it has been unusable or usable.
+    /// Whether the load is unusable, and the time since which that has been so, in milliseconds since the Unix epoch.
     pub(super) load_trouble: Option<(bool, Millis)>,
     /// The number of readers that was wanted when the load became unusable; `None` while it is usable.
     pub(super) wanted_before_trouble: Option<u32>,

@@ -1,4 +1,4 @@
-//! The state of replacing readers, and what halts it.
+//! The state of replacing readers by readers with a new template, and what halts it.
 
 use super::decision::{DecisionAction, DecisionEvent};
 use super::fleet::{FleetReader, ReaderFleet};
@@ -6,12 +6,12 @@ use super::memory::ReaderMemory;
 use super::seen::RoundInput;
 use super::view::LoadView;
 
-/// The state of replacing readers.
+/// The state of replacing readers by readers with the wanted template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UpgradePhase {
     /// All readers have the wanted template.
     Done,
-    /// Readers wait, because a component before them is being rolled out; with the reason.
+    /// Readers are not replaced yet, because a component before them is being rolled out; with the reason.
     Waiting(String),
     /// Replacing is halted, because a new reader does not serve; with the description.
     Unready(String),
@@ -22,7 +22,7 @@ pub(super) enum UpgradePhase {
 }
 
 impl UpgradePhase {
-    /// Returns the present state of replacing readers. After reconnect errors the upgrade pauses, twice as long each
+    /// Returns the present state of replacing readers. After reconnect errors, replacing pauses, twice as long each
     /// time; the pause ends when the template changes again.
     pub fn of(
         seen: &RoundInput,
@@ -82,7 +82,8 @@ impl UpgradePhase {
         }
     }
 
-    /// Returns an event if the upgrade began, halted, continued or ended in this round; `None` if nothing changed.
+    /// Returns an event if replacing readers began, halted, continued or ended in this round; `None` if nothing
+    /// changed.
     pub fn upgrade_state_event(
         &self,
         seen: &RoundInput,
@@ -137,7 +138,7 @@ pub(super) fn readers_unready_too_long<'a>(
     active.filter(move |member| member.unready_ms.is_some_and(overdue))
 }
 
-/// Describes that a reader does not serve, and why.
+/// Describes in words that a reader does not serve, and why.
 pub(super) fn describe_unready(seen: &RoundInput, member: &FleetReader) -> String {
     let limit = seen.settings.ready_timeout_ms / 1000;
     format!("{} has not been ready for more than {limit} s: {}", member.name, member.unready_reason)

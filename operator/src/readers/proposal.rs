@@ -99,7 +99,7 @@ fn short_hash(text: &str) -> String {
     liverank_core::comment::to_hex(&Sha256::digest(text.as_bytes())[..8])
 }
 
-/// A plan before it is reported.
+/// A plan that is not reported yet.
 #[derive(Debug, Clone)]
 pub struct DraftPlan {
     /// The changes that the plan makes.
@@ -126,7 +126,7 @@ pub struct WaitingProposal {
     basis: PlanBasis,
 }
 
-/// The result of a round for one subject's plan.
+/// What a round decides about the waiting plan of one subject.
 #[derive(Debug, Default)]
 pub struct SettledProposals {
     /// The plan that was approved, to be carried out now.
@@ -135,8 +135,8 @@ pub struct SettledProposals {
     pub event: Option<DecisionEvent>,
 }
 
-/// Compares the waiting plan with the one that would be made now. `basis` returns the basis that a plan would have now;
-/// `None` if the plan cannot be carried out any more.
+/// Decides whether the waiting plan of a subject is kept, carried out because it was approved, or replaced by `draft`.
+/// `basis` returns the basis that a plan would have now; `None` if the plan cannot be carried out any more.
 pub fn settle_proposals(
     seen: &RoundInput,
     memory: &mut ReaderMemory,

@@ -17,8 +17,9 @@ use super::seen::{ObservedReader, ReaderDrain, RoundInput};
 use super::step::ReaderStep;
 use super::view::{LoadView, reader_id};
 
-/// The time in milliseconds for which a reader has to be empty before it is removed: by then a viewer who was sent
-/// there before the cordon was known has arrived, and the reader has reported it (every second).
+/// The time in milliseconds for which a reader has to be empty before it is removed. Within that time a viewer who was
+/// sent to the reader before its cordon was known has arrived, and the reader has reported the viewer (it reports every
+/// second).
 const EMPTY_FOR_MS: Millis = 3_000;
 
 /// Readers that take too long to empty, each with its number of viewers.

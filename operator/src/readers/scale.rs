@@ -1,4 +1,4 @@
-//! The number of readers that there should be: by the scaler, or as the resource says.
+//! The number of readers that there should be: as the scaler decides, or as the resource says.
 
 use liverank_core::Millis;
 use liverank_core::scaling::{self, PastDecision, ReaderLoadReport, ScalingInputs, ScalingLimit};
@@ -18,9 +18,9 @@ pub(super) struct WantedReaders {
     pub reader_count: u32,
     /// The scaler's decision; `None` if the scaler is not used.
     pub decision: Option<scaling::ScalingDecision>,
-    /// The event about a plan that waits or was approved.
+    /// The event about a plan that waits for approval or was approved; `None` if there is no such plan.
     pub event: Option<DecisionEvent>,
-    /// Whether the fallback for an unknown load requires more readers than the scaler.
+    /// Whether the fallback for an unknown load requires more readers than the scaler decided.
     pub fallback_applies: bool,
 }
 
@@ -194,7 +194,8 @@ fn scaling_inputs(
     }
 }
 
-/// Returns the event about a change that the scaler would make and does not, and about a limit that holds it for long.
+/// Returns the event about a change that the scaler would make and does not make, or about a limit that holds the
+/// scaler for long; `None` if there is nothing new to report.
 pub(super) fn scaler_state_event(
     seen: &RoundInput,
     wanted: &WantedReaders,

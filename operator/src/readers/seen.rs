@@ -1,4 +1,4 @@
-//! The input of a round: readers as Kubernetes shows them, load as the managers report it.
+//! The input of a round of decisions about readers: readers as Kubernetes shows them, load as the managers report it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::ReaderSettings;
 
-/// Everything that a round is decided from, besides [`super::ReaderMemory`]. Times are milliseconds since 1970 by one
-/// clock.
+/// The input of a round of decisions about readers, besides [`super::ReaderMemory`]. Times are milliseconds since 1970
+/// by one clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoundInput {
     /// The present time.
@@ -25,7 +25,8 @@ pub struct RoundInput {
     pub held: Option<String>,
     /// Every reader's Deployment, including those being deleted.
     pub readers: Vec<ObservedReader>,
-    /// Readers that have pods but no Deployment any more; `true` if one of these pods was not told to end yet.
+    /// The names of readers that have pods but no Deployment any more; the value is `true` if one of these pods was not
+    /// told to end yet.
     pub orphans: BTreeMap<String, bool>,
     /// Names of plans that somebody approved.
     pub approved: BTreeSet<String>,
@@ -68,14 +69,14 @@ pub struct ReaderDrain {
 pub enum DrainReason {
     /// Fewer readers are wanted.
     ScaleDown,
-    /// A reader with the new template replaces it.
+    /// A reader with the new template replaces the reader.
     Upgrade,
-    /// Somebody annotated the reader by hand; the operator never calls such a drain off.
+    /// A person annotated the reader by hand; the operator never cancels such a drain.
     ByHand,
 }
 
 impl DrainReason {
-    /// The name of the reason in the annotation.
+    /// Returns the reason's name in the annotation.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ScaleDown => "scale-down",
@@ -84,7 +85,7 @@ impl DrainReason {
         }
     }
 
-    /// Parses the annotation: any value that the operator does not write was written by hand.
+    /// Parses the annotation: any value that the operator does not write counts as written by hand.
     pub fn parse(text: &str) -> Self {
         match text {
             "scale-down" => Self::ScaleDown,
@@ -107,7 +108,7 @@ pub struct ReaderPod {
     pub unschedulable: bool,
     /// The node that the pod runs on.
     pub node: Option<String>,
-    /// The zone of that node; `None` if it is unknown.
+    /// The zone of the node that the pod runs on; `None` if the zone is unknown.
     #[serde(default)]
     pub zone: Option<String>,
     /// The reason why the pod is not ready, in a few words.

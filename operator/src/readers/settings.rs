@@ -1,4 +1,4 @@
-//! The resource's settings of readers, in the units that decisions are made in.
+//! The settings of readers in the resource, in the units that decisions are made in.
 
 use liverank_core::Millis;
 use liverank_core::placement::{PlanLimits, ViewerMoveBudget};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// hand-over in progress is known separately.
 const ASSIGNMENT_SETTLE_MS: Millis = 10_000;
 
-/// The way in which the number of readers is decided: by the scaler, by the scaler after approval, or by the resource.
+/// How the number of readers is decided: by the scaler, by the scaler after approval, or by the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScalingSetting {
     /// The scaler decides, by the number of viewers.
@@ -47,7 +47,7 @@ pub struct FallbackSetting {
     pub grows: bool,
 }
 
-/// The settings of a resource that decisions about readers use.
+/// The settings in a resource that decisions about readers use.
 #[expect(clippy::struct_excessive_bools, reason = "switches of the resource")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderSettings {
@@ -67,7 +67,7 @@ pub struct ReaderSettings {
     pub viewers_per_reader: u64,
     /// Number of viewers from which a video is spread over several readers.
     pub hot_video_viewers: u64,
-    /// The way in which the number of readers is decided.
+    /// How the number of readers is decided.
     pub scaling: ScalingSetting,
     /// Whether readers that are not needed are removed.
     pub scale_in: bool,
@@ -157,8 +157,8 @@ impl ReaderSettings {
         }
     }
 
-    /// Returns whether there are to be no readers: the last ones are then removed with their viewers, because nobody
-    /// could take them.
+    /// Returns whether the resource wants no readers at all. The last readers are then removed with their viewers,
+    /// because no other reader could take them.
     pub fn are_comments_off(&self) -> bool {
         let by_resource = matches!(self.scaling, ScalingSetting::DryRun | ScalingSetting::Manual);
         !self.enabled || self.hibernates || (by_resource && self.replicas == 0)

@@ -1,4 +1,4 @@
-//! The steps that a round requests.
+//! The steps that a round of decisions about readers requests.
 
 use liverank_core::ReaderId;
 use liverank_core::handover::CordonLevel;

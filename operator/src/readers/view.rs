@@ -1,4 +1,4 @@
-//! The managers' reports merged into one view, and whether it can be acted on.
+//! The managers' reports merged into one view of the load, and whether decisions can be based on that load.
 //!
 //! Managers see the same readers through the same store, a moment apart. What they agree on is known. If they differ by
 //! more than a moment explains, or none of them answers, nothing is known, and unknown is not zero.
@@ -16,7 +16,7 @@ use super::seen::{ManagerReport, RoundInput};
 /// Number of reconnects in a minute below which their errors are ignored: one failure of three is chance.
 const MIN_RECONNECTS: u64 = 20;
 
-/// The reason why the load cannot be acted on.
+/// The reason why decisions cannot be based on the managers' load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoadTrouble {
     /// No manager answered recently.
@@ -30,7 +30,7 @@ pub enum LoadTrouble {
 }
 
 impl LoadTrouble {
-    /// Returns the name of the trouble, for the reason of a condition.
+    /// Returns the name of the problem, for the reason of a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Missing | Self::StoreUnreachable => "LoadMissing",
@@ -39,7 +39,7 @@ impl LoadTrouble {
         }
     }
 
-    /// Describes the trouble in words.
+    /// Describes the problem in words.
     pub fn describe(&self) -> String {
         match self {
             Self::Missing => "no manager has said of late what load there is".to_owned(),
@@ -75,14 +75,14 @@ pub struct KnownReader {
     /// Number of viewers who came by a gateway in another zone than the reader's, by the manager that counts most.
     pub other_zone_viewers: u64,
     /// The number of viewers who were to reconnect to this reader from another one in the last minute, and the number
-    /// of those who failed.
+    /// of those viewers who failed.
     pub reconnects: (u64, u64),
 }
 
 /// The readers and their load, merged from the managers' answers that are recent enough.
 #[derive(Debug)]
 pub struct LoadView<'a> {
-    /// The reason why the load cannot be acted on; `None` if it can.
+    /// The reason why decisions cannot be based on the load; `None` if they can.
     pub trouble: Option<LoadTrouble>,
     /// The time at which the oldest answer in this view was requested; `None` if there is no answer.
     pub as_of: Option<Millis>,

@@ -15,8 +15,8 @@ use super::balance::situation;
 use super::settings::ReaderSettings;
 use super::view::reader_id;
 
-/// Maximal number of planning rounds: each plans from the result of the one before; nearly always the second finds
-/// nothing to do.
+/// Maximal number of planning rounds. Each round plans from the result of the round before; nearly always the second
+/// round finds nothing to do.
 const MAX_ROUNDS: usize = 16;
 
 /// The forecast of readers and viewers after an assumed change.
@@ -42,11 +42,11 @@ pub struct WhatIfAnswer {
     pub fullest_then_percent: u32,
     /// The limits that kept the plan from doing better.
     pub bound_by: Vec<String>,
-    /// Further notes for the person who asked.
+    /// Further notes for the person who requested the forecast.
     pub notes: Vec<String>,
 }
 
-/// A reader and its load, before or after an assumed change.
+/// A reader and its load, before or after the assumed change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderForecast {
     /// The reader's name; `new-1` and so on for one that does not exist yet.
@@ -57,7 +57,7 @@ pub struct ReaderForecast {
     pub capacity: u64,
     /// Number of videos with viewers at the reader.
     pub videos: u64,
-    /// `open`, `closed` or `draining`.
+    /// The reader's state: `open`, `closed` or `draining`.
     pub state: String,
     /// The zone that the reader reports; absent if it is not known, or if the reader does not exist yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,7 @@ pub struct ReaderForecast {
 }
 
 /// Returns the forecast for another number of open readers. `load` has to contain all assignments; an error if it does
-/// not, or if `readers` is 0.
+/// not contain them, or if `readers` is 0.
 pub fn answer_what_if(
     load: &ClusterLoad,
     settings: &ReaderSettings,

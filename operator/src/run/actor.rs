@@ -1,9 +1,9 @@
-//! The actor of one cluster. It wakes when something about the cluster changes, and regularly while the cluster has
-//! readers. Then it reads the watches' stores, decides with pure functions, and writes what differs.
+//! The reconciler of one cluster. It wakes when something about the cluster changes, and regularly while the cluster
+//! has readers. Then it reads the watches' stores, decides with pure functions, and writes the objects that differ.
 //!
-//! No other cluster may delay an actor. Managers are queried outside of any queue; a request to the API server holds a
-//! place only while it is young ([`super::lanes`]); the writes of a look are limited in time; and the planner's term is
-//! renewed during all writes, also those of the status.
+//! No other cluster may delay a reconciler. Managers are queried outside of any queue; a request to the API server
+//! holds a place in the queue only while the request is young ([`super::lanes`]); the writes of one reconcile are
+//! limited in time; and the planner's term is renewed during all writes, also those of the status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,16 +39,17 @@ use crate::validate::{self, FieldProblem};
 use kube::Resource;
 use liverank_runtime::now_ms;
 
-/// The time between two queries of the managers while there are any: readers report to them every second.
+/// The time between two queries of the managers while there are readers, which report to the managers every second.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The pause of the actor after the first change of a group: changes come in groups.
+/// The pause of the reconciler after the first of a group of changes, so that the whole group is handled at once.
 const GATHER_CHANGES_FOR: Duration = Duration::from_millis(100);
-/// The pause of the actor after a look that found a store without the operator's own last writes; watches may wake the
-/// actor earlier.
+/// The pause of the reconciler after it has found a store that does not show the operator's own last writes yet;
+/// watches may wake the reconciler earlier.
 const LOOK_AGAIN_IF_BEHIND: Duration = Duration::from_secs(1);
-/// The longest wait of the actor for a store that is behind; later only the objects with an unseen write are delayed.
+/// The longest wait of the reconciler for a store that is behind; later only the objects with an unseen write are
+/// delayed.
 const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
-/// The time limit for restoring lost readers in one look.
+/// The time limit for restoring lost readers in one reconcile.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time between two checks of another installation's claim.
 const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
@@ -56,7 +57,7 @@ const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
 /// shards changes.
 const CHECK_SHARD_EVERY: Duration = Duration::from_secs(4);
 
-/// The findings of a look at all objects of the cluster; looks at only the managers' reports reuse them.
+/// The findings of a reconcile of all objects of the cluster; a reconcile of only the readers reuses them.
 struct LookFindings {
     /// The generation of the resource that the findings are about.
     generation: i64,
@@ -74,10 +75,10 @@ struct LookFindings {
     hibernates: bool,
 }
 
-/// The time of the next look if nothing happens.
+/// The time of the next reconcile if nothing changes.
 enum NextLook {
     At(Option<Instant>),
-    /// There is no next look: the cluster was deleted, or was deleted and created again.
+    /// There is no next reconcile: the cluster was deleted, or was deleted and created again.
     Never,
 }
 
@@ -91,7 +92,7 @@ pub struct Actor {
     waker: Arc<Notify>,
     operator_facts: OperatorFacts,
     claim: Claim,
-    /// The holder of the claim, if another installation manages the cluster.
+    /// The holder of the claim if that is another installation; `None` otherwise.
     claimed_by: Option<String>,
     /// The wanted objects, each as it was made last.
     object_memory: ObjectMemory,
@@ -103,9 +104,9 @@ pub struct Actor {
     last_findings: Option<LookFindings>,
     /// The refusals of the operator's policy, with the generation and builder revision that they are for.
     policy_refusals: Option<((i64, u32), Vec<FieldProblem>)>,
-    /// Whether something has changed since the last whole look.
+    /// Whether something has changed since the last reconcile of all objects.
     must_look_at_everything: bool,
-    /// The time of the next whole look if nothing changes; `None` if no time is set.
+    /// The time of the next reconcile of all objects if nothing changes; `None` if no time is set.
     next_whole_look: Option<Instant>,
 }
 
@@ -116,7 +117,7 @@ impl Drop for Actor {
 }
 
 impl Actor {
-    /// Creates the actor of the resource that has the name `key` now.
+    /// Creates the reconciler of the resource that has the name `key` now.
     pub fn new(
         world: &Arc<OperatorContext>,
         office: &Arc<Leadership>,
@@ -193,7 +194,7 @@ impl Actor {
         }
     }
 
-    /// Looks once: at everything if something changed, else only at the managers' reports.
+    /// Reconciles once: all objects if something changed, otherwise only the readers by the managers' reports.
     async fn look_and_act(&mut self) -> NextLook {
         let world = Arc::clone(&self.context);
         let Some(cluster) = world.cluster(&self.key).filter(|cluster| cluster.uid() == self.uid) else {
@@ -268,8 +269,8 @@ impl Actor {
         NextLook::At(next.into_iter().flatten().min())
     }
 
-    /// Returns when time alone changes something: pods that crashed have run for long enough, `restartAt` comes, a
-    /// maintenance window opens or closes, or a pod that all wait for counts as lost.
+    /// Returns the next time at which the passing of time changes something: pods that crashed have run for long
+    /// enough, `restartAt` comes, a maintenance window opens or closes, or a pod that all wait for counts as lost.
     fn next_change_by_time(&self, pods: &[Arc<CachedPod>]) -> Option<Instant> {
         let now = now_ms();
         let cluster = self.context.cluster(&self.key);

@@ -1,5 +1,5 @@
-//! The memory limit for what managers and readers answer, over all clusters: for the bytes of answers while they are
-//! read, and for what is made of them for as long as that is kept.
+//! The memory limit for the answers of managers and readers, over all clusters: for their bytes while they are read,
+//! and for the parsed values as long as these are kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use super::store::ClusterKey;
 
-/// The default limit in MiB: half the memory that the chart gives the operator.
+/// The default memory limit for answers, in MiB: half the memory that the chart gives the operator.
 pub const DEFAULT_MIB: u16 = 128;
-/// The divisor of the memory limit: each cluster may always take this fraction of the limit, one eighth. More than that
-/// a cluster may take only while less than half of the limit is taken: so one cluster, whose image its author chooses,
-/// leaves half of the limit to the others.
+/// The divisor of the memory limit: each cluster may always take this fraction of the limit, one eighth. A cluster may
+/// take more only while less than half of the limit is taken. So one cluster, whose image its author chooses, leaves
+/// half of the limit to the others.
 const GUARANTEED_PART_DIVISOR: usize = 8;
 /// The longest wait for free memory within the limit. An answer that waits longer is too old to plan by.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,7 +40,7 @@ struct ReservedBytes {
     by_cluster: HashMap<ClusterKey, usize>,
 }
 
-/// Returns whether a cluster that has `own` of all `taken` bytes may take `more` of `limit` bytes.
+/// Returns whether a cluster that has reserved `own` of all `taken` bytes may reserve `more` of the `limit` bytes.
 fn has_room(limit: usize, taken: usize, own: usize, more: usize) -> bool {
     let all = taken.saturating_add(more);
     all <= limit && (own.saturating_add(more) <= limit / GUARANTEED_PART_DIVISOR || all <= limit / 2)

@@ -41,12 +41,12 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const LONGEST_NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause of a kind whose writes hang: everything of that kind waits for one write.
 const LONGEST_HUNG_KIND_PAUSE: Duration = Duration::from_mins(1);
-/// The time limit of all writes of one look together.
+/// The time limit of all writes of one reconcile together.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest text of a refusal that is shown, in characters.
+/// Longest text of a refusal that is shown in a condition, in characters.
 const MAX_TEXT_CHARS: usize = 500;
 
-/// The reason why an object is not as it should be.
+/// A write that the API server refused, or that was not sent because another object is in the way; with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedObject {
     /// The reason for conditions, one of a fixed set of words.
@@ -55,7 +55,7 @@ pub struct RefusedObject {
     pub message: String,
 }
 
-/// The kind and the name of an object.
+/// The kind and the name of an object, which identify an object of one cluster.
 type ObjectName = (Kind, String);
 
 /// A write that the watch has to show before a decision is based on its store.
@@ -81,7 +81,7 @@ impl Backoff {
     }
 }
 
-/// The pause of a kind whose writes are not answered.
+/// The pause in the writes of a kind, after writes of that kind were not answered.
 struct HungKind {
     tries: u32,
     hung_until: Instant,
@@ -104,16 +104,16 @@ pub struct Applier {
     equal_objects: EqualObjects<ObjectName>,
     /// Number of live objects that were parsed and compared.
     comparison_count: u64,
-    /// The time at which the writes of the present look end.
+    /// The time at which the writes of the present round end.
     look_deadline: Instant,
-    /// Whether the present look ended at its deadline before everything was written.
+    /// Whether the present round passed its deadline before everything was written.
     deadline_passed: bool,
-    /// Whether the present look left out objects of a kind whose writes hang.
+    /// Whether the present round left out objects of a kind whose writes hang.
     hung_kind_skipped: bool,
     /// The objects that the API server (or a webhook) stores in another form than they were sent, with the hash of what
     /// was sent. While the stored form stays the same, sending it again would change nothing.
     stored_differently: HashMap<ObjectName, (String, Value)>,
-    /// The objects that were looked at since [`Applier::begin_round`].
+    /// The objects that were handled since [`Applier::begin_round`].
     seen_this_round: HashSet<ObjectName>,
 }
 
@@ -190,7 +190,7 @@ impl Applier {
         refused.chain(hung).chain(rest).chain(self.repair_history.next_due(Instant::now())).min()
     }
 
-    /// Returns whether the last look left something unwritten that is not among the refusals.
+    /// Returns whether the last round left objects unwritten that are not among the refusals.
     pub const fn is_unfinished(&self) -> bool {
         self.deadline_passed || self.hung_kind_skipped
     }
@@ -265,7 +265,8 @@ impl Applier {
         format!("{what} is also written by {}", writers.join(", "))
     }
 
-    /// Deletes an object of ours that is not wanted any more, if it is still as it was seen.
+    /// Deletes an object of the operator that is not wanted any more, if the object did not change since the watch
+    /// showed it.
     pub async fn delete_object(&mut self, kind: Kind, live: &LiveObject) {
         let name: ObjectName = (kind, live.name().to_owned());
         self.seen_this_round.insert(name.clone());
@@ -329,14 +330,14 @@ impl Applier {
         true
     }
 
-    /// Begins a round: a look at all objects.
+    /// Begins a round, in which all objects of the cluster are handled.
     pub fn begin_round(&mut self) {
         self.seen_this_round.clear();
         self.look_deadline = Instant::now() + WRITES_TIMEOUT;
         (self.deadline_passed, self.hung_kind_skipped) = (false, false);
     }
 
-    /// Ends the round and forgets the notes on objects that were not looked at.
+    /// Ends the round and forgets the notes on objects that were not handled in it.
     pub fn finish_round(&mut self) {
         self.backoff.retain(|name, _| self.seen_this_round.contains(name));
         self.stored_differently.retain(|name, _| self.seen_this_round.contains(name));
@@ -344,7 +345,7 @@ impl Applier {
         self.equal_objects.retain(|name| self.seen_this_round.contains(name));
     }
 
-    /// Returns whether this look has time left and the writes of this kind do not hang.
+    /// Returns whether the round has time left and the writes of this kind do not hang.
     fn may_write(&mut self, kind: Kind, now: Instant) -> bool {
         let cut = now >= self.look_deadline;
         let hangs = self.hung_kinds.get(&kind).is_some_and(|hung| now < hung.hung_until);
@@ -358,7 +359,8 @@ impl Applier {
         backoff.is_some_and(|backoff| backoff.must_wait(hash, live.map(|live| &*live.uid), Instant::now()))
     }
 
-    /// Returns the path of a field of `object` that the live one lacks; `None` if it lacks nothing.
+    /// Returns the path of a field that `object` has and the live object lacks or has otherwise; `None` if there is
+    /// none.
     fn missing_path(
         &mut self,
         name: &ObjectName,
@@ -420,8 +422,8 @@ impl Applier {
         Ok(version)
     }
 
-    /// Returns an error if somebody else made an object of this name. Writes are forced, so that this check is all that
-    /// keeps foreign objects from being overwritten.
+    /// Returns an error if an object of this name exists that the operator may not write. Writes are forced, so that
+    /// only this check keeps foreign objects from being overwritten.
     async fn expect_ours(&self, name: &ObjectName, live: Option<&LiveObject>) -> Result<(), RefusedObject> {
         let taken = |what: &str| RefusedObject {
             reason: "NameTaken",
@@ -458,7 +460,7 @@ impl Applier {
     }
 
     /// Returns whether an object that the watch does not show may be written; [`LiveObject::is_writable_for`] is the
-    /// same for one that it shows.
+    /// same check for objects that the watch shows.
     fn may_write_over(&self, object: &DynamicObject) -> bool {
         let controller = object.owner_references().iter().find(|it| it.controller == Some(true));
         let controller = controller.map(|it| it.uid.as_str());

@@ -1,6 +1,6 @@
-//! The watched objects as they are kept: with few fields, because there are thousands. Ownership of `replicas` is
-//! remembered before `managedFields` are dropped; the rest of an object that the operator applies is kept as the text
-//! that it is compared by.
+//! The watched objects as they are kept in memory: with few fields, because there are thousands. Ownership of
+//! `replicas` is remembered before `managedFields` are dropped; the rest of an object that the operator applies is kept
+//! as the text that it is compared by.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub const FIELD_MANAGER: &str = names::MANAGED_BY_OPERATOR;
 /// The field manager that owns `replicas` during the hand-over to a `HorizontalPodAutoscaler`: see [`super::apply`].
 pub const HANDOVER_FIELD_MANAGER: &str = "liverank-operator-handover";
 
-/// Longest text of a pod's or a controller's trouble that is kept, in bytes.
+/// Longest kept text of a pod's or a controller's failure, in bytes.
 const MAX_TEXT_BYTES: usize = 300;
 
 /// A watched `RankingCluster`.
@@ -28,11 +28,13 @@ pub struct CachedCluster {
     key: ClusterKey,
     /// The resource, without fields that no reconcile reads; or the reason why these types cannot parse it.
     pub resource: Result<Arc<RankingCluster>, UnreadableResource>,
-    /// Fields that these types do not have, in the parts of the resource that the definition leaves open.
+    /// The paths of fields that the resource's types do not have, in the parts of the resource that the definition
+    /// leaves open.
     pub unknown_fields: Vec<FieldProblem>,
 }
 
-/// A resource that the API server accepted and these types cannot parse, for example one of a later definition.
+/// A resource that the API server accepted and that the operator's types cannot parse, for example one of a later
+/// definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableResource {
     /// The resource's uid.
@@ -78,7 +80,7 @@ impl CachedObject for CachedCluster {
     }
 }
 
-/// A watched object that the operator made, or might have made.
+/// A watched object that the operator made, or that only has the labels of such an object.
 #[derive(Debug)]
 pub struct LiveObject {
     key: ClusterKey,
@@ -348,7 +350,8 @@ pub struct CachedPod {
     pub ip: Option<Box<str>>,
     /// The node that the pod runs on.
     pub node: Option<Box<str>>,
-    /// The zone of that node, if Kubernetes copies it to pods (from 1.35 on): nodes themselves are not read.
+    /// The zone of the node that the pod runs on, if Kubernetes copies it to pods (from 1.35 on): nodes themselves are
+    /// not read.
     pub zone: Option<Box<str>>,
     /// The time of the pod's creation, in milliseconds since 1970.
     pub created: i64,

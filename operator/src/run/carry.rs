@@ -1,5 +1,5 @@
-//! Carries out the decisions about one cluster's objects: first the steps about readers, then everything else in its
-//! order.
+//! Carries out the decisions about one cluster's objects: first the steps about readers, then the writes of all other
+//! objects in the order of their kinds.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct ObjectMemory {
     pub held: HeldDeployments,
 }
 
-/// The inputs for carrying out one look's decisions: the resource in force and the existing objects.
+/// The inputs for writing one cluster's objects in one reconcile: the resource in force and the existing objects.
 pub struct RoundWriter<'a> {
     /// The state that all actors share.
     pub context: &'a OperatorContext,
@@ -49,8 +49,8 @@ pub struct RoundWriter<'a> {
 }
 
 impl RoundWriter<'_> {
-    /// Writes the objects that differ from the wanted ones. Returns the time at which the next pod of a shrinking
-    /// component may be removed; `None` if no pod waits for removal.
+    /// Writes the objects that differ from the wanted ones. Returns the time at which the next pod of a component that
+    /// is scaled down may be removed; `None` if no pod waits for removal.
     pub async fn carry_out(
         &self,
         steps: Vec<ReaderStep>,
@@ -91,7 +91,7 @@ impl RoundWriter<'_> {
         readers
     }
 
-    /// Applies all objects that differ from what they should be, and deletes unwanted ones.
+    /// Applies all objects that differ from the wanted ones, and deletes objects that are not wanted.
     async fn apply_all(
         &self,
         readers: &[build::Reader],
@@ -128,8 +128,8 @@ impl RoundWriter<'_> {
         self.context.stores.get(&kind)?.get(self.key, name)
     }
 
-    /// Limits the replicas of a component that holds clients, so that it loses one pod at a time. Returns when the next
-    /// pod may be removed.
+    /// Limits the replicas of a component that holds clients, so that the component loses one pod at a time. Returns
+    /// the time at which the next pod may be removed; `None` if none waits for removal.
     fn limit_scale_down(
         &self,
         object: &mut Arc<WantedObject>,
@@ -162,7 +162,7 @@ impl RoundWriter<'_> {
         next
     }
 
-    /// Deletes objects of ours that are not wanted any more.
+    /// Deletes objects of the cluster that are not wanted any more.
     async fn delete_unwanted(&self, objects: &[Arc<WantedObject>], applier: &mut Applier) {
         let wanted: HashSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, &*it.name)).collect();
         let used = configs_in_use(self.deployments, self.pods);
@@ -180,8 +180,8 @@ impl RoundWriter<'_> {
         }
     }
 
-    /// Returns whether the component of a `ConfigMap` still has pods to replace: one of them may be started again and
-    /// need it.
+    /// Returns whether the component of a `ConfigMap` still has pods to replace: such a pod may be started again and
+    /// then needs the `ConfigMap`.
     fn is_rolling(&self, config: &LiveObject) -> bool {
         let body = config.to_value();
         let component =

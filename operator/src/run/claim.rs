@@ -36,7 +36,7 @@ pub const CLAIM_LASTS: Duration = Duration::from_mins(3);
 /// The time between two renewals of a claim: one write a minute for each cluster.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
 /// The time of failed renewals after which an operator stops acting. The time is shorter than `CLAIM_LASTS`, after
-/// which another operator may begin, by more than one look takes.
+/// which another operator may begin, by more than one reconcile takes.
 const STOP_UNRENEWED_AFTER: Duration = Duration::from_mins(2);
 /// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,19 +46,19 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum ClaimState {
     /// This shard holds the claim.
     Held,
-    /// Another installation holds the claim: its name.
+    /// Another installation, whose name is given, holds the claim.
     HeldByInstallation(String),
     /// Another shard of this installation holds the claim, from before the number of shards was changed, and still
     /// works.
     HeldByShard(Shard),
-    /// The claim could not be read or written; with the reason.
+    /// It is not known who holds the claim, because it could not be read or written; with the reason.
     Unknown(String),
 }
 
 /// The next action on the Lease of a cluster.
 #[derive(Debug, PartialEq, Eq)]
 enum LeaseAction {
-    /// Write the Lease: the claim is ours, belongs to nobody, or was given up.
+    /// Write the Lease: it has no holder, its holder is this shard, or its holder has not renewed it.
     Write,
     /// Leave the Lease to its holder, another installation or shard, whose name is given.
     LeaveToHolder(String),
@@ -106,7 +106,7 @@ impl Claim {
         }
     }
 
-    /// Takes the claim, or renews it if that is due. Returns who holds the claim.
+    /// Takes the claim, or renews it if a renewal is due. Returns which operator holds the claim.
     pub async fn take_or_renew(&mut self) -> ClaimState {
         let age = |at: Instant| at.elapsed();
         if self.renewed_at.is_some_and(|at| age(at) < RENEW_EVERY) {
@@ -180,7 +180,7 @@ impl Claim {
         }
     }
 
-    /// Returns the Lease as this installation writes it; the version of the Lease that was found guards the write.
+    /// Returns the Lease with this shard as its holder; the version of the Lease that was found guards the write.
     fn lease_as_ours(&self, found: Option<Lease>, now: Timestamp) -> Lease {
         let before = found.unwrap_or_default();
         let spec = before.spec.unwrap_or_default();
@@ -209,7 +209,8 @@ impl Claim {
     }
 }
 
-/// The version of another holder's Lease, and since when, on our own clock, it has not changed.
+/// The version of another holder's Lease, and the time since which that version has not changed, on this process's own
+/// clock.
 #[derive(Default)]
 struct UnchangedSince(Option<(String, Instant)>);
 

@@ -14,12 +14,12 @@ use super::cache::{FIELD_MANAGER, HANDOVER_FIELD_MANAGER};
 
 /// Number of repairs of one object that are made without a pause: somebody may try something by hand.
 const REPAIRS_WITHOUT_PAUSE: u32 = 3;
-/// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
+/// The pause before the first repair that waits, doubled by each further repair up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between two repairs: a fight costs the API server one write in this time, and pods are rolled no
+/// The longest pause between two repairs: a contest costs the API server one write in this time, and pods are rolled no
 /// more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// The time, in addition to twice its pause, for which a repair has to last to end the fight.
+/// The time, in addition to twice its pause, for which a repair has to last to end the contest.
 const FIGHT_OVER_AFTER: Duration = Duration::from_mins(1);
 /// Maximal number of other writers that are named.
 const MAX_WRITERS_NAMED: usize = 3;
@@ -34,7 +34,7 @@ struct ObjectRepairs {
 }
 
 impl ObjectRepairs {
-    /// Returns how long the next repair has to wait.
+    /// Returns the time for which the next repair has to wait.
     fn pause_before_repair(&self) -> Duration {
         match self.repairs.checked_sub(REPAIRS_WITHOUT_PAUSE) {
             None => Duration::ZERO,
@@ -62,7 +62,7 @@ impl<N> Default for RepairHistory<N> {
 }
 
 impl<N: Ord + Clone + std::hash::Hash> RepairHistory<N> {
-    /// Returns until when a repair of this object has to wait; `None` if it may be made now.
+    /// Returns the time until which a repair of this object has to wait; `None` if it may be made now.
     pub fn repair_waits_until(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
         Some(contest.last_repair + contest.pause_before_repair()).filter(|until| now < *until)
@@ -97,7 +97,7 @@ impl<N: Ord + Clone + std::hash::Hash> RepairHistory<N> {
         all.into_iter().map(|(_, contest)| contest.description.clone()).collect()
     }
 
-    /// Returns when the next waiting repair is due, or a fight is over; `None` if there is neither.
+    /// Returns the time at which the next waiting repair is due, or a contest ends; `None` if there is neither.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let times =
             self.0.values().flat_map(|it| [it.last_repair + it.pause_before_repair(), it.fight_over_at()]);

@@ -50,7 +50,8 @@ pub struct OperatorContext {
     pub newest_revision: u32,
     /// The operator class of the resources that this operator manages.
     pub operator_class: String,
-    /// The operator's own namespace, `ServiceAccount`, and pod labels; the keys are empty.
+    /// The facts about the operator that do not change while it runs: its namespace, `ServiceAccount` and pod labels;
+    /// the public keys are empty here.
     pub operator: OperatorFacts,
     /// The policy that says what authors of resources may use.
     pub policy: Policy,
@@ -75,8 +76,8 @@ impl OperatorContext {
         self.clusters.get(key, &key.name).map(|found| found.unknown_fields.clone()).unwrap_or_default()
     }
 
-    /// Returns the resource of this name that cannot be parsed, with the reason; `None` if it can, or belongs to
-    /// another operator.
+    /// Returns the resource of this name if it cannot be parsed, with the reason; `None` if it can be parsed, or
+    /// belongs to another operator.
     pub fn unreadable_resource(&self, key: &ClusterKey) -> Option<UnreadableResource> {
         let found = self.clusters.get(key, &key.name)?;
         found.resource.as_ref().err().filter(|it| it.class == self.operator_class).cloned()

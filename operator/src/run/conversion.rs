@@ -1,5 +1,5 @@
-//! The webhook that converts `RankingCluster`s between v1alpha1 and v1beta1. It runs only with `--conversion-listen`, in
-//! every replica; the API server asks it through the operator's Service.
+//! The webhook that converts `RankingCluster`s between v1alpha1 and v1beta1. The webhook runs only with
+//! `--conversion-listen`, in every replica; the API server calls it through the operator's Service.
 //!
 //! The conversion itself is [`crate::crd::v1beta1`]: it knows no secret and changes nothing, so that anybody may ask.
 //! The port shows the certificate of the admin port if there is one (`--tls-cert-file`), and then whoever made it tells
@@ -36,15 +36,15 @@ use certificate::HeldCertificate;
 
 /// The largest request, in bytes. The API server sends a whole page of a list, usually 500 objects of some 12 KB.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
-/// The number of bytes of requests that are held at once. One client has at most half: two of the largest requests of the API
-/// server, whatever others send.
+/// The number of bytes of requests that are in memory at once. One client has at most half of them: two of the largest
+/// requests of the API server, whatever others send.
 const MAX_BYTES_HELD: usize = 4 * MAX_BODY_BYTES;
-/// The number of requests that are converted at a time: each may take twice its size in memory.
+/// The number of requests that are converted at the same time: each may take twice its size in memory.
 const MAX_CONVERTING: usize = 2;
-/// The time between two looks at the Secret: for so long after a renewal replicas may show the former certificate, which
-/// the API server still accepts.
+/// The time between two reads of the Secret. For that long after a renewal, replicas may show the former certificate,
+/// which the API server still accepts.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// The pause between two looks as long as there is no certificate.
+/// The time between two reads of the Secret as long as it has no certificate.
 const FIRST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The time limit of a request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,17 +52,17 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The settings of the webhook.
 #[derive(Debug, Clone)]
 pub struct ConversionSettings {
-    /// The address of the port.
+    /// The address of the webhook's port.
     pub listen: SocketAddr,
     /// The operator's own namespace.
     pub namespace: String,
-    /// The Service by which the API server finds the port.
+    /// The name of the Service by which the API server finds the port.
     pub service: String,
-    /// The Secret with the operator's own certificate.
+    /// The name of the Secret with the operator's own certificate.
     pub secret: String,
 }
 
-/// Serves the webhook until this future is dropped. It returns only if the port cannot be listened on.
+/// Serves the webhook until this future is dropped. The future ends only if the port cannot be listened on.
 pub async fn serve_webhook(
     client: kube::Client,
     settings: ConversionSettings,
@@ -90,7 +90,7 @@ pub async fn serve_webhook(
     }
 }
 
-/// Waits for the first certificate in the Secret.
+/// Waits until the Secret has a certificate, and returns it in the form that a listener uses.
 async fn wait_for_first_certificate(api: &Api<Secret>, name: &str) -> (ListenerTls, Option<HeldCertificate>) {
     loop {
         if let Ok(Some(held)) = read_secret(api, name).await
@@ -179,7 +179,7 @@ async fn convert(State(state): State<Arc<ConversionState>>, headers: HeaderMap, 
     }
 }
 
-/// Reports whether a part of the webhook is in order, once for each change.
+/// Logs whether a part of the webhook is in order, once for each change, and sets its metric.
 struct PartReport {
     part: ConversionPart,
     last_result: Option<Result<(), String>>,

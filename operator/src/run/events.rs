@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// the actors of other clusters.
 const MAX_EVENTS_IN_FLIGHT: usize = 64;
 
-/// The publisher of events.
+/// The publisher of Kubernetes events about clusters, which publishes in the background.
 #[derive(Clone)]
 pub struct EventPublisher {
     recorder: Recorder,
@@ -80,7 +80,7 @@ fn to_event(news: &PendingEvent) -> Event {
     }
 }
 
-/// Makes a warning that belongs to no decision and no condition.
+/// Makes a warning event that belongs to no decision and no condition.
 pub fn warning_event(reason: &str, note: &str) -> PendingEvent {
     PendingEvent { is_warning: true, reason: reason.to_owned(), note: shorten(note.to_owned()) }
 }
@@ -95,8 +95,8 @@ pub fn decision_event(decision: &Decision) -> PendingEvent {
     PendingEvent { is_warning: decision.action.is_warning(), reason, note: shorten(note) }
 }
 
-/// Returns the events about conditions that changed between two statuses, if a person waits for them or has to act on
-/// them.
+/// Returns the events about conditions that changed between two statuses, if a person waits for the change or has to
+/// act on it.
 pub fn condition_events(
     before: Option<&RankingClusterStatus>,
     after: &RankingClusterStatus,
@@ -135,7 +135,7 @@ fn reason_of(condition: &Condition) -> String {
     }
 }
 
-/// Returns whether the cluster is not ready because somebody wants it to hibernate.
+/// Returns whether the cluster is not ready because it hibernates or is about to, as the resource says.
 fn is_hibernation(condition: &Condition) -> bool {
     matches!(condition.reason.as_str(), "Hibernated" | "Hibernating")
 }

@@ -1,4 +1,4 @@
-//! The work of a shard's leader: one actor for each cluster of the shard, as long as it leads.
+//! The work of a shard's leader: one reconciler for each cluster of the shard, as long as this process leads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::leadership::Leadership;
 use super::store::ClusterKey;
 use super::unreadable;
 
-/// The time between two checks whether all stores are filled; used only at the beginning.
+/// The time between two checks whether all stores are filled; used only when a leader begins.
 const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
-/// The pause after a panic before an actor is started again: its cause is likely still there, and other clusters must
-/// not suffer.
+/// The pause before a reconciler is started again after a panic: the cause is likely still there, and other clusters
+/// must not suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
-/// Runs an actor for each cluster of the shard until this process no longer leads it.
+/// Runs a reconciler for each cluster of the shard until this process no longer leads the shard.
 pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
     let mut fleet = ShardActors {
         context: Arc::clone(&world),
@@ -60,7 +60,7 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
     Ok(())
 }
 
-/// Waits until every watch has listed its objects: no decision may be based on fewer.
+/// Waits until every watch has listed its objects: no decision may be based on incomplete stores.
 pub async fn wait_until_filled(world: &OperatorContext) {
     let is_filled = || {
         // Kinds that may not be installed are not waited for.

@@ -61,8 +61,8 @@ fn scale_to_zero(objects: &mut [Arc<WantedObject>], awake: &BTreeSet<Component>)
     }
 }
 
-/// Sets the first number of pods of a Deployment whose number an autoscaler or somebody else owns, if the operator made
-/// it zero: no autoscaler begins at zero by itself.
+/// Sets the first number of pods of a Deployment whose number an autoscaler or another program owns, if the operator
+/// made it zero: no autoscaler begins at zero by itself.
 fn restore_replicas(object: &mut Arc<WantedObject>, live: Option<&LiveObject>, spec: &RankingClusterSpec) {
     let at_zero = |live: &LiveObject| live.owns_replicas && live.replicas == Some(0);
     if object.replicas.is_some() || !live.is_some_and(at_zero) {

@@ -1,4 +1,4 @@
-//! The part of a resource that is in force now, if that is not simply its spec. Pure.
+//! The part of a resource that is in force now, if that is not the whole of its spec. Pure.
 //!
 //! The status contains what was last in force, for the next leader.
 
@@ -45,8 +45,8 @@ pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) 
     kept.filter(|_| keeps).map_or(newest, |kept: u32| kept.min(newest))
 }
 
-/// Returns the restart in force: the latest whose time has come. A restart that is removed, or set to an earlier time,
-/// undoes nothing.
+/// Returns the restart in force: the latest restart whose time has come. A restart that is removed, or set to an
+/// earlier time, undoes nothing.
 pub fn restart_in_force(cluster: &RankingCluster, now: Timestamp) -> Option<Time> {
     let before = cluster.status.as_ref().and_then(|status| status.restarted_at.clone());
     let asked = cluster.spec.restart_at.clone().filter(|at| at.0 <= now);

@@ -1,8 +1,9 @@
 //! Limits concurrent requests to the API server, so that one operator does not use all of its capacity, and a few
 //! clusters whose admission webhooks hang do not block the operator.
 //!
-//! A request holds a place while it is young. A request that is not answered [soon](SLOT_TIME) gives its place back and
-//! continues without one: each cluster has at most one such request, and its [`super::apply::Applier`] backs off.
+//! A request holds a place in the limit while it is young. A request that is not answered [soon](SLOT_TIME) gives its
+//! place back and continues without one: each cluster has at most one such request, and its [`super::apply::Applier`]
+//! backs off.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,12 +29,12 @@ pub struct RequestLimit {
 }
 
 impl RequestLimit {
-    /// Creates the limit without any requests.
+    /// Creates the limit, with no requests running.
     pub fn new(metrics: OperatorMetrics) -> Self {
         Self { permits: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
-    /// Runs a request as soon as the limit allows another one. `work` has to bound its own time.
+    /// Runs a request as soon as the limit allows one more. The future `work` has to bound its own time.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let queued = GaugeGuard::new(&self.metrics.queued_requests);
         let place = self.permits.acquire().await;

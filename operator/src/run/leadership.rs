@@ -1,4 +1,4 @@
-//! A period of leadership: everything that the leader's work needs.
+//! A period of leadership: the Lease that the leader holds, its shard, and when the period ends.
 
 use super::lease::{Candidate, HeldLease};
 use super::metrics::OperatorMetrics;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Leadership {
     /// The held Lease, which fences the leader's orders.
     pub held_lease: HeldLease,
-    /// The shard that is led: nothing is done about clusters in other shards' namespaces.
+    /// The shard that this process leads: clusters in other shards' namespaces are left alone.
     pub shard: Shard,
     /// The name of the process that holds the Lease.
     pub identity: String,

@@ -33,13 +33,13 @@ pub const LEASE_LASTS: Duration = Duration::from_secs(15);
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// The time without a successful renewal after which a holder stops its work.
 pub const RENEW_WITHIN: Duration = Duration::from_secs(10);
-/// The time limit for the leader's work to stop: together with [`RENEW_WITHIN`] less than [`LEASE_LASTS`].
+/// The time limit within which the leader's work must stop: together with [`RENEW_WITHIN`] less than [`LEASE_LASTS`].
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 /// The time limit of one request: two requests fit between two renewals.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after a request that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The length of a watch in seconds: below the 240 s after which load balancers cut idle connections.
+/// The duration of a watch in seconds: below the 240 s after which load balancers cut idle connections.
 const WATCH_SECONDS: u32 = 200;
 
 /// A held Lease, which fences the orders of one period of leadership.
@@ -63,7 +63,7 @@ pub struct Candidate {
     metrics: OperatorMetrics,
 }
 
-/// The reason why a Lease is not held any more.
+/// The reason why this process does not hold a Lease any more.
 enum LossReason {
     Stopped,
     HandedOver,
@@ -154,7 +154,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Returns whether the Lease is still as it was when `held` began; used when somebody else seems to lead.
+    /// Returns whether the Lease is still as it was when `held` began; used when another process seems to lead.
     pub async fn still_holds_lease(&self, held: &HeldLease) -> anyhow::Result<bool> {
         let lease =
             timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
@@ -237,7 +237,7 @@ impl Candidate {
         self.replica_candidates.note_lease(self.shard_index(), name, free_from, asked);
     }
 
-    /// Asks the holder to give the Lease up, by an annotation of the Lease.
+    /// Requests, by an annotation of the Lease, that the holder gives the Lease up.
     async fn request_release(&self, sight: &mut SeenLease) -> kube::Result<()> {
         let Some((lease, _)) = &sight.lease else { return Ok(()) };
         let mine = record::ask_for_lease(lease.clone(), &self.holder_name);
@@ -267,8 +267,8 @@ impl Candidate {
         written.unwrap_or_else(|_| Err(no_answer())).map(|lease| (lease, began))
     }
 
-    /// Watches the Lease until a step is due. A watch that broke silently does no harm: the Lease then seems not to
-    /// change, and the guarded write fails.
+    /// Watches the Lease until its candidate has a step to do. A watch that broke silently does no harm: the Lease then
+    /// seems not to change, and the guarded write fails.
     async fn watch_until_due(&self, sight: &mut SeenLease) -> anyhow::Result<()> {
         let mut others = self.replica_candidates.changes();
         let version = sight.lease.as_ref().and_then(|(lease, _)| lease.metadata.resource_version.clone());
@@ -347,7 +347,7 @@ impl Candidate {
         }
     }
 
-    /// Renews the Lease and returns it; `Ok(Err(…))` with the name of the holder if another process holds it.
+    /// Renews the Lease and returns it; `Ok(Err(…))` with the holder's name if another process holds the Lease.
     async fn write_renewal(&self, lease: &Lease) -> anyhow::Result<Result<Lease, String>> {
         let parameters = PostParams::default();
         let mine = renew_lease(lease.clone(), Timestamp::now());
@@ -379,7 +379,7 @@ impl Candidate {
     }
 }
 
-/// Runs the leader's work; returns an error if the work ends before `told` is cancelled.
+/// Runs the leader's work; returns an error if the work ends before `told` is cancelled, which stops the work.
 async fn run_work_until_told(
     told: CancellationToken,
     work: impl Future<Output = anyhow::Result<()>>,

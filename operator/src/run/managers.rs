@@ -1,4 +1,4 @@
-//! The operator's requests to managers and readers over HTTP, and its authentication there.
+//! Requests of the operator to managers and readers over HTTP, and how the operator authenticates itself there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ use crate::answers::{self, Bounded, FlatAnswer};
 use crate::build::{Component, names};
 use crate::crd::Tls;
 
-/// The time limit of an answer. Managers answer from memory; a load that comes later is too old to plan by.
+/// The time limit for an answer of a manager. Managers answer from memory; a load that comes later is too old to plan
+/// by.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest answer that is accepted: twice that of 30,000 videos and 500 readers with ids of usual length.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -34,16 +35,16 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const INITIAL_ANSWER_CAPACITY: usize = 16 * 1024;
 /// Longest text of a refusal that is shown, in characters.
 const MAX_TEXT_CHARS: usize = 500;
-/// Maximal number of orders in one request: managers accept 8 MiB.
+/// Maximal number of moves in one request: a manager accepts requests of 8 MiB.
 pub const MAX_MOVES: usize = 1_000;
 
-/// The reason why a manager or reader did not do what was requested.
+/// The reason why a manager or reader did not do what the operator requested.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestRefusal {
     /// There was no answer, or the server reported a failure of its own.
     #[error("{0}")]
     Unavailable(String),
-    /// Another planner is in office, or this term never began.
+    /// Another planner's term has begun, or this planner's term never began.
     #[error("the term is over: {0}")]
     TermOver(String),
     /// The manager understood the request and refuses it.
@@ -57,7 +58,7 @@ pub enum RequestRefusal {
 }
 
 /// The URLs of managers and readers for an operator that runs outside of their Kubernetes cluster. Without a template,
-/// URLs are made of pods' addresses and names.
+/// URLs are made from the addresses and names of pods.
 #[derive(Debug, Clone, Default)]
 pub struct UrlTemplates {
     /// The URL of a cluster's managers, with `{cluster}` and `{namespace}` in it.
@@ -66,7 +67,7 @@ pub struct UrlTemplates {
     pub reader: Option<String>,
 }
 
-/// A reader's own report; the other fields of the answer are not used.
+/// A reader's own report about its health; the other fields of the answer are not used.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnReport {
@@ -121,7 +122,7 @@ impl Managers {
         self.tls_client.as_ref().map_or(&self.peer_client, |(_, peers)| peers)
     }
 
-    /// Adds a token to the request that only this cluster's managers accept.
+    /// Adds a token that only this cluster's managers accept to the request.
     async fn with_token(&self, request: RequestBuilder) -> Result<RequestBuilder, RequestRefusal> {
         let audience = names::token_audience(&self.cluster.name, &self.cluster.namespace);
         let token = self.tokens.for_audience(&audience).await;
@@ -178,7 +179,7 @@ impl Managers {
         self.post_json(manager, "term", &renewal).await
     }
 
-    /// Sends cordons to a manager: it closes readers, or opens them again.
+    /// Sends cordons to a manager: orders to close readers, or to open them again.
     pub async fn send_cordons(
         &self,
         manager: &Url,
@@ -190,8 +191,8 @@ impl Managers {
             .await
     }
 
-    /// Sends orders for moves. It is no error if the manager took none of the moves because they do not fit the present
-    /// state.
+    /// Sends move orders to a manager. The result is no error if the manager refuses moves because they do not fit the
+    /// present state.
     pub async fn send_moves(
         &self,
         manager: &Url,
@@ -208,7 +209,7 @@ impl Managers {
         .map(drop)
     }
 
-    /// Asks a reader, whose pod has the address `ip`, for the number of its connected viewers.
+    /// Requests the number of connected viewers from a reader, whose pod has the address `ip`.
     pub async fn fetch_viewers(&self, reader: &str, ip: &str) -> Result<u64, RequestRefusal> {
         let url = self
             .reader_address(reader, ip)

@@ -42,7 +42,7 @@ pub struct WriteLabels {
 }
 
 liverank_runtime::label_values! {
-    /// A part of what the conversion webhook needs.
+    /// A part of the system that the conversion webhook needs in order.
     pub enum ConversionPart {
         /// The certificate in its Secret.
         Certificate = "certificate",
@@ -66,7 +66,7 @@ liverank_runtime::label_values! {
     pub enum ConversionResult {
         /// All objects were converted.
         Converted = "converted",
-        /// An object cannot be converted.
+        /// An object could not be converted.
         Refused = "refused",
         /// The request is none, or too large, or did not come in time.
         Unreadable = "unreadable",
@@ -97,7 +97,7 @@ pub struct OperatorMetrics {
     pub led_shards: Gauge,
     /// Number of shards into which the namespaces are divided.
     pub shard_count: Gauge,
-    /// 1 for each shard that this process leads, 0 for a shard that it led before.
+    /// For each shard, 1 if this process leads the shard, 0 if it led the shard before.
     pub shard_leader: Family<ShardLabel, Gauge>,
     /// Number of failed renewals of Leases.
     pub renewals_failed: Counter,
@@ -109,7 +109,7 @@ pub struct OperatorMetrics {
     pub claimed_by_others: Gauge,
     /// Duration of reconciles, in seconds.
     pub reconcile_seconds: Histogram,
-    /// Number of requests to the API server that wait for a place.
+    /// Number of requests to the API server that wait until the limit on requests allows them.
     pub queued_requests: Gauge,
     /// Number of requests to the API server in flight.
     pub running_requests: Gauge,
@@ -129,7 +129,7 @@ pub struct OperatorMetrics {
     pub accepted_orders: Counter,
     /// Number of requests to the conversion webhook, by result.
     pub conversions: Family<ConversionResultLabel, Counter>,
-    /// 1 if a part of what the conversion webhook needs is in order, else 0; of the leader only.
+    /// 1 if a part that the conversion webhook needs is in order, otherwise 0; exported by the leader only.
     pub conversion_ready: Family<ConversionPartLabel, Gauge>,
     /// The end of the validity of the webhook's own certificate, in seconds since 1970. Only the leader exports it, and
     /// a family has no sample in other processes.
@@ -226,7 +226,7 @@ impl OperatorMetrics {
         self.conversions.get_or_create(&ConversionResultLabel { result }).inc();
     }
 
-    /// Notes whether a part of what the conversion webhook needs is in order.
+    /// Sets whether a part that the conversion webhook needs is in order.
     pub fn note_conversion_part(&self, part: ConversionPart, ready: bool) {
         self.conversion_ready.get_or_create(&ConversionPartLabel { part }).set(i64::from(ready));
     }
@@ -245,7 +245,7 @@ impl OperatorMetrics {
         self.conversion_certificate_end.clear();
     }
 
-    /// Notes that a watch made progress.
+    /// Notes the time at which a watch made progress: now.
     pub fn note_progress(&self, kind: &'static str) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.watch_progress.get_or_create(&WatchLabels { kind }).set(now.as_secs() as i64);

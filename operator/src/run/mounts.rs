@@ -32,8 +32,8 @@ const MAX_EVENTS_READ: u32 = 5;
 pub struct MountChecker(HashMap<Box<str>, (Instant, Option<String>)>);
 
 impl MountChecker {
-    /// Returns the troubles of pods that do not start because a volume cannot be mounted, and when to look again;
-    /// `None` if no pod is waiting.
+    /// Returns the problems of pods that do not start because a volume cannot be mounted, and the time of the next
+    /// check; `None` if no pod is waiting.
     pub async fn check_mounts(
         &mut self,
         api: (&Client, &RequestLimit),
@@ -68,7 +68,7 @@ impl MountChecker {
     }
 }
 
-/// Returns for each component the oldest pod that does not start, and the number of its pods that do not.
+/// Returns, for each component with pods that do not start, the oldest of these pods and their number.
 fn oldest_waiting_pods(pods: &[Arc<CachedPod>]) -> BTreeMap<&str, (&CachedPod, usize)> {
     let mut waiting: BTreeMap<&str, (&CachedPod, usize)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {
@@ -117,7 +117,7 @@ fn mount_trouble(
     }
 }
 
-/// Returns the name of the Secret behind a volume of that name: all components use the same volume name for one Secret.
+/// Returns the name of the Secret in a volume of this name: all components use the same volume name for one Secret.
 fn secret_of(volume: &str, deployments: &[Arc<LiveObject>]) -> Option<String> {
     deployments.iter().find_map(|live| {
         let body = live.to_value();

@@ -1,5 +1,5 @@
-//! Checks that all watches make progress. A watch that stalls while the API server answers will not recover by itself,
-//! and a process that looks healthy while it sees nothing is worse than one that is restarted.
+//! Checks that all watches make progress. A watch that stalls while the API server answers does not recover by itself,
+//! and a process that looks healthy although it observes nothing is worse than one that is restarted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Writes a cluster's status: at once when something important changes, else at most once in [`NUMBERS_INTERVAL`].
+//! Writes a cluster's status: at once when something important changes, otherwise at most once in [`NUMBERS_INTERVAL`].
 //!
 //! A write that is not answered soon goes on without the look that began it. Later looks do not begin another one
 //! meanwhile: when it has ended, the next look writes what is true then.
@@ -21,7 +21,7 @@ use crate::status::{self, StatusInput, is_different, is_worth_writing_now};
 
 /// The minimal time between two writes of the status that only change numbers.
 pub const NUMBERS_INTERVAL: Duration = Duration::from_secs(15);
-/// The pause after a write that failed.
+/// The pause after a write of the status that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The time for which a look waits for its write. Usually a write takes a hundredth of it; one that waits for a webhook
 /// must not hold the look.
@@ -82,7 +82,7 @@ impl Reporter {
         }
     }
 
-    /// Notes decisions: the last one and the history go into the status.
+    /// Notes decisions, so that the last one and the history are written into the status.
     pub fn note_decisions(&mut self, decisions: &[Decision]) {
         if let Some(last) = decisions.last() {
             self.latest_decision = Some(last.clone());
@@ -102,8 +102,8 @@ impl Reporter {
         self.latest_decision.clone()
     }
 
-    /// Writes the status if that is due. Returns the events about conditions that changed, and when a postponed write
-    /// is due.
+    /// Writes the status if a write is due. Returns the events about conditions that changed, and the time at which a
+    /// postponed write is due.
     pub async fn write_status(&mut self, report: &StatusInput<'_>) -> (Vec<PendingEvent>, Option<Instant>) {
         let ended = self.write.try_join_next();
         let mut news = ended.map(|ended| self.note_ended_write(ended)).unwrap_or_default();

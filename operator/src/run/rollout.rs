@@ -16,7 +16,7 @@ use crate::build::{Component, Kind, WantedObject, names};
 /// The roll-out state of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolloutState {
-    /// The component that has this state.
+    /// The component that is rolled out.
     pub component: Component,
     /// Number of pods wanted.
     pub desired: i32,
@@ -107,7 +107,7 @@ fn condition_message(status: &Value, kind: &str, wanted: &str) -> Option<String>
     Some(found["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Returns the component whose turn it is: the first that is not rolled out. The components after this one keep their
+/// Returns the first component that is not rolled out: its turn has come, and the components after it keep their
 /// templates.
 pub fn next_component(states: &[RolloutState]) -> Option<&RolloutState> {
     states.iter().find(|state| !state.is_rolled_out)

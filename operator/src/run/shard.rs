@@ -21,7 +21,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The only shard of an operator without shards: all namespaces.
+    /// The only shard of an operator without shards; it includes all namespaces.
     pub const WHOLE: Self = Self { index: 0, shard_count: 1 };
 
     /// Returns whether a namespace is in this shard.
@@ -42,7 +42,8 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Returns the shard that a namespace is in: the 64-bit FNV-1a hash of its name, modulo the number of shards.
+/// Returns the number of the shard that a namespace is in: the 64-bit FNV-1a hash of its name, modulo the number of
+/// shards.
 pub fn shard_of_namespace(namespace: &str, shards: u32) -> u32 {
     (fnv1a(namespace.as_bytes()) % u64::from(shards.max(1))) as u32
 }
@@ -54,8 +55,8 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
 }
 
-/// Returns the holder that a process writes into a Lease: its identity, and the number of shards that it uses. With one
-/// shard, the holder is the identity alone, as releases without shards write it.
+/// Returns the name that a process writes into a Lease as the holder: its identity, and the number of shards that it
+/// uses. With one shard, the name is the identity alone, as releases without shards write it.
 pub fn lease_holder(identity: &str, shards: u32) -> String {
     if shards == 1 { identity.to_owned() } else { format!("{identity}/{shards}") }
 }
@@ -76,7 +77,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Returns the holder that a shard of this installation writes into a cluster's claim.
+    /// Returns the name that a shard of this installation writes into a cluster's claim as the holder.
     pub fn claimant(&self, shard: Shard) -> String {
         if shard.shard_count == 1 { self.to_string() } else { format!("{self}, {shard}") }
     }

@@ -1,5 +1,5 @@
-//! Scaling down of components that hold clients: one pod in each drain time, as the operator's autoscalers do it. A
-//! Deployment by itself ends all surplus pods at once, and the clients of all of them reconnect in the same second.
+//! Scaling down of components that hold clients: one pod in each drain time, as the operator's autoscalers do it. Left
+//! to itself, a Deployment ends all surplus pods at once, and the clients of all of them reconnect in the same second.
 //! Pure.
 
 use std::collections::HashMap;
@@ -11,7 +11,8 @@ use liverank_core::Millis;
 use super::cache::CachedPod;
 use crate::build::Component;
 
-/// The time in milliseconds after its due end at which a pod counts as lost with its node: its clients are gone then.
+/// The time in milliseconds, after a pod should have ended, at which it counts as lost with its node: its clients are
+/// gone then.
 const POD_LOST_AFTER_MS: Millis = 60_000;
 
 /// The wanted and the current number of a component's pods.
@@ -31,8 +32,8 @@ pub struct PodCounts {
 pub struct ScaleDownPacer(HashMap<Component, Instant>);
 
 impl ScaleDownPacer {
-    /// Returns the number of pods for the Deployment's spec now, and when the next pod may be removed. Pods are added
-    /// at once.
+    /// Returns the number of pods to write into the Deployment's spec now, and the time at which the next pod may be
+    /// removed. Pods are added at once.
     pub fn next_replicas(
         &mut self,
         component: Component,
@@ -58,8 +59,8 @@ pub fn may_still_hold_clients(pod: &CachedPod, now: Millis) -> bool {
     pod.termination_due.is_some_and(|ends| now < ends + POD_LOST_AFTER_MS)
 }
 
-/// Returns when the next pod that has not ended counts as lost, because no event tells of that; `None` if there is
-/// none.
+/// Returns the time at which the next pod that has not ended counts as lost; `None` if there is none. The time is
+/// needed because no event tells of the loss.
 pub fn next_pod_lost_at(pods: &[Arc<CachedPod>], now: Millis) -> Option<Millis> {
     pods.iter()
         .filter_map(|pod| pod.termination_due)

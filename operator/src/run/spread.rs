@@ -1,4 +1,5 @@
-//! The spread of shards over replicas: each holds as many as the others, and a replica without others holds all.
+//! The spread of shards over replicas: each replica holds as many shards as the others, and a replica without others
+//! holds all.
 //!
 //! Replicas know of each other only through the shards' Leases. A free Lease is taken first by the replica that holds
 //! the fewest: the others wait a little for each Lease that they hold. A replica that holds at least two fewer than
@@ -23,14 +24,14 @@ const WAIT_PER_HELD_LEASE: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// The time for which a Lease that was given up is reserved for the replica that asked for it.
 const LEASE_RESERVED_FOR: Duration = Duration::from_secs(3);
-/// The time for which a replica must have been ready before it asks for a Lease: during a rollout, holders end by
-/// themselves.
+/// The time for which a replica must have been ready before it requests a Lease: during a rollout, holders give up
+/// their Leases by themselves.
 const REQUEST_LEASE_AFTER: Duration = Duration::from_secs(10);
 /// The time for which a request for a Lease is valid, before another one may be made; the answer comes with the next
 /// renewal.
 const REQUEST_VALID_FOR: Duration = Duration::from_secs(30);
 
-/// Whether this replica waits for a shard's Lease, is taking it, holds it, or is giving it up.
+/// The state of this replica with respect to a shard's Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnState {
     /// The replica does not hold the Lease and waits for it.
@@ -52,7 +53,7 @@ pub struct ShardLease {
     pub holder: Option<String>,
     /// The time from which the Lease belongs to nobody if it does not change.
     pub free_from: Instant,
-    /// The replica that asks for the Lease, and since when.
+    /// The replica that requests the Lease, and the time since which it does.
     pub asked_by: Option<(String, Instant)>,
 }
 
@@ -72,7 +73,7 @@ pub struct LeaseView {
 pub enum LeaseStep {
     /// Take the Lease, which is free.
     Take,
-    /// Ask the holder of the Lease for it.
+    /// Request that the holder gives the Lease up.
     Ask,
     /// Give the Lease up, because a replica with fewer Leases asks for it.
     HandOver,
@@ -143,7 +144,7 @@ impl LeaseView {
         seat.free_from + wait + if reserved { LEASE_RESERVED_FOR } else { Duration::ZERO }
     }
 
-    /// Returns the time from which this replica may ask for the Lease; `None` if it does not ask for this Lease now.
+    /// Returns the time from which this replica may request the Lease; `None` if it does not request this Lease now.
     fn may_ask_from(&self, shard: usize, now: Instant) -> Option<Instant> {
         let asks = self.ready_since? + REQUEST_LEASE_AFTER;
         let fresh = |seat: &ShardLease| {
@@ -202,8 +203,8 @@ impl ReplicaCandidates {
         self.update(|view| view.ready_since = Some(Instant::now()));
     }
 
-    /// Notes the content of the Lease of `shard`: its holder, the time from which it is free, and the replica that asks
-    /// for it.
+    /// Notes the content of the Lease of `shard`: its holder, the time from which it is free, and the replica that
+    /// requests it.
     pub fn note_lease(&self, shard: usize, holder: Option<&str>, free_from: Instant, asked: Option<&str>) {
         self.update(|view| {
             let seat = &mut view.leases[shard];
@@ -217,7 +218,7 @@ impl ReplicaCandidates {
         });
     }
 
-    /// Notes that this replica has asked for the Lease of `shard`.
+    /// Notes that this replica has requested the Lease of `shard`.
     pub fn note_asked(&self, shard: usize) {
         self.update(|view| view.leases[shard].asked_by = Some((view.replica_name.clone(), Instant::now())));
     }

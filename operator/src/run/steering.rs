@@ -1,5 +1,5 @@
-//! The readers of one cluster: the state that managers and readers report, the round of decisions ([`crate::readers`],
-//! pure), and orders to managers under this leader's term.
+//! The control of one cluster's readers: the state that managers and readers report, the round of decisions
+//! ([`crate::readers`], pure), and orders to managers under this leader's term.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -27,10 +27,10 @@ use crate::readers::{
 
 /// The time between two renewals of a term: managers' autopilots take over after 15 s without one.
 const RENEW_TERM_EVERY: Duration = Duration::from_secs(6);
-/// The pause after a term was refused or lost: two planners that take over from each other at full speed help nobody.
+/// The pause after a term was refused or lost: two planners must not take over from each other at full speed.
 const RETRY_TERM_AFTER: Duration = Duration::from_secs(3);
 
-/// A term in office at a cluster's managers.
+/// The term of this planner that the cluster's managers have accepted.
 #[derive(Debug, Clone, Copy)]
 struct PlannerTerm {
     term: u64,
@@ -49,11 +49,12 @@ pub struct ReaderController {
     readers_to_ask: Vec<String>,
     /// Whether the next query needs all assignments.
     needs_assignments: bool,
-    /// Number of queries of the managers so far: it selects the manager that is asked for all assignments.
+    /// Number of queries of the managers so far, which selects the manager that is queried for all assignments.
     query_count: usize,
-    /// The manager that answered last; orders are sent to it.
+    /// The manager that answered the last query; orders are sent to it.
     last_answering_manager: Option<Url>,
-    /// The other managers that answered: they are told what was decided, too, because any of them may be asked to show it.
+    /// The other managers that answered the last query. The last decisions are sent to them, too, because any manager
+    /// may be queried for them.
     other_managers: Vec<Url>,
     /// The last decisions, the latest first.
     decisions: Vec<OutsideDecision>,
@@ -61,11 +62,11 @@ pub struct ReaderController {
     are_decisions_sent: bool,
     term: Option<PlannerTerm>,
     next_term_not_before: Instant,
-    /// The last problem with the managers, which is reported, and logged once.
+    /// The last problem with the managers, which is reported, and logged once; `None` if they answer.
     trouble: Option<String>,
 }
 
-/// The input of a round besides the managers' reports.
+/// The input of a round of decisions, apart from the reports of managers and readers.
 pub struct RoundFacts<'a> {
     /// The `RankingCluster`, as it is in force.
     pub cluster: &'a RankingCluster,
@@ -82,7 +83,7 @@ pub struct RoundFacts<'a> {
 }
 
 impl ReaderController {
-    /// Creates the state of a leader that has just begun.
+    /// Creates the controller of a leader that has just begun.
     pub fn new(managers: Managers, leadership: Arc<Leadership>, memory: ReaderMemory) -> Self {
         let now = Instant::now();
         Self {
@@ -130,8 +131,8 @@ impl ReaderController {
         outcome
     }
 
-    /// Queries every manager for its load, and one of them, in turn, for the assignments: every manager has the same, and
-    /// each answer takes its room of the budget while others wait for theirs.
+    /// Queries every manager for its load, and one of them, in turn, for the assignments. Every manager has the same
+    /// assignments, and each such answer takes memory of the budget while other answers wait for theirs.
     async fn fetch_loads(&mut self, pods: &[(String, String)]) {
         let managers = self.managers.manager_addresses(pods);
         let at = now_ms();
@@ -168,7 +169,7 @@ impl ReaderController {
         self.note_trouble(trouble.filter(|_| self.last_answering_manager.is_none()));
     }
 
-    /// Queries the readers in [`Self::readers_to_ask`] that have a pod for their own number of viewers.
+    /// Queries the readers in [`Self::readers_to_ask`] that have a pod for the number of their own viewers.
     async fn ask_readers(&mut self, facts: &RoundFacts<'_>) {
         let at = now_ms();
         let asked =
@@ -188,7 +189,7 @@ impl ReaderController {
         }
     }
 
-    /// Begins a term if this planner has none, or renews it if that is due.
+    /// Begins a term if this planner has none, or renews its term if a renewal is due.
     async fn keep_term(&mut self, manager: &Url) {
         let now = Instant::now();
         let result = match self.term {
@@ -246,7 +247,7 @@ impl ReaderController {
         }
     }
 
-    /// Does `work`, and renews the planner's term at the managers meanwhile.
+    /// Runs `work`, and renews the planner's term at the managers meanwhile.
     pub async fn renew_term_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         // Both are on the heap: an actor would hold them on its own for as long as a look takes.
         let (work, renewing) = (Box::pin(work), Box::pin(self.keep_renewing_term()));
@@ -257,7 +258,7 @@ impl ReaderController {
         }
     }
 
-    /// Renews the planner's term at the managers again and again, for ever.
+    /// Renews the planner's term at the managers again and again. Never returns.
     async fn keep_renewing_term(&mut self) -> Infallible {
         loop {
             let due = self
@@ -270,7 +271,7 @@ impl ReaderController {
         }
     }
 
-    /// Handles a refusal: if the term is over, it checks whether another process leads.
+    /// Handles a manager's refusal: if the planner's term is over, checks whether another process leads.
     async fn handle_refusal(&mut self, refusal: RequestRefusal) {
         self.leadership.metrics.count_failure("order");
         if let RequestRefusal::TermOver(_) = refusal {
@@ -290,7 +291,7 @@ impl ReaderController {
         self.trouble = trouble;
     }
 
-    /// Sends cordons to a manager. A cordon that fails becomes a step again in the next round.
+    /// Sends cordons to a manager. A cordon that cannot be sent becomes a step again in the next round.
     pub async fn send_cordons(&mut self, cordons: Vec<CordonRequest>) {
         let (Some(manager), Some(term)) = (self.last_answering_manager.clone(), self.term) else { return };
         let result = self
@@ -301,7 +302,7 @@ impl ReaderController {
         self.note_order_result(result).await;
     }
 
-    /// Sends orders for moves to a manager.
+    /// Sends move orders to a manager.
     pub async fn send_moves(&mut self, mut moves: Vec<MoveRequest>) {
         let (Some(manager), Some(term)) = (self.last_answering_manager.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
@@ -407,7 +408,8 @@ fn own_manager_pods(facts: &RoundFacts<'_>) -> Vec<(String, String)> {
     facts.pods.iter().filter(is_manager).filter_map(address).collect()
 }
 
-/// Returns the address of a reader's own pod, of two the one that does not end; `None` if it has none.
+/// Returns the address of a reader's own pod; of two pods, the one that does not terminate. `None` if the reader has no
+/// pod.
 fn own_reader_address<'a>(facts: &RoundFacts<'a>, reader: &str) -> Option<&'a str> {
     if !has_own_deployment(facts, reader) {
         return None;
@@ -416,15 +418,15 @@ fn own_reader_address<'a>(facts: &RoundFacts<'a>, reader: &str) -> Option<&'a st
     own.max_by_key(|pod| (!pod.terminating, pod.created))?.ip.as_deref()
 }
 
-/// Returns whether the cluster has a Deployment of this name and is its controller. A Deployment that the operator only
-/// once applied may be written, but its pods get no token: anybody who may create Deployments can name the operator as
-/// the one who applied them.
+/// Returns whether the cluster has a Deployment of this name that the cluster's resource controls. A Deployment that
+/// the operator only once applied may be written, but its pods get no token: anybody who may create Deployments can
+/// name the operator as the one who applied them.
 fn has_own_deployment(facts: &RoundFacts<'_>, name: &str) -> bool {
     let uid = facts.cluster.uid();
     facts.deployments.iter().any(|live| live.name() == name && live.controller_uid.as_deref() == Some(uid))
 }
 
-/// Maximal number of approved plans that are read from the annotation: few plans wait at a time.
+/// Maximal number of approved plans that are read from the annotation: few plans wait at the same time.
 const MAX_APPROVED: usize = 8;
 
 /// Returns the names of the plans that the resource's annotation approves.
@@ -448,7 +450,8 @@ pub fn existing_readers(cluster: &str, deployments: &[Arc<LiveObject>]) -> Vec<b
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
-/// Returns readers that have pods but no visible Deployment; `true` if one of the pods was not told to end.
+/// Returns the names of readers that have pods but no visible Deployment; the value is `true` if one of the pods was
+/// not told to end.
 fn orphaned_readers(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) -> BTreeMap<String, bool> {
     let mut orphans = BTreeMap::new();
     for pod in pods {
@@ -462,7 +465,7 @@ fn orphaned_readers(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) ->
     orphans
 }
 
-/// Returns readers that have running pods but no visible Deployment.
+/// Returns the names of readers that have running pods but no visible Deployment, because its labels were edited.
 pub fn lost_readers(deployments: &[Arc<LiveObject>], pods: &[Arc<CachedPod>]) -> BTreeSet<String> {
     orphaned_readers(deployments, pods)
         .into_iter()

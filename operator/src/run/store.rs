@@ -27,7 +27,7 @@ impl std::fmt::Display for ClusterKey {
     }
 }
 
-/// An object of Kubernetes in the form that a store caches: without the fields that nobody reads.
+/// An object of Kubernetes in the form that a store caches: without the fields that are not read.
 pub trait CachedObject: Send + Sync + 'static {
     /// The key of the cluster that the object belongs to; the object is in the cluster's namespace.
     fn cluster_key(&self) -> &ClusterKey;
@@ -35,15 +35,15 @@ pub trait CachedObject: Send + Sync + 'static {
     fn name(&self) -> &str;
 }
 
-/// All objects of one kind that its watches have seen. There is one watch of all namespaces, whose part has an empty
-/// name, or one for each namespace, whose part has the namespace's name.
+/// All objects of one kind that its watches have shown. There is one watch of all namespaces, whose part of the store
+/// has an empty name, or one for each namespace, whose part has the namespace's name.
 pub struct ClusterStore<T>(RwLock<State<T>>);
 
 struct State<T> {
     objects: BTreeMap<(ClusterKey, Box<str>), Arc<T>>,
     /// The cluster of each object by its namespace and name: a label edited by hand moves an object between clusters.
     cluster_of_object: HashMap<(Arc<str>, Box<str>), ClusterKey>,
-    /// The latest resource version that the watch of each part has seen of this kind.
+    /// The latest resource version of this kind that the watch of each part has shown.
     versions: HashMap<Box<str>, u64>,
     /// The parts whose watch has listed all objects once.
     listed: BTreeSet<Box<str>>,
@@ -72,9 +72,8 @@ impl<T: CachedObject> ClusterStore<T> {
         state.listed.len() >= state.part_count
     }
 
-    /// Returns whether a write in `namespace` that was answered with `version` must be visible in the store by now.
-    /// Resource versions of one kind are ordered numbers (KEP-5504); for a version that is no number the result is
-    /// always true.
+    /// Returns whether the store shows a write in `namespace` that was answered with `version`. Resource versions of
+    /// one kind are ordered numbers (KEP-5504); for a version that is no number the result is always true.
     pub fn has_seen(&self, namespace: &str, version: &str) -> bool {
         let state = self.read_state();
         let seen = state.versions.get(namespace).or_else(|| state.versions.get("")).copied().unwrap_or(0);
@@ -203,12 +202,12 @@ pub struct Wakers {
 }
 
 impl Wakers {
-    /// Returns the waker of a cluster's actor, which has to be [removed](Self::remove) when the actor ends.
+    /// Returns the waker of a cluster's reconciler, which has to be [removed](Self::remove) when the reconciler ends.
     pub fn waker_of(&self, key: &ClusterKey) -> Arc<Notify> {
         Arc::clone(self.lock_actors().entry(key.clone()).or_default())
     }
 
-    /// Removes the waker of a cluster, because the cluster has no actor any more.
+    /// Removes the waker of a cluster, because the cluster has no reconciler any more.
     pub fn remove(&self, key: &ClusterKey) {
         self.lock_actors().remove(key);
     }

@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
-/// Maps that apply treats as one value: an additional key in a Service's selector would disconnect it from its pods.
+/// Maps that server-side apply treats as one value: an additional key in a Service's selector would disconnect the
+/// Service from its pods.
 const WHOLE_VALUE_MAPS: [&str; 4] = ["selector", "nodeSelector", "podSelector", "matchLabels"];
 
-/// The fields with an object's kind, which the API server leaves out of lists.
+/// The fields with an object's kind, which the API server leaves out of the items of lists.
 const KIND_FIELDS: [&str; 2] = ["apiVersion", "kind"];
 
 /// Returns the path of a field of `wanted` that `live` lacks or has with another value; `None` if nothing has to be
@@ -63,8 +64,8 @@ fn find_item<'a>(items: &'a [Value], wanted: &Value, keys: &[&str]) -> Option<&'
     items.iter().find(|item| keys.iter().all(|key| key_of(item, key) == key_of(wanted, key)))
 }
 
-/// Returns the keys of a list that server-side apply merges by key; empty for other lists. Only kinds that the operator
-/// writes are known.
+/// Returns the keys by which server-side apply merges the items of a list; empty for lists that it does not merge. Only
+/// kinds that the operator writes are known.
 fn keys_of(kind: &str, field: &str) -> &'static [&'static str] {
     match (kind, field) {
         (_, "ownerReferences") => &["uid"],
@@ -78,7 +79,7 @@ fn keys_of(kind: &str, field: &str) -> &'static [&'static str] {
     }
 }
 
-/// Returns the text or number of a list item's key; a missing protocol counts as TCP.
+/// Returns the value of one merge key of a list's item, as text and as number; a missing protocol counts as TCP.
 fn key_of<'a>(item: &'a Value, key: &str) -> (Option<&'a str>, Option<i64>) {
     match item.get(key) {
         None if key == "protocol" => (Some("TCP"), None),

@@ -17,15 +17,15 @@ use tokio::time::timeout;
 
 /// The lifetime of a token in seconds: the least that the API server issues.
 const TOKEN_SECONDS: i64 = 600;
-/// The age after which a token is renewed: a fifth of its lifetime is left then.
+/// The age at which a token is replaced by a new one: a fifth of its lifetime is left then.
 const RENEW_AFTER: Duration = Duration::from_mins(8);
 /// The time limit of a request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time between two fetches of the public keys: an API server publishes a new key before it signs with it.
+/// The time between two fetches of the public keys: an API server publishes a new key before it signs tokens with it.
 const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
 /// The pause between two fetches as long as no keys are known.
 const RETRY_KEYS_AFTER: Duration = Duration::from_secs(1);
-/// The largest accepted set of keys, in bytes.
+/// The largest accepted answer with public keys, in bytes.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 
 /// Requests a token of a `ServiceAccount` from the API server; the token is valid only for `audience`.
@@ -54,7 +54,7 @@ pub async fn request_token(
     made.status.and_then(|status| status.token).context("the API server made no token")
 }
 
-/// The tokens of the operator's own `ServiceAccount`, by audience.
+/// The tokens of the operator's own `ServiceAccount`, cached by audience.
 pub struct OperatorTokens {
     client: Client,
     namespace: String,
@@ -102,7 +102,7 @@ impl PublicKeys {
         Self(RwLock::new(keys.into()))
     }
 
-    /// Keeps the keys up to date. Never returns.
+    /// Fetches the keys again and again. Never returns.
     pub async fn keep_fetching(&self, client: Client) {
         let mut failing = false;
         loop {

@@ -10,10 +10,10 @@ use super::cache::{CachedPod, LiveObject};
 use super::store::CachedObject;
 use crate::status::ReportedProblem;
 
-/// The reasons of refusals that last until somebody acts; all other refusals end by themselves.
+/// The reasons of refused writes that last until a person acts; all other refusals end by themselves.
 const LASTING_REFUSALS: [&str; 5] =
     ["ApplyRefused", "Forbidden", "QuotaExceeded", "NameTaken", "KindMissing"];
-/// Maximal number of refusals in one status: one policy may refuse every object.
+/// Maximal number of problems of one kind in one status: one policy may refuse every object.
 const MAX_REFUSALS_NAMED: usize = 10;
 
 /// The time in milliseconds for which a pod that crashed counts as failing: longer than the kubelet's longest pause
@@ -58,12 +58,13 @@ fn recovers_at(pod: &CachedPod) -> Option<Millis> {
     pod.last_crash_at.filter(|_| pod.restarts > 0).map(|at| at + RECOVERED_AFTER_MS)
 }
 
-/// Returns when the next crashed pod has run for long enough, because no event tells of that; `None` if there is none.
+/// Returns the time at which the next crashed pod has run for long enough to count as recovered; `None` if there is
+/// none. The time is needed because no event tells of the recovery.
 pub fn next_recovery(pods: &[Arc<CachedPod>], now: Millis) -> Option<Millis> {
     pods.iter().filter_map(|pod| recovers_at(pod)).filter(|at| *at > now).min()
 }
 
-/// Returns the problems of routes that no Gateway accepts: no viewers come in by them.
+/// Returns the problems of routes that no Gateway accepts, so that viewers cannot connect by them.
 pub fn route_problems(routes: &[Arc<LiveObject>]) -> Vec<ReportedProblem> {
     let refused = |route: &Arc<LiveObject>| {
         let conditions = route.status["parents"].as_array().into_iter().flatten();
@@ -80,7 +81,7 @@ pub fn route_problems(routes: &[Arc<LiveObject>]) -> Vec<ReportedProblem> {
     routes.iter().filter_map(refused).take(MAX_REFUSALS_NAMED).collect()
 }
 
-/// Returns the problems of fields that somebody else writes, too: only a person can decide who should write them.
+/// Returns the problems of fields that another writer writes, too: only a person can decide who should write them.
 pub fn contested_field_problems(contested: &[String]) -> Vec<ReportedProblem> {
     let trouble = |about: &String| ReportedProblem {
         reason: "Contested".to_owned(),

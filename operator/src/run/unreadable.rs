@@ -1,5 +1,5 @@
-//! Resources that these types cannot parse, for example those of a later definition: the operator does nothing about
-//! them, and reports that in their status.
+//! Resources that the operator's types cannot parse, for example those of a later definition: the operator reports that
+//! in their status, and does nothing else about them.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::status_writer::WEBHOOKLESS_WRITE_TIMEOUT;
 use super::store::ClusterKey;
 use crate::crd::RankingCluster;
 
-/// The reason of the conditions and of the event.
+/// The reason of the conditions and of the event about an unreadable resource.
 const REASON: &str = "Unreadable";
-/// The pause after a write that failed.
+/// The pause after a write of the status that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximal number of tries to write the status; if all fail, only the log reports the resource.
 const MAX_WRITE_TRIES: u32 = 5;

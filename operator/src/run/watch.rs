@@ -1,4 +1,4 @@
-//! A watch: a list, then the changes, for ever, with a backoff of its own.
+//! A watch of one kind of objects: a list, then the changes, for ever, with a backoff of its own.
 //!
 //! It is written with `list` and `watch` themselves: the library's watcher hides bookmarks and ended watches, so that a
 //! stalled watch looks like one without changes.
@@ -20,8 +20,8 @@ use super::metrics::{OperatorMetrics, WatchLabels};
 use super::progress::WatchProgress;
 use super::store::{CachedObject, ClusterKey, ClusterStore, Wakers};
 
-/// The length of a watch in seconds; the next one continues where it ended. Some load balancers cut connections that
-/// are silent for 240 s, without telling either side.
+/// The duration of a watch in seconds; the next watch continues where it ended. Some load balancers cut connections
+/// that are silent for 240 s, without telling either side.
 const WATCH_SECONDS: u32 = 200;
 /// The time without any event, even a bookmark, after which a watch is opened again: API servers send a bookmark a
 /// minute.
@@ -36,8 +36,8 @@ const PAGE_OBJECTS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause after errors of a watch; see [`FIRST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause after errors for a kind that need not be installed: after its installation the operator notices it
-/// within this time, and a Kubernetes cluster without it gets few requests.
+/// The longest pause after errors for a kind that need not be installed. After the kind is installed the operator
+/// watches it within this time, and a Kubernetes cluster without it gets few requests.
 const LONGEST_PAUSE_OPTIONAL: Duration = Duration::from_mins(5);
 
 /// A watch of one kind of object, which keeps a store of these objects up to date.
@@ -50,12 +50,12 @@ pub struct Watcher<K, T: CachedObject> {
     pub namespace: Box<str>,
     /// The label selector of the watch; empty means that it selects everything.
     pub label_selector: String,
-    /// Makes the cached form of an object; `None`: the object is not cached.
+    /// Makes the cached form of an object; `None` if the object is not cached.
     pub to_cached: fn(K) -> Option<T>,
     /// The store that the watch fills.
     pub store: Arc<ClusterStore<T>>,
-    /// Whether this Kubernetes cluster may not have the kind: then a stalled watch is not reported, and it waits for
-    /// the kind to be installed.
+    /// Whether this Kubernetes cluster may not have the kind: a stalled watch is then not reported, and the watch waits
+    /// for the kind to be installed.
     pub is_optional_kind: bool,
     /// The actors to wake when an object changes.
     pub wake: WakeTarget,
@@ -63,7 +63,7 @@ pub struct Watcher<K, T: CachedObject> {
     pub progress: Arc<WatchProgress>,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
-    /// Whether the watch has logged that it is broken.
+    /// Whether the watch has logged that it failed, and has not succeeded since.
     pub has_logged_failure: AtomicBool,
 }
 
@@ -85,13 +85,13 @@ impl WakeTarget {
     }
 }
 
-/// The reason why a watch has to begin again.
+/// The reason why a watch has to be opened again.
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
-    /// The known version is too old: list again.
+    /// The resource version to continue from is too old: all objects have to be listed again.
     #[error("what is known is too old to go on from")]
     Expired,
-    /// The watch failed: continue from the known version.
+    /// The watch failed, and can continue from the same resource version.
     #[error("{0}")]
     Failed(String),
 }
@@ -190,8 +190,8 @@ where
         }
     }
 
-    /// Watches changes from `version` on, and keeps in `version` the last one seen. Returns when the API server ends
-    /// the watch.
+    /// Watches changes from `version` on, and sets `version` to the resource version of the last change. Returns when
+    /// the API server ends the watch.
     async fn watch_changes(&self, version: &mut String) -> Result<(), WatchError> {
         let parameters = WatchParams::default().labels(&self.label_selector).timeout(WATCH_SECONDS);
         let opened = timeout(REQUEST_TIMEOUT, self.api.watch(&parameters, version)).await;

@@ -1,4 +1,5 @@
-//! Checks the metrics that a component scales by. The API server checks their form when the autoscaler is written.
+//! Checks the metrics by which a component is autoscaled. The API server checks their form when the autoscaler is
+//! written.
 
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ pub(super) fn check_metrics(path: &str, front: &HttpWorkload, problems: &mut Pro
     }
 }
 
-/// Returns whether a metric is the CPU use as a share of what is requested.
+/// Returns whether a metric is the CPU use as a share of the requested CPU.
 fn is_share_of_cpu(metric: &Value) -> bool {
     let source = match metric["type"].as_str() {
         Some("Resource") => &metric["resource"],

@@ -29,7 +29,7 @@ const OWN_VOLUMES: [&str; 14] = [
     "mongodb-ca",
     "redis-ca",
 ];
-/// The flag of a file with rules of comments, which the operator writes where the resource has rules.
+/// The flag with the path of a file with comment rules; the operator writes the flag if the resource has comment rules.
 pub(super) const COMMENT_RULES_FLAG: &str = "comment-rules-file";
 /// The flag with the path of the configuration file: the operator writes it, although no setting has that name.
 const CONFIG_FLAG: &str = "config";

@@ -7,7 +7,7 @@ use crate::build::names;
 
 /// Maximal size of all annotations of an object, in bytes, by Kubernetes' limit.
 const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
-/// The part of that size that is left for the operator's own annotations and those of others, in bytes.
+/// The part of `MAX_ANNOTATIONS_BYTES` that is left for annotations of the operator and of other writers, in bytes.
 const RESERVED_ANNOTATIONS_BYTES: usize = 16 * 1024;
 
 /// Adds a problem for each key that is not a valid name by Kubernetes' rules.

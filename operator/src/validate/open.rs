@@ -1,5 +1,5 @@
-//! Finds unknown fields in the parts of a resource that the definition leaves open: typing errors, which the API server
-//! accepts there. Pure.
+//! Finds unknown fields in the parts of a resource that the definition leaves open: usually typing errors, which the
+//! API server accepts there. Pure.
 
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use crate::crd::v1beta1::OPEN_SPEC_SCHEMA;
 /// Maximal number of unknown fields that are reported of one resource.
 const MAX_MEMBERS_REPORTED: usize = 10;
 
-/// Returns all members in open parts of `given` that `read` does not have; `read` is the same spec after parsing by
-/// these types.
+/// Returns the paths of all members in open parts of `given` that `read` does not have; `read` is the same spec after
+/// parsing by the operator's types.
 pub fn unknown_fields(given: &Value, read: &Value) -> Vec<FieldProblem> {
     let mut found = Vec::new();
     // This operator does not know the schema of a later definition, so that only the parts that are open in its own
@@ -48,7 +48,7 @@ fn find_unknown_fields(schema: &Value, given: &Value, read: &Value, path: &str, 
     }
 }
 
-/// Returns whether a value is left out when it is serialised again.
+/// Returns whether a value is empty, so that it is left out when the spec is serialised again.
 fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -87,8 +87,8 @@ impl Socket {
         act(&mut lock(&self.0).timer)
     }
 
-    /// Completes when the peer has shut down its sending side. This must be called only while nothing else reads from
-    /// the socket.
+    /// Completes when the peer has shut down its sending side. Callers may call the method only while nothing else
+    /// reads from the socket.
     pub(super) async fn peer_closed_sending(&self) {
         let end = poll_fn(|context| self.with_stream(|stream| stream.get_mut().poll_peek(context)));
         // If bytes of a next request have arrived, the end cannot be seen behind them. An error will be found by the

@@ -18,7 +18,7 @@ use crate::network::rate_limit_address;
 use crate::shares::FairShares;
 
 /// The largest number of accepted connections that may wait at the same time until another connection gives up its
-/// place. Their sockets are part of the open files that are kept free.
+/// place. The sockets of waiting connections are part of the open files that are kept free.
 const MAX_WAITING_CONNECTIONS: usize = 64;
 /// The time for which a connection waits until another connection gives up its place. The connection that has to close
 /// may first finish its answer, which usually takes milliseconds.

@@ -63,10 +63,10 @@ pub enum RepairError {
     Store(#[from] StoreError),
 }
 
-/// Fills the built-in boards from the archive, and notes their offsets. Comments of the `owned` partitions are
-/// published again from the offsets that the boards had, because an offset on the boards also means that everything
-/// before it was published. `partitions` is the number of the log's partitions. `progress` is called with the number
-/// of videos done.
+/// Fills the built-in boards from the archive, and stores with the boards the offsets of the log before which the
+/// boards contain all records. Comments of the `owned` partitions are published again from the offsets that the boards
+/// had, because an offset on the boards also means that everything before it was published. `partitions` is the number
+/// of the log's partitions. `progress` is called with the number of videos done.
 pub async fn repair_boards(
     backends: &Backends,
     owned: &[u32],

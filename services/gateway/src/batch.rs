@@ -30,7 +30,8 @@ pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// buffers take memory too.
 const MIN_COUNTED_BYTES: usize = 4 * 1024;
 /// Number of interactions that are processed before other tasks of the runtime's thread have their turn: half a
-/// millisecond of work. A thousand at once took tens of milliseconds, in which no other request was answered.
+/// millisecond of work. Processing a thousand interactions at once took tens of milliseconds, in which no other request
+/// was answered.
 const ITEMS_A_TURN: usize = 32;
 
 /// The format of the interactions in the request, and of their outcomes in the answer.

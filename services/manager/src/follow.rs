@@ -139,7 +139,7 @@ async fn compare_versions(manager: &Manager, awaited: Option<u64>) -> Option<Ver
 /// How this manager's version of the assignments compares with the store's.
 #[derive(Debug, PartialEq, Eq)]
 enum VersionVerdict {
-    /// This manager knows all assignments.
+    /// This manager's assignments are as new as the store's.
     Same,
     /// The store is ahead, at this version: its changes may be on their way.
     Behind(u64),

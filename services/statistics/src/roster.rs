@@ -29,8 +29,8 @@ pub struct RosterLimits {
 pub enum ReportSource {
     /// A client at this address, which may report under any names.
     Address(IpAddr),
-    /// A process that has proved its identity by a token. Its reports are kept as long as the reports of other such
-    /// processes leave memory.
+    /// A process that has proved its identity by a token. The process's reports are kept as long as the reports of
+    /// other such processes leave memory.
     Known(KnownCaller),
 }
 

@@ -81,8 +81,9 @@ impl PatientClient {
         if status.is_success() { Ok(body) } else { Err(format!("GET {path} got {status} {body}")) }
     }
 
-    /// Sends a request until it is acknowledged. What it is about may not be in the archive yet, as a comment that was just
-    /// posted; so 404 is asked again, too. If it stays, and an answer was lost before, the request was carried out then.
+    /// Sends a request until it is acknowledged. The comment that the request names may not be in the archive yet, so
+    /// the request is sent again after a 404, too. If the answers stay 404, and an earlier answer was lost, the request
+    /// was carried out when that answer was lost.
     pub(crate) async fn until_acknowledged(
         &self,
         method: &Method,

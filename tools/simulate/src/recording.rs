@@ -35,7 +35,8 @@ struct RecordedReader {
     videos: Vec<(String, u64)>,
 }
 
-/// Returns the scenario of a recording. Its reports are `interval` apart, unless all of them have the time `at`.
+/// Returns the scenario of a recording. The recording's reports are `interval` apart, unless all of them have the time
+/// `at`.
 pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
     let lines: Vec<RecordedLine> = text
         .lines()

@@ -163,7 +163,7 @@ impl ArchiveRebuild for EmbeddedArchive {
     }
 }
 
-/// Another archive, to which nobody writes.
+/// The archive file that a rebuild reads from, to which nobody writes.
 struct SourceArchive {
     transaction: ReadTransaction,
     meta: ArchiveMeta,

@@ -176,7 +176,7 @@ impl CredentialsWatch {
         }))
     }
 
-    /// Starts the task. It ends when the archive is dropped.
+    /// Starts the task that watches the credentials. The task ends when the archive is dropped.
     pub(super) fn start(self, in_use: &ClientInUse, owner: &Arc<Mutex<CommitState>>) {
         tokio::spawn(self.run(Arc::downgrade(&in_use.0), Arc::downgrade(owner)));
     }

@@ -92,8 +92,8 @@ struct CommentIdDoc {
     id: ObjectId,
 }
 
-/// The filter for entries that say which comment is pinned: member and value. These entries have an index of their
-/// own.
+/// The filter for entries that say which comment is pinned: member and value. Entries of this kind have an index of
+/// their own.
 const PINNED_ENTRY_FILTER: (&str, &str) = ("entry.kind", "pinned");
 
 /// Returns the index of entries that say which comment is pinned.

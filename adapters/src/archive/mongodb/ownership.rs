@@ -50,8 +50,8 @@ pub(super) fn session_id(session: &ClientSession) -> Bson {
 }
 
 impl CommitState {
-    /// Returns the session to run a transaction in. If it is a new one, its id is stored beside the claimed partitions
-    /// before it is used.
+    /// Returns the session to run a transaction in. The id of a new session is stored beside the claimed partitions
+    /// before the session is used.
     pub(super) async fn transaction_session(
         &mut self,
         archive: &MongoArchive,

@@ -91,8 +91,8 @@ impl AttemptEnd {
 }
 
 impl MetaDoc {
-    /// Returns the rebuild that is being filled, if any. A rebuild in the swapping phase is an error that tells the
-    /// caller to finish it.
+    /// Returns the rebuild that is being filled, if any. If the rebuild is in the swapping phase, the method returns an
+    /// error that tells the caller to finish the swap.
     pub(super) fn rebuild_being_filled(&self) -> Result<Option<RebuildDoc>, AttemptEnd> {
         match &self.rebuild {
             Some(rebuild) if self.is_swapping() => Err(AttemptEnd::FinishSwap(Box::new(rebuild.clone()))),

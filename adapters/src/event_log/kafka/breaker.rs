@@ -46,8 +46,8 @@ struct BreakerState {
     next_action_at: Option<Instant>,
 }
 
-/// A circuit breaker that refuses appends while the brokers do not answer. It is shared by the appending tasks, the
-/// library's callbacks, and the thread that probes the brokers.
+/// A circuit breaker that refuses appends while the brokers do not answer. The appending tasks, the library's
+/// callbacks, and the thread that probes the brokers share one breaker.
 pub(super) struct Breaker {
     /// True while `open_reason` is set: an append reads this flag and takes no lock.
     is_open: AtomicBool,

@@ -294,7 +294,8 @@ fn read_position(
     Ok(known.get(&partition).copied())
 }
 
-/// Reads the last note of the boards' exporter; `None` if there is none, or the brokers have forgotten it.
+/// Reads the note that the boards' exporter stored last; `None` if no note was stored, or if the brokers no longer keep
+/// it.
 fn read_note(reader: &PositionReader, topic: &str) -> Result<Option<String>, StoreError> {
     let failed = |error: KafkaError| store_error("asking what is exported of the boards", &error);
     let mut asked = TopicPartitionList::new();

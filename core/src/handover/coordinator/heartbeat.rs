@@ -1,4 +1,4 @@
-//! What a reader's heartbeat is answered: the viewers that it hands over.
+//! The orders that a manager answers to a reader's heartbeat: the viewers that the reader hands over.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,8 +31,8 @@ impl HandOverPace {
 pub struct HeartbeatOutcome {
     /// The hand-overs that the reader is told to make.
     pub hand_overs: Vec<HandOver>,
-    /// The readers that have to be asked to get a video ready, each with the video: viewers are handed over to them as
-    /// soon as they hold it ready.
+    /// The readers that must be told to get a video ready, each with the video: viewers are handed over to them as soon
+    /// as they have the video ready.
     pub warm_up_requests: Vec<(ReaderId, VideoId)>,
     /// The videos for which the reader knows a later assignment epoch than this manager, each with that epoch: the
     /// manager has to decide about these videos again.

@@ -1,4 +1,4 @@
-//! To which of its readers a viewer of a video is sent.
+//! Which of a video's readers a viewer is sent to.
 
 use super::heartbeat::{HandOverPace, answer_heartbeat};
 use super::shares::{is_full, missing_viewers, spare_viewers, total_viewers};

@@ -14,11 +14,12 @@ pub const FULL_USAGE_THOUSANDTHS: u64 = 1_000;
 pub enum ReaderStatus {
     /// The reader sends heartbeats.
     Alive,
-    /// The reader sends heartbeats and has to be emptied. It serves its videos until other readers have taken them.
+    /// The reader sends heartbeats and has to be emptied. The reader serves its videos until other readers have taken
+    /// them.
     Draining,
-    /// The reader said that it is shutting down. It gets viewers only if no other reader can take the video.
+    /// The reader said that it is shutting down. The reader gets viewers only if no other reader can take the video.
     Leaving,
-    /// The reader sends no heartbeats, but may still serve its viewers. It gets no new viewers.
+    /// The reader sends no heartbeats, but may still serve its viewers. The reader gets no new viewers.
     Suspect,
     /// The reader sends no heartbeats and does not answer a probe. Other readers have to serve its videos.
     Gone,

@@ -174,8 +174,8 @@ impl<'m, 'a> Balancer<'m, 'a> {
             .max(seat.lower_target.saturating_sub(seat.viewers_planned))
     }
 
-    /// Returns the least and the greatest number of viewers that may go from `giver` to `taker` for the sake of
-    /// `needy`, one of the two: neither reader goes past the other half of its tolerance.
+    /// Returns the least and the greatest number of viewers that may go from `giver` to `taker`, so that `needy`, one
+    /// of the two, comes within its tolerance and the other one stays within its own.
     fn viewers_reader_may_give(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
         let (from, to) = (&self.model.readers[giver as usize], &self.model.readers[taker as usize]);
         (

@@ -1,4 +1,4 @@
-//! Chains: an overloaded reader's excess passes through another reader.
+//! Chains: the viewers that are too many on one reader are passed through a second reader to others.
 //!
 //! A reader with a few large videos can be too full by an amount that none of its videos has, while the free room is
 //! in small amounts on many readers. Then neither a move nor an exchange of two videos helps. A chain helps, as giving

@@ -1,4 +1,4 @@
-//! Heat: splits videos that are too hot for one reader, and joins videos that have cooled.
+//! Splits videos that have too many viewers for one reader, and joins videos that have cooled.
 
 use std::cmp::Reverse;
 
@@ -69,8 +69,8 @@ pub(super) fn spread_viewers(
     left
 }
 
-/// Returns the number of viewers up to which it is not worth warming a reader or another round of balance: a twentieth
-/// of the reader's limit for one video, and at least ten.
+/// Returns the number of viewers that a reader must be able to take more than, so that it is worth to give it a part of
+/// a hot video: a twentieth of the reader's limit for one video, and at least ten.
 fn min_useful_viewers(seat: &ReaderLoad) -> u64 {
     (seat.video_viewers_limit / 20).max(10)
 }
@@ -215,7 +215,7 @@ pub(super) fn join_cooled_videos(model: &mut Model) {
     }
 }
 
-/// Moves a cooled video off one reader. Returns whether that was possible.
+/// Moves a cooled video off one reader, to the other readers that serve it. Returns whether that was possible.
 fn merge_part_of_cooled_video(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
     let viewers = model.videos[video as usize].viewer_count;
     // A video that has cooled to half of the threshold may take room at others up to their capacity. Until then it

@@ -67,8 +67,8 @@ pub(super) struct PlannedVideo {
     changed_position: u32,
 }
 
-/// A video that the plan has changed: its placement before, and the first reason for changing it. The reason is `None`
-/// if no reader served the video, which is the reason then.
+/// A video that the plan has changed: its placement before, and the first reason for changing it. No reason is needed,
+/// and it is `None`, if no reader served the video.
 #[derive(Debug)]
 pub(super) struct ChangedVideo {
     pub video: u32,
@@ -85,7 +85,7 @@ pub(super) struct Model<'a> {
     pub zones: Vec<Option<u32>>,
     /// The changed videos, in the order in which they were first changed.
     pub changed_videos: Vec<ChangedVideo>,
-    /// The most viewers of one video that a reader of average size may have.
+    /// The most viewers of one video that a reader of average size may have, before the video counts as hot.
     pub mean_video_viewers_limit: u64,
     /// The number of viewers moved step by step: at least as many as the plan moves in the end.
     budget_spent: u64,

@@ -1,4 +1,4 @@
-//! Orders: made of every video's placement before and after the plan.
+//! Makes the orders of a plan, from every video's placement before and after the plan.
 
 use std::collections::HashSet;
 
@@ -56,7 +56,7 @@ fn order_for_video(model: &Model, touched: &ChangedVideo) -> PlannedOrder {
     PlannedOrder { video, epoch, kind, from, to, moved, why: (**why).clone() }
 }
 
-/// Turns an exchange whose other half was undone by later decisions into a plain move.
+/// Turns an exchange into a plain move if the other video of the exchange has no order in the plan.
 fn unpair_lost_exchanges(orders: &mut [PlannedOrder], model: &Model) {
     if !orders.iter().any(|order| matches!(order.why, OrderReason::Exchange { .. })) {
         return;

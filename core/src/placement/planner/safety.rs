@@ -1,4 +1,5 @@
-//! Safety: the changes that cannot wait for balance (viewers without a reader, and readers that are to be emptied).
+//! The changes that safety demands at once: viewers without a reader are placed, and readers that are to be emptied are
+//! emptied.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,4 @@
-//! The readers of a video with its viewers there, and conversions between numbers of viewers and shares.
+//! The readers on which a video is placed, and conversions between numbers of viewers and shares.
 
 use crate::placement::situation::{PlacementVideo, VideoPart, WHOLE_SHARE};
 

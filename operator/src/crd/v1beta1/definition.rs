@@ -1,4 +1,4 @@
-//! The definition that serves both versions.
+//! The `CustomResourceDefinition` that serves v1alpha1 and v1beta1.
 //!
 //! `kubectl apply` keeps a definition in an annotation of at most 262,144 bytes, and two whole versions are 355 KB. So
 //! v1alpha1 has no descriptions there, and leaves the parts of pods open that are of Kubernetes' own types or lists of
@@ -45,8 +45,8 @@ const READ_BY_RULES: [(&str, &str); 2] = [("env", "name"), ("volumeMounts", "mou
 /// The members of a pod's spec whose items have no descriptions in v1beta1.
 const UNDESCRIBED_MEMBERS: [&str; 4] = ["imagePullSecrets", "initContainers", "sidecars", "volumes"];
 
-/// Returns the definition that serves both versions. v1alpha1 is the one that is stored; the webhook behind `service`
-/// converts.
+/// Returns the definition that serves v1alpha1 and v1beta1. v1alpha1 is the version that is stored; the webhook behind
+/// `service` converts.
 pub fn definition_of_both(service: &WebhookService) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(definition()).expect("a definition is JSON");
     let spec = &mut value["spec"];
@@ -79,7 +79,8 @@ pub fn definition_of_both_yaml(service: &WebhookService) -> String {
     to_yaml(&definition_of_both(service))
 }
 
-/// The schema of a spec of v1alpha1 in the definition of both versions: it leaves more open than the one of v1alpha1 alone.
+/// The schema of a spec of v1alpha1 in the definition of both versions: fewer members are declared than in the
+/// definition of v1alpha1 alone.
 pub static OPEN_SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let alone = serde_json::to_value(definition()).expect("a definition is JSON");
     let mut schema = alone["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
@@ -87,7 +88,8 @@ pub static OPEN_SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema["properties"]["spec"].take()
 });
 
-/// Calls `change` with the properties of each component's pod; `name` is the pod's name in the version.
+/// Calls `change` with the schema of the members of each component's pod; `name` is the name of the pod's field in the
+/// version.
 fn change_pod_schemas(root: &mut Value, name: &str, change: impl Fn(&mut Value)) {
     let components = root["properties"]["spec"]["properties"].as_object_mut();
     for component in components.into_iter().flat_map(|all| all.values_mut()) {
@@ -112,8 +114,8 @@ fn shorten_v1alpha1(root: &mut Value) {
     });
 }
 
-/// Changes the schema of an object, or of a list's items, to allow unknown fields. The name by which a list is merged
-/// stays declared.
+/// Changes the schema of an object, or of a list's items, to allow unknown fields. The member `name`, by which a list
+/// of maps is merged, stays declared.
 fn allow_unknown_fields(schema: &mut Value) {
     let mut inside = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     if schema["type"] != "array" {

@@ -1,6 +1,6 @@
 //! Durations as v1beta1 writes them: `30s`, `5m`, `1h30m`, `500ms`. Pure.
 
-/// The unit of a number in v1alpha1.
+/// The unit of a number in v1alpha1 that is a duration in v1beta1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Milliseconds.

@@ -43,12 +43,12 @@ struct Response {
     result: Value,
 }
 
-/// The answer to the API server's request to convert objects.
+/// The answer to the API server's request to convert objects, and the reason if they were not converted.
 #[derive(Debug)]
 pub struct ConversionReply {
     /// The answer as JSON.
     pub body: String,
-    /// The reason why nothing was converted; `None` if all objects were.
+    /// The reason why no object was converted; `None` if all objects were.
     pub refusal: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The schema of v1beta1, made from that of v1alpha1 by the table.
+//! The schema of v1beta1, made from the schema of v1alpha1 by the table of changes.
 
 use serde_json::{Map, Value, json};
 

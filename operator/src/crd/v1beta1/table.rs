@@ -13,16 +13,16 @@ use super::duration::Unit;
 /// How a field's value is written in v1beta1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As in v1alpha1.
+    /// The value is written as in v1alpha1.
     Same,
-    /// A word in place of a boolean.
+    /// A word is written in place of a boolean.
     Word {
         /// The word for `true`.
         yes: &'static str,
         /// The word for `false`.
         no: &'static str,
     },
-    /// A duration in place of a number of this unit.
+    /// A duration is written in place of a number of this unit.
     Duration(Unit),
 }
 
@@ -297,7 +297,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("container", "Settings of liverank's own container."),
 ];
 
-/// A validation rule (CEL) that names a changed field, with the rule and the message that v1beta1 has in its place.
+/// A validation rule (CEL) that names a changed field, as v1alpha1 and as v1beta1 have it.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleChange {
     /// The rule of v1alpha1.

@@ -1,5 +1,5 @@
-//! The webhook's own certificate: how it is made, when it is renewed, and which authorities the API server is told. Pure,
-//! but for the randomness of keys.
+//! The webhook's own certificate: how it is made, when it is renewed, and which authorities the API server is to trust.
+//! Pure, but for the randomness of keys.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::build::names;
 
 /// The validity of a new certificate, in days.
 const VALID_DAYS: i64 = 90;
-/// A certificate is renewed when it is valid for no more than this number of days: enough for an operator that does not
-/// run for weeks.
+/// The number of days before the end of its validity at which a certificate is renewed: enough for an operator that
+/// does not run for weeks.
 const RENEW_DAYS: i64 = 30;
 /// Maximal number of authorities in the API server's definition of the webhook: the newest one, the one of the
 /// certificate in the Secret, and the one before, whose certificate some replicas may show for some seconds more.
@@ -23,7 +23,7 @@ const MAX_AUTHORITIES: usize = 3;
 /// The line that ends a certificate in PEM.
 const PEM_END: &str = "-----END CERTIFICATE-----";
 
-/// A certificate with its key, and the authority that signed it. All are PEM.
+/// A certificate of the webhook with its key, and the certificate of the authority that signed it. All are PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HeldCertificate {
     /// The certificate of the authority, in PEM. The authority's key signed only this certificate and is not kept.
@@ -97,9 +97,10 @@ impl HeldCertificate {
         self.valid_until_seconds() - now.as_second() < RENEW_DAYS * 24 * 3600
     }
 
-    /// Returns the authorities that the API server is to be told: this certificate's first, then the one whose
-    /// certificate is in the Secret (`in_use`), then the latest of those that the API server is told already. Each
-    /// renewal that fails adds an authority; none of these may replace the authority of the certificate in use.
+    /// Returns the authorities that the API server is to trust: this certificate's first, then the one whose
+    /// certificate is in the Secret (`in_use`), then the latest of those in `told`, which the API server trusts
+    /// already. Each renewal that fails adds an authority; none of these may replace the authority of the certificate
+    /// in use.
     pub fn authorities(&self, in_use: Option<&str>, told: &str) -> String {
         let mut all = vec![self.authority.trim().to_owned()];
         let told = told.split_inclusive(PEM_END).map(str::trim).filter(|pem| pem.ends_with(PEM_END));
@@ -112,7 +113,7 @@ impl HeldCertificate {
     }
 }
 
-/// Sets the validity: from the day before, because clocks differ.
+/// Sets the validity of a new certificate. It begins on the day before, because clocks differ.
 fn set_validity(params: &mut CertificateParams, now: Timestamp) {
     let today = now.to_zoned(TimeZone::UTC).date();
     let day = |days: i64| {

@@ -1,6 +1,6 @@
-//! The leader's part of the webhook: keeps the certificate in its Secret, and tells the API server the certificate's
-//! authority. It may read and write that one Secret and that one definition; where it may not, a log line and a metric
-//! say which permission is lacking.
+//! The leader's part of the webhook: keeps the certificate in its Secret, and writes the certificate's authority into
+//! the definition of the resource. The leader may read and write that one Secret and that one definition; if it may
+//! not, a log line and a metric say which permission is lacking.
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -20,10 +20,11 @@ use crate::crd::RankingCluster;
 use crate::run::cache::FIELD_MANAGER;
 use crate::run::metrics::{ConversionPart, OperatorMetrics};
 
-/// The number of looks at the Secret for each look at the definition, which has a quarter of a megabyte.
+/// The number of reads of the Secret for each read of the definition, which has a quarter of a megabyte.
 const LOOKS_PER_DEFINITION: u32 = 6;
 
-/// Keeps the certificate and the definition in order, for as long as this process leads. Never returns.
+/// Keeps the certificate in the Secret and its authority in the definition current, for as long as this process leads.
+/// Never returns.
 pub async fn keep_certificate(client: Client, settings: ConversionSettings, metrics: OperatorMetrics) {
     let mut keeper = CertificateKeeper {
         secrets: Api::namespaced(client.clone(), &settings.namespace),
@@ -68,19 +69,20 @@ struct CertificateKeeper {
     settings: ConversionSettings,
     /// The certificate that is in the Secret, or that is to be written into it.
     certificate: Option<HeldCertificate>,
-    /// The certificate that was last seen in the Secret: replicas show it, also for a while after the Secret was deleted.
+    /// The certificate that was last seen in the Secret. Replicas show this certificate, also for a while after the
+    /// Secret was deleted.
     in_use: Option<HeldCertificate>,
     /// Whether `certificate` could not be written yet.
     is_unwritten: bool,
 }
 
 impl CertificateKeeper {
-    /// Returns the certificate that replicas show: one that could not be written yet is not.
+    /// Returns the certificate that replicas show: not one that could not be written to the Secret yet.
     fn certificate_shown_by_replicas(&self) -> Option<&HeldCertificate> {
         if self.is_unwritten { self.in_use.as_ref() } else { self.certificate.as_ref() }
     }
 
-    /// Reads the certificate from the Secret; makes another one if there is none, or if it is time for another.
+    /// Reads the certificate from the Secret; makes a new one if there is none, or if a renewal is due.
     async fn keep_current(&mut self) -> anyhow::Result<()> {
         let name = &self.settings.secret;
         let found = with_time_limit(self.secrets.get_opt(name))
@@ -165,7 +167,7 @@ impl CertificateKeeper {
     }
 }
 
-/// Returns the part of the definition that says where the webhook is; `None` if the definition has none.
+/// Returns the part of the definition that says where the webhook is; `None` if the definition names no webhook.
 fn client_config(definition: &CustomResourceDefinition) -> Option<&WebhookClientConfig> {
     let conversion = definition.spec.conversion.as_ref()?;
     conversion.webhook.as_ref()?.client_config.as_ref().filter(|_| conversion.strategy == "Webhook")

@@ -1,4 +1,4 @@
-//! The content of a Lease, and the signs in it that its holder lives. Nothing here sends requests.
+//! The content of a Lease, and how a candidate finds out from it whether the holder lives. Nothing here sends requests.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use super::LEASE_LASTS;
 
-/// The annotation in which another replica asks for the Lease, with that replica's name as a holder.
+/// The annotation by which another replica requests the Lease; its value is that replica's name as a holder.
 pub(super) const ASKED_BY_ANNOTATION: &str = "liverank.dev/asked-by";
 /// The longest duration that is trusted in another holder's Lease: a typing error must not stop everything for a day.
 const MAX_FOREIGN_DURATION: Duration = Duration::from_mins(1);
 
-/// The Lease as a candidate has seen it, with times of the candidate's own clock.
+/// The Lease as a candidate has observed it, with times of the candidate's own clock.
 #[derive(Debug, Default)]
 pub(super) struct SeenLease {
     pub(super) lease: Option<(Lease, Instant)>,
@@ -58,13 +58,13 @@ pub(super) fn transitions(lease: &Lease) -> i32 {
     lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
 }
 
-/// Returns the name of the replica that asks for the Lease; `None` if there is none.
+/// Returns the name of the replica that requests the Lease; `None` if there is none.
 pub(super) fn asked_by(lease: &Lease) -> Option<&str> {
     lease.metadata.annotations.as_ref()?.get(ASKED_BY_ANNOTATION).map(String::as_str)
 }
 
-/// Returns `lease` as its new holder `me` writes it. The number of transitions grows with every period of leadership,
-/// even if the holder is the same as before.
+/// Returns `lease` with `me` as its new holder. The number of transitions grows with every period of leadership, even
+/// if the holder is the same as before.
 pub(super) fn take_lease(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
     let transitions = transitions(&lease).saturating_add(1);
     if let Some(annotations) = &mut lease.metadata.annotations {
@@ -86,13 +86,13 @@ pub(super) fn renew_lease(mut lease: Lease, now: Timestamp) -> Lease {
     lease
 }
 
-/// Returns `lease` as the replica `me` writes it to ask the holder for it.
+/// Returns `lease` with the request of the replica `me` that the holder gives it up.
 pub(super) fn ask_for_lease(mut lease: Lease, me: &str) -> Lease {
     lease.metadata.annotations.get_or_insert_default().insert(ASKED_BY_ANNOTATION.to_owned(), me.to_owned());
     lease
 }
 
-/// Returns `lease` as its holder writes it to free it at once; the number of transitions stays.
+/// Returns `lease` without a holder, so that it is free at once; the number of transitions stays.
 pub(super) fn release_lease(mut lease: Lease, now: Timestamp) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = None;

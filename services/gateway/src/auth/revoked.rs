@@ -161,7 +161,8 @@ impl TokenRevocations {
         }
     }
 
-    /// Reads the file again. If it cannot be read, the list stays as it is, and the process's health tells the error.
+    /// Reads the file of revoked tokens again. If the file cannot be read, the list stays as it is, and the process's
+    /// health tells the error.
     async fn reread_file(&self, file: PathBuf) {
         let path = file.clone();
         let list = match tokio::task::spawn_blocking(move || read_list(&file)).await {

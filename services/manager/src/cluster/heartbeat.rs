@@ -12,7 +12,7 @@ use super::KnownCluster;
 use crate::liveness::{ReaderLiveness, ReaderStatus};
 
 /// The maximum number of videos that the answer to one heartbeat orders to hand over: at any pace more than a second's
-/// work. Later answers order the others.
+/// work. The answers to later heartbeats order the remaining videos.
 const MAX_VIDEOS_AN_ANSWER: usize = 1_000;
 /// The shortest time, in seconds, in which a reader hands over the viewers that it has above its share of a video:
 /// twice the time until a viewer is counted at its new reader. In a shorter time, the reader with the most room would

@@ -99,7 +99,7 @@ STAGES = (
     ),),
     (
         (
-            Suite("build", BUILD, 900),
+            Suite("build", BUILD, 1200),
         ),
         (
             Suite("install", ("testbed/testbed", "install"), 600, installs=True),

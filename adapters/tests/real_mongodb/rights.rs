@@ -103,7 +103,14 @@ async fn a_refused_password_is_waited_for_only_if_it_is_in_a_file() {
     }
     let changed = doc! { "updateUser": "app", "pwd": "new" };
     mongod.root.database(DATABASE).run_command(changed).await.unwrap();
+    // Until both have lost their connections, for which the former password was good.
     proxy.set(Mode::Cut);
+    for archive in [&fixed, &in_file] {
+        let begun = Instant::now();
+        while archive.partition_positions(&[0]).await.is_ok() {
+            assert!(begun.elapsed() < TEST_TIMEOUT, "the connections are cut");
+        }
+    }
     proxy.set(Mode::Open);
     let view = batch(0, 0, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
     for (archive, text, is_transient) in

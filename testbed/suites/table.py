@@ -157,7 +157,7 @@ STAGES = (
             Suite("faults", (str(TARGET / "faults"), "--faults", "23", "--seconds", "150"), 250, needs=("build", "install"),
                   parts=("tools", *STORE_PARTS, "faketime"), calls=("/usr/lib/*/faketime/libfaketimeMT.so.1", "mount", "umount", "cp", "gcc")),
             Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
-            Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
+            Suite("instructions", ("env", LINTED, "bench/instructions"), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
             Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
                   calls=("curl", "nginx"), nice=5),
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), parts=("tools", "schemathesis", "prometheus"),

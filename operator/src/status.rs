@@ -202,7 +202,7 @@ fn component_names(components: &BTreeSet<Component>) -> String {
     components.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the condition MaintenanceWindow, which is true while a maintenance window is open; `None` if the resource
+/// Returns the condition `MaintenanceWindow`, which is true while a maintenance window is open; `None` if the resource
 /// has no windows.
 fn window_condition(report: &StatusInput<'_>) -> Option<ConditionValue> {
     let maintenance = &report.cluster.spec.maintenance;

@@ -158,6 +158,21 @@ fn a_reader_that_reports_invented_videos_uses_up_its_own_budget_alone() {
     assert_eq!(adopted, 50_000);
 }
 
+#[test]
+fn a_reader_that_claims_the_viewers_of_others_does_not_keep_their_video_from_being_adopted() {
+    let (now, mut budgets) = (Instant::now(), AdoptionBudgets::new(Instant::now()));
+    for _ in 0..50_000 {
+        budgets.count_adopted(reader_id("stolen"));
+    }
+    let records = vec![
+        record("stolen", 1, &[("invented", 9), ("lost", 1000)]),
+        record("honest", 1, &[("lost", 1)]),
+        record("other", 1, &[("lost", 0)]),
+    ];
+    let adopted = cluster(now, records, vec![]).videos_to_adopt(now, 10, &budgets);
+    assert_eq!(adopted, [(video("lost"), reader_id("honest"))]);
+}
+
 /// Makes a cluster whose readers send their heartbeats to this manager.
 fn cluster_with_heartbeats(
     now: Instant,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use liverank_core::{ReaderId, VideoId};
 
 use super::KnownCluster;
+use super::audiences::VideoAudience;
 use crate::adoptions::AdoptionBudgets;
 use crate::liveness::ReaderStatus;
 
@@ -30,7 +31,7 @@ impl KnownCluster {
     }
 
     /// Returns up to `most` videos that are watched but have no assignment, because the store has lost it, each with the
-    /// reader that reports most of its viewers. Videos of readers whose budget is used up are left out.
+    /// reader in whose budget it counts. Videos of readers whose budget is used up are left out.
     pub fn videos_to_adopt(
         &self,
         now: Instant,
@@ -40,13 +41,38 @@ impl KnownCluster {
         if !self.assignment_view.is_loaded() || !self.reader_watch.is_view_recent(now) {
             return Vec::new();
         }
-        self.audiences
-            .iter()
-            .map(|(video, audience)| (video, &audience.largest_reader.1))
-            .filter(|(video, reader)| self.assignment_view.get(video).is_none() && budgets.has_room(reader))
-            .take(most)
-            .map(|(video, reader)| (video.clone(), reader.clone()))
-            .collect()
+        let lost = self.audiences.iter().filter(|(video, _)| self.assignment_view.get(video).is_none());
+        lost.filter_map(|(video, audience)| {
+            Some((video.clone(), self.reader_to_charge(video, audience, budgets)?.clone()))
+        })
+        .take(most)
+        .collect()
+    }
+
+    /// Returns the reader in whose budget a watched video counts if the video is adopted: the one with most of its
+    /// viewers, or another one that reports some if that one has used up its budget. So a reader that claims to have the
+    /// viewers of others cannot keep their video from being adopted. `None` if no reader of the video has room.
+    fn reader_to_charge<'a>(
+        &'a self,
+        video: &VideoId,
+        audience: &'a VideoAudience,
+        budgets: &AdoptionBudgets,
+    ) -> Option<&'a ReaderId> {
+        let (viewers, largest) = &audience.largest_reader;
+        if budgets.has_room(largest) {
+            return Some(largest);
+        }
+        // Looking through all readers is for the few videos that several report.
+        if *viewers == audience.viewers {
+            return None;
+        }
+        let live = self
+            .reader_watch
+            .all_readers()
+            .filter(|sighting| self.reader_watch.status_of(sighting) != ReaderStatus::Gone);
+        live.filter(|sighting| sighting.held_video(video).is_some_and(|held| held.viewers > 0))
+            .map(|sighting| &sighting.last_record.id)
+            .find(|reader| budgets.has_room(reader))
     }
 
     /// Notes which videos are watched, and returns up to `most` videos that have not been in use for `idle`, with their

@@ -18,7 +18,7 @@ const LOOK_UP_TIME_LIMIT: Duration = Duration::from_millis(500);
 
 /// Makes sure that a video has a reader. A new video counts in the share of `registrant`; `None`: for a gateway, which
 /// has a budget for each of its own callers. All ways by which a video becomes known to the managers come here, but for
-/// videos that are watched already (`sweep`): those are as many as there are viewers.
+/// videos that are watched already (`sweep`), for which each reader has another budget ([`crate::adoptions`]).
 ///
 /// # Errors
 /// 429 if the video is not known and the caller has used its share; 503 if the video can have no reader now.

@@ -24,8 +24,15 @@ pub const WEBHOOKLESS_WRITE_TIMEOUT: Duration = Duration::from_secs(40);
 /// restarted or rolled out is back by then, and nobody's ownership of fields is lost for it. A replacement that is not
 /// answered is tried again after as long, because each may take [`WEBHOOKLESS_WRITE_TIMEOUT`].
 const REPLACE_STATUS_AFTER: Duration = Duration::from_mins(2);
-/// The error of a write that was not answered in time.
-const UNANSWERED: &str = "no answer in time";
+/// The reason for which a write failed.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("no answer in time")]
+    Unanswered,
+    /// The error of the API server, or of the way to it.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// The way of one cluster's status to the API server. A clone goes into the task of each write, and comes back with its result.
 #[derive(Clone)]
@@ -85,19 +92,20 @@ impl StatusWriter {
                     return Ok(());
                 }
                 let whole = status_replacement_patch(status, stored.metadata.resource_version.as_deref())?;
-                self.patch_status(&replacing, &whole, WRITE_TIMEOUT).await.map(drop)
+                let written = self.patch_status(&replacing, &whole, WRITE_TIMEOUT).await;
+                written.map(drop).map_err(|error| error.to_string())
             }
             Err(error) => {
                 let since = *self.applies_fail_since.get_or_insert(now);
                 if now.saturating_duration_since(since) < REPLACE_STATUS_AFTER {
-                    return Err(error);
+                    return Err(error.to_string());
                 }
                 let whole = status_replacement_patch(status, seen)?;
                 let replaced = self.patch_status(&replacing, &whole, WEBHOOKLESS_WRITE_TIMEOUT).await;
-                if replaced.as_ref().is_err_and(|error| error == UNANSWERED) {
+                if matches!(replaced, Err(WriteError::Unanswered)) {
                     self.applies_fail_since = Some(now);
                 }
-                replaced.map(drop)
+                replaced.map(drop).map_err(|error| error.to_string())
             }
         }
     }
@@ -107,13 +115,13 @@ impl StatusWriter {
         parameters: &PatchParams,
         patch: &Patch<serde_json::Value>,
         limit: Duration,
-    ) -> Result<RankingCluster, String> {
+    ) -> Result<RankingCluster, WriteError> {
         // On the heap: an actor would hold the request on its own for as long as a look takes.
         let sent = Box::pin(self.api.patch_status(&self.name, parameters, patch));
         let written = self.request_limit.run(timeout(limit, sent)).await;
         self.metrics.count_write("RankingCluster", "status");
-        let result = written.map_err(|_| UNANSWERED.to_owned())?;
-        result.map_err(|error| format!("{}: {error}", self.identity))
+        let result = written.map_err(|_| WriteError::Unanswered)?;
+        result.map_err(|error| WriteError::Refused(format!("{}: {error}", self.identity)))
     }
 }
 

@@ -70,20 +70,20 @@ async fn killing_one_process_of_each_role_under_load_loses_and_repeats_nothing()
     }
 }
 
-/// Checks that the load moderated and read boards: nothing was refused but what a killed process could not answer. How
-/// much it did is the machine's: a busy one did ten of the rarest kind.
+/// Checks that the load moderated and read boards: nothing was refused but what a killed process could not answer. A
+/// busy machine did ten of the rarest kind.
 fn expect_moderation_and_reads(report: &serde_json::Value) {
     let moderation = &report["moderation"];
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
-    assert!(number(&moderation["actions"]) > 50 && moderation["refused"] == 0, "{report:#}");
-    assert!(number(&moderation["in_force"]["count"]) > 10, "{report:#}");
+    assert!(number(&moderation["actions"]) > 100 && moderation["refused"] == 0, "{report:#}");
+    assert!(number(&moderation["in_force"]["count"]) > 30, "{report:#}");
     assert_eq!(moderation["told"]["count"], moderation["by_kind"]["delete"], "{report:#}");
     for kind in ["pin", "delete", "ban", "mute", "shadow", "release", "reject", "dismiss"] {
-        assert!(number(&moderation["by_kind"][kind]) > 0, "{kind}: {report:#}");
+        assert!(number(&moderation["by_kind"][kind]) >= 5, "{kind}: {report:#}");
     }
     for board in ["trending", "liked", "today"] {
         let reads = &report["boards"][board];
-        assert!(number(&reads["latency"]["count"]) > 100, "{report:#}");
+        assert!(number(&reads["latency"]["count"]) > 200, "{report:#}");
         let refused = reads["refused"].as_object().cloned().unwrap_or_default();
         assert!(refused.keys().all(|status| status == "0" || status.starts_with('5')), "{report:#}");
     }
